@@ -1,0 +1,19 @@
+"""Data: sources, tokenisation, subsets, batching. `load_data` is the door; nothing here knows of models."""
+
+from minitx.data.batching import plan_epoch, plan_eval
+from minitx.data.build import check_source, load_data, source_fingerprint
+from minitx.data.encode import encode_texts
+from minitx.data.task import Split, TaskData
+from minitx.data.tokenizer import Tokenizer
+
+__all__ = [
+    "Split",
+    "TaskData",
+    "Tokenizer",
+    "check_source",
+    "encode_texts",
+    "load_data",
+    "plan_epoch",
+    "plan_eval",
+    "source_fingerprint",
+]

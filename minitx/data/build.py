@@ -1,0 +1,200 @@
+"""Configuration to data: check, read, take the subset, fit the tokeniser, tokenise, cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minitx.config import ConfigError, DataConfig, TokenizerConfig, rule
+from minitx.data.cache import Entry, Meta, fetch
+from minitx.data.embedded import TASKS, package_file, read_embedded
+from minitx.data.encode import encode_examples
+from minitx.data.examples import Corpus, Examples
+from minitx.data.ragged import Ragged, Texts
+from minitx.data.subset import subset_rows
+from minitx.data.task import Metrics, Split, TaskData
+from minitx.data.tokenizer import Tokenizer, check_tokenizer
+
+FORMAT = 1
+"""Raise it when the meaning of a cache entry changes."""
+
+
+def check_source(config: DataConfig) -> None:
+    """Raise a ConfigError for everything that can be known to be wrong before data is read."""
+    task = TASKS.get(config.source, config.task)
+    if task != config.task:
+        raise rule("data.task", config.task, f"be {task}, because data.source is {config.source}")
+    check_tokenizer("data.tokenizer", config.tokenizer)
+    if config.tgt_tokenizer is not None:
+        check_tokenizer("data.tgt_tokenizer", config.tgt_tokenizer)
+    source_fingerprint(config)
+
+
+def source_fingerprint(config: DataConfig) -> str:
+    """What the data comes from, cheaply: a hash of local files or package data, or `id@revision` of a hub id."""
+    if config.source in TASKS:
+        return hashlib.sha256(package_file(config.source).read_bytes()).hexdigest()
+    raise NotImplementedError
+
+
+def load_data(config: DataConfig) -> TaskData:
+    """The data of a run, from the cache where it was prepared before.
+
+    Raises ConfigError where the configuration does not fit the data: see `check_source`, `sources` and `prepare`.
+    """
+    check_source(config)
+    name = re.sub(r"[^\w.-]", "_", config.name)
+    folder = Path(config.cache_dir) / f"{name}-{_key(config)[:16]}"
+    return _task_data(config, fetch(folder, lambda: _prepare(config)))
+
+
+def _key(config: DataConfig) -> str:
+    """Names all that the entry is made from: the source's content, every other setting, our format, the libraries."""
+    settings = config.model_dump(exclude={"name", "path", "validation_path", "test_path", "revision", "cache_dir"})
+    versions = {library: version(library) for library in ("tokenizers", "datasets", "numpy")}
+    key = [FORMAT, source_fingerprint(config), settings, versions]
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------ prepare
+
+
+def _prepare(config: DataConfig) -> tuple[Meta, dict[str, NDArray[Any]]]:
+    corpus = _read(config)
+    train, subset_notes = _subset(corpus.splits["train"], config)
+    examples = {**corpus.splits, "train": train}
+    src_tokenizer, tgt_tokenizer = _fit(train, config)
+    splits = {
+        name: encode_examples(part, src_tokenizer, tgt_tokenizer, config.max_length) for name, part in examples.items()
+    }
+    joint = tgt_tokenizer is src_tokenizer
+    meta = {
+        "src_tokenizer": src_tokenizer.to_json(),
+        "tgt_tokenizer": None if joint or tgt_tokenizer is None else tgt_tokenizer.to_json(),
+        "joint": joint,
+        "label_names": corpus.label_names,
+        "n_cut": {name: split.n_cut for name, split in splits.items()},
+        "notes": [*corpus.notes, *subset_notes, *_cut_notes(splits, config.max_length)],
+    }
+    return meta, {f"{name}.{key}": a for name, split in splits.items() for key, a in _arrays(split).items()}
+
+
+def _read(config: DataConfig) -> Corpus:
+    return read_embedded(config)
+
+
+def _subset(train: Examples, config: DataConfig) -> tuple[Examples, list[str]]:
+    """The nested, stratified subset of the training rows that `train_size` asks for."""
+    size, n_rows = config.train_size, len(train)
+    if size is None:
+        return train, []
+    count = max(1, round(size * n_rows)) if isinstance(size, float) else size
+    if count > n_rows:
+        raise rule("data.train_size", size, f"be at most the {n_rows:,} training rows of {config.name}", "null = all")
+    note = f"training uses {count:,} of {n_rows:,} rows (data.train_size, data.subset_seed {config.subset_seed})"
+    return train.take(subset_rows(n_rows, train.labels, count, config.subset_seed)), [note]
+
+
+def _fit(train: Examples, config: DataConfig) -> tuple[Tokenizer, Tokenizer | None]:
+    """(source, target) tokenisers from the training rows in use; one object for both where the vocabulary is joint."""
+    symbols = config.source == "digits" or _metrics(config) == "error_rate"
+
+    def fit(settings: TokenizerConfig, texts: list[str]) -> Tokenizer:
+        return Tokenizer.fit(settings, texts, symbols=symbols)
+
+    if train.references is None:
+        return fit(config.tokenizer, train.texts), None
+    targets = [references[0] for references in train.references]
+    if config.tokenizer.joint and config.tgt_tokenizer is None:
+        both = fit(config.tokenizer, train.texts + targets)
+        return both, both
+    return fit(config.tokenizer, train.texts), fit(config.tgt_tokenizer or config.tokenizer, targets)
+
+
+def _cut_notes(splits: dict[str, Split], max_length: int) -> list[str]:
+    """One warning that counts the texts that were cut."""
+    counts = [
+        f"{split.n_cut:,} of {len(split):,} {name} texts ({100 * split.n_cut / len(split):.1f} %)"
+        for name, split in splits.items()
+        if split.n_cut
+    ]
+    return [f"data.max_length ({max_length}) cuts {', '.join(counts)}; raise it to read them whole"] if counts else []
+
+
+def _metrics(config: DataConfig) -> Metrics:
+    if config.task == "classification":
+        return "classification"
+    if config.metrics == "auto":
+        return "error_rate" if config.source == "cmudict" else "bleu"
+    return config.metrics
+
+
+# --------------------------------------------------------------------------------------------------- to and from arrays
+
+
+def _arrays(split: Split) -> dict[str, NDArray[Any]]:
+    """A split as named arrays; sentence numbers share the offsets of the source."""
+    arrays = {
+        "src": split.src.flat,
+        "src_offsets": split.src.offsets,
+        "sentences": split.sentences.flat,
+        "texts": split.texts.encoded.flat,
+        "text_offsets": split.texts.encoded.offsets,
+    }
+    if split.labels is not None:
+        arrays["labels"] = split.labels
+    if split.tgt is not None and split.reference_texts is not None and split.reference_groups is not None:
+        arrays |= {
+            "tgt": split.tgt.flat,
+            "tgt_offsets": split.tgt.offsets,
+            "references": split.reference_texts.encoded.flat,
+            "reference_offsets": split.reference_texts.encoded.offsets,
+            "reference_groups": split.reference_groups,
+        }
+    return arrays
+
+
+def _split(arrays: dict[str, NDArray[Any]], n_cut: int) -> Split:
+    """The inverse of `_arrays`."""
+    src = Ragged(arrays["src"], arrays["src_offsets"])
+    translated = "tgt" in arrays
+    return Split(
+        src=src,
+        sentences=Ragged(arrays["sentences"], src.offsets),
+        texts=Texts(Ragged(arrays["texts"], arrays["text_offsets"])),
+        labels=arrays.get("labels"),
+        tgt=Ragged(arrays["tgt"], arrays["tgt_offsets"]) if translated else None,
+        reference_texts=Texts(Ragged(arrays["references"], arrays["reference_offsets"])) if translated else None,
+        reference_groups=arrays.get("reference_groups"),
+        n_cut=n_cut,
+    )
+
+
+def _task_data(config: DataConfig, entry: Entry) -> TaskData:
+    meta = entry.meta
+    src_tokenizer = Tokenizer.from_json(meta["src_tokenizer"])
+    own = meta["tgt_tokenizer"]
+    names = meta["label_names"]
+    return TaskData(
+        task=config.task,
+        splits={name: _split(_of(name, entry), meta["n_cut"][name]) for name in ("train", "validation", "test")},
+        src_tokenizer=src_tokenizer,
+        tgt_tokenizer=src_tokenizer if meta["joint"] else Tokenizer.from_json(own) if own else None,
+        joint=meta["joint"],
+        label_names=None if names is None else tuple(names),
+        metrics=_metrics(config),
+        fingerprint=entry.fingerprint,
+        notes=tuple(meta["notes"]),
+    )
+
+
+def _of(split: str, entry: Entry) -> dict[str, NDArray[Any]]:
+    prefix = f"{split}."
+    return {key.removeprefix(prefix): array for key, array in entry.arrays.items() if key.startswith(prefix)}

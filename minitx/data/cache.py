@@ -1,0 +1,132 @@
+"""Prepared data on disk: one folder per content key, complete or absent, safe to share between processes.
+
+An entry is written beside its place, synced, and renamed into it, so that a kill leaves at most a `.partial` folder
+(removed after a day) and two processes that build the same entry end with one of the two equal results. Every file has
+a checksum, and reading verifies it (about 1 GB/s): an entry that is damaged in any way is rebuilt like an absent one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Meta = dict[str, Any]
+Arrays = Mapping[str, NDArray[Any]]
+
+SUMS, META = "checksums.json", "meta.json"
+STALE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Entry:
+    meta: Meta
+    arrays: Arrays
+    """Memory-mapped, read-only."""
+    fingerprint: str
+    """SHA-256 over the checksums of all files: the content."""
+
+
+def fetch(folder: Path, make: Callable[[], tuple[Meta, Arrays]]) -> Entry:
+    """The entry in `folder`, made first where it is absent or damaged."""
+    entry = read(folder)
+    if entry is None:
+        write(folder, *make())
+        entry = read(folder)
+    if entry is None:
+        raise OSError(f"{folder}: the cache entry is damaged right after it was written; check the disk")
+    return entry
+
+
+def read(folder: Path) -> Entry | None:
+    """The entry, or None where it is absent or damaged."""
+    try:
+        sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+        files = sums["files"]
+        if sums["fingerprint"] != _of_files(files) or any(_digest(folder / name) != files[name] for name in files):
+            return None
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        # a memory map costs its subclass's overhead at every indexing; a plain view of it does not
+        arrays = {name.removesuffix(".npy"): np.asarray(np.load(folder / name, mmap_mode="r")) for name in files if name != META}
+        return Entry(meta, arrays, sums["fingerprint"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write(folder: Path, meta: Meta, arrays: Arrays) -> None:
+    """Put a complete entry in place, or leave the good one that another process was faster to put there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder.parent)
+    partial = folder.with_name(f".{uuid.uuid4().hex}.partial")
+    partial.mkdir()
+    try:
+        for name, array in arrays.items():
+            with _synced(partial / f"{name}.npy") as file:
+                np.save(file, array, allow_pickle=False)
+        _write_json(partial / META, meta)
+        files = {path.name: _digest(path) for path in sorted(partial.iterdir())}
+        _write_json(partial / SUMS, {"fingerprint": _of_files(files), "files": files})
+        _move(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(partial: Path, folder: Path) -> None:
+    """Rename into place; a folder cannot be renamed over a full one, so a damaged one is moved away first."""
+    try:
+        partial.rename(folder)
+        return
+    except OSError:
+        if not folder.exists():
+            raise
+    if read(folder) is None:
+        away = partial.with_name(f".{uuid.uuid4().hex}.partial")
+        folder.rename(away)
+        partial.rename(folder)
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def _remove_stale(parent: Path) -> None:
+    """What killed processes left behind."""
+    for left in parent.glob(".*.partial"):
+        if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+class _synced:
+    """Open for writing; on the way out, flush to the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb")
+
+    def __enter__(self) -> Any:
+        return self.file
+
+    def __exit__(self, *_: object) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+
+def _write_json(path: Path, value: object) -> None:
+    with _synced(path) as file:
+        file.write(json.dumps(value, ensure_ascii=False, indent=1).encode())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _of_files(files: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

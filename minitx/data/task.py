@@ -1,0 +1,108 @@
+"""What training and evaluation see: tokenised splits that cut batches, and all that belongs to one task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+
+from minitx.batch import BOS, PAD, Batch
+from minitx.data.ragged import BoolArray, IntArray, Ragged, Texts
+from minitx.data.tokenizer import Tokenizer
+
+Task = Literal["classification", "translation"]
+Metrics = Literal["classification", "bleu", "error_rate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Tokenised examples. Source rows are [CLS] + ids (classification) or ids + [EOS] (translation); targets end in EOS."""
+
+    src: Ragged
+    sentences: Ragged
+    """Sentence number of every source token."""
+    texts: Texts
+    tgt: Ragged | None = None
+    """Translation: ids of the first reference."""
+    labels: IntArray | None = None
+    """Classification: (rows,) int64 class numbers."""
+    reference_texts: Texts | None = None
+    reference_groups: IntArray | None = None
+    """(rows + 1,) int64: references of row i are reference_texts[groups[i]] ... [groups[i + 1] - 1]."""
+    n_cut: int = 0
+    """Rows of which a side was longer than `max_length` and was cut."""
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """(rows,) int64 tokens of the longer side: what a row costs in a batch."""
+        return self.src.lengths if self.tgt is None else np.maximum(self.src.lengths, self.tgt.lengths)
+
+    def text(self, row: int) -> str:
+        """The source text as it came, uncut."""
+        return self.texts[row]
+
+    def references(self, row: int) -> tuple[str, ...]:
+        """Accepted translations as they came, uncut; () where there are none (classification, prediction)."""
+        if self.reference_texts is None or self.reference_groups is None:
+            return ()
+        return tuple(self.reference_texts[i] for i in range(self.reference_groups[row], self.reference_groups[row + 1]))
+
+    def batch(self, rows: IntArray, *, sentences: bool = True) -> Batch:
+        """These rows (at least one), padded on the right with PAD; see `Batch` for shapes.
+
+        sentences=False leaves the sentence numbers out. Without targets (prediction), `targets` is empty.
+        """
+        src_BS, real_BS = self.src.gather(rows)
+        src_BS[~real_BS] = PAD
+        common = {
+            "rows": torch.from_numpy(rows.astype(np.int64)),
+            "src": torch.from_numpy(src_BS),
+            "src_mask": None if real_BS.all() else torch.from_numpy(real_BS),
+            "sentence": torch.from_numpy(self.sentences.gather(rows)[0]) if sentences else None,
+        }
+        if self.labels is not None:
+            return Batch(**common, targets=torch.from_numpy(self.labels[rows]))
+        if self.tgt is None:
+            return Batch(**common, targets=torch.zeros(0, dtype=torch.int64))
+        targets_N, index_N, tgt_in_BT = _decoder_side(*self.tgt.gather(rows))
+        return Batch(
+            **common,
+            targets=torch.from_numpy(targets_N),
+            tgt_in=torch.from_numpy(tgt_in_BT),
+            target_index=torch.from_numpy(index_N),
+        )
+
+
+def _decoder_side(tgt_BT: IntArray, real_BT: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
+    """(N,) real targets, (N,) their positions in the flattened decoder output, (B, T) decoder input."""
+    tgt_in_BT = np.full_like(tgt_BT, BOS)
+    tgt_in_BT[:, 1:] = tgt_BT[:, :-1]
+    tgt_in_BT[~real_BT] = PAD
+    return tgt_BT[real_BT], np.flatnonzero(real_BT), tgt_in_BT
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """A task's data, ready to train on."""
+
+    task: Task
+    splits: Mapping[str, Split]
+    """`train`, `validation`, `test`."""
+    src_tokenizer: Tokenizer
+    tgt_tokenizer: Tokenizer | None
+    """None for classification; the same object as `src_tokenizer` where `joint`."""
+    joint: bool
+    label_names: tuple[str, ...] | None
+    """Classification: the name of each class."""
+    metrics: Metrics
+    fingerprint: str
+    """Changes whenever anything in the tokenised data does."""
+    notes: tuple[str, ...]
+    """What the user should know: sizes, cut splits, subsets, truncation."""

@@ -1,0 +1,144 @@
+"""Text to token ids and back: a thin class over the `tokenizers` library.
+
+`bpe`, `unigram` and `byte` work on UTF-8 bytes, so no text is unknown to them and decoding is exact (up to `lowercase`,
+where it is asked for). `char` and `word` map what training never showed to UNK, and `word` joins with single spaces.
+
+The special tokens hold ids 0..4 under names that no text can produce: they contain a space, which never survives
+splitting. A text that spells "[PAD]" is therefore tokenised as five ordinary characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+
+from minitx.batch import SPECIAL_TOKENS, UNK
+from minitx.config import TokenizerConfig, rule
+
+RESERVED = [f"{token} (special)" for token in SPECIAL_TOKENS]
+N_BYTES = 256
+
+# Byte-level vocabularies spell each byte as one visible character: itself where it has one, else the next from 256 on.
+_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_HIDDEN = [byte for byte in range(N_BYTES) if byte not in _VISIBLE]
+BYTE_CHARS = {b: chr(b) for b in _VISIBLE} | {b: chr(N_BYTES + i) for i, b in enumerate(_HIDDEN)}
+_CHAR_BYTES = {char: byte for byte, char in BYTE_CHARS.items()}
+
+
+class Tokenizer:
+    """A fitted vocabulary. Its whole state is its JSON, which other tools that use `tokenizers` can read."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self._inner = inner
+        self._inner.encode_special_tokens = True  # the reserved names are for us, not to be found in text
+        self._bytes = isinstance(inner.decoder, decoders.ByteLevel)
+
+    @classmethod
+    def fit(cls, config: TokenizerConfig, texts: Iterable[str], *, symbols: bool = False) -> Tokenizer:
+        """Fit on training texts; the same texts give the same vocabulary.
+
+        symbols: `word` splits at white space alone, for texts that are sequences of symbols (phonemes, IPA, numbers),
+        whose marks must not be cut off. Otherwise punctuation stands apart.
+        """
+        inner = _untrained(config, symbols)
+        if config.lowercase:
+            inner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        trainer = _trainer(config)
+        if trainer is not None:
+            inner.train_from_iterator(texts, trainer)
+        return cls(inner)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the five special ones included."""
+        return int(self._inner.get_vocab_size())
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens (but UNK where a text needs it)."""
+        return [encoding.ids for encoding in self._inner.encode_batch_fast(list(texts))]
+
+    def encode_with_marks(
+        self, texts: Sequence[str], marks: Sequence[Sequence[int]]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of each text, and for each marked character the number of the token that holds it."""
+        encodings = self._inner.encode_batch(list(texts))
+        held = [
+            [token for mark in of_text if (token := encoding.char_to_token(mark)) is not None]
+            for encoding, of_text in zip(encodings, marks, strict=True)
+        ]
+        return [encoding.ids for encoding in encodings], held
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text that `ids` stand for; special tokens are left out."""
+        return str(self._inner.decode([int(i) for i in ids if i >= len(RESERVED)]))
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """One readable label per id: special tokens in brackets, a space as `␣`, a broken character as `<E2>`."""
+        return [self._label(int(i)) for i in ids]
+
+    def _label(self, token_id: int) -> str:
+        if token_id < len(SPECIAL_TOKENS):
+            return SPECIAL_TOKENS[token_id]
+        piece = str(self._inner.id_to_token(token_id))
+        if self._bytes:
+            raw = bytes(_CHAR_BYTES[char] for char in piece)
+            piece = raw.decode(errors="backslashreplace") if _is_utf8(raw) else "".join(f"<{b:02X}>" for b in raw)
+        return piece.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+
+    def to_json(self) -> str:
+        return str(self._inner.to_str())
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        return cls(tokenizers.Tokenizer.from_str(text))
+
+
+def check_tokenizer(key: str, config: TokenizerConfig) -> None:
+    """Byte-based kinds must have room for every byte."""
+    least = len(RESERVED) + N_BYTES
+    if config.kind in ("bpe", "unigram") and config.vocab_size < least:
+        raise rule(
+            f"{key}.vocab_size", config.vocab_size, f"be at least {least}, because {key}.kind is {config.kind}",
+            "five special tokens and 256 bytes come first; kind=char suits small vocabularies",
+        )  # fmt: skip
+
+
+def _untrained(config: TokenizerConfig, symbols: bool) -> tokenizers.Tokenizer:
+    if config.kind in ("word", "char"):
+        inner = tokenizers.Tokenizer(models.WordLevel(unk_token=RESERVED[UNK]))
+        if config.kind == "char":
+            inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+            inner.decoder = decoders.Fuse()
+        else:
+            inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if symbols else pre_tokenizers.Whitespace()
+        return inner
+    if config.kind == "byte":
+        vocabulary = [*RESERVED, *(BYTE_CHARS[byte] for byte in range(N_BYTES))]
+        model = models.BPE({token: i for i, token in enumerate(vocabulary)}, [])
+    else:
+        model = models.BPE() if config.kind == "bpe" else models.Unigram()
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _trainer(config: TokenizerConfig) -> trainers.Trainer | None:
+    """None for `byte`, which has nothing to learn."""
+    common = {"vocab_size": config.vocab_size, "special_tokens": RESERVED, "show_progress": False}
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if config.kind == "bpe":
+        return trainers.BpeTrainer(initial_alphabet=alphabet, **common)
+    if config.kind == "unigram":
+        return trainers.UnigramTrainer(initial_alphabet=alphabet, unk_token=RESERVED[UNK], **common)
+    return None if config.kind == "byte" else trainers.WordLevelTrainer(**common)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

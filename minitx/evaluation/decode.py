@@ -1,0 +1,56 @@
+"""Greedy decoding with a key/value cache: each step computes one new position of the rows that have not ended.
+
+Letters in shapes: B rows of the batch, R rows still being written, S source length, L length limit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from minitx.batch import BOS, EOS, Batch
+from minitx.nn.translator import Translator
+
+SHRINK_EVERY = 4
+"""Steps between two looks at which rows have ended. Each look waits for the device and copies what is left of the
+cache; between looks ended rows are computed along, and what they write after their end is cut off below."""
+
+
+@torch.no_grad()
+def greedy(model: Translator, batch: Batch, max_length: int) -> list[npt.NDArray[np.int64]]:
+    """The most likely next token, again and again: one array of token ids per row, without BOS and EOS.
+
+    At most `max_length` tokens are written, the end included, so that a learned position is never exceeded. The model
+    must be in eval mode. Runs under the caller's autocast; no_grad rather than inference_mode, because tables that the
+    model caches while decoding must stay usable in training.
+    """
+    written_BL = torch.full((batch.n_rows, max_length), EOS, device=batch.src.device)
+    memory_RSD, mask_RS = model.encode(batch.src, batch.src_mask, batch.sentence), batch.src_mask
+    cache = model.new_cache(memory_RSD, mask_RS)
+    rows_R = torch.arange(batch.n_rows, device=batch.src.device)
+    token_R = torch.full_like(rows_R, BOS)
+    ended_R = torch.zeros_like(rows_R, dtype=torch.bool)
+    for step in range(max_length):
+        hidden_R1D = model.decode(token_R[:, None], memory_RSD, mask_RS, cache)
+        token_R = model.project(hidden_R1D[:, -1]).argmax(-1)
+        written_BL[rows_R, step] = token_R
+        ended_R = ended_R | (token_R == EOS)
+        if (step + 1) % SHRINK_EVERY:
+            continue
+        going = (~ended_R).nonzero().squeeze(1)
+        if len(going) == 0:
+            break
+        if len(going) < len(rows_R):
+            rows_R, token_R, ended_R = rows_R[going], token_R[going], ended_R[going]
+            memory_RSD, mask_RS = memory_RSD[going], None if mask_RS is None else mask_RS[going]
+            cache.select(going)
+    return _until_end(written_BL)
+
+
+def _until_end(written_BL: Tensor) -> list[npt.NDArray[np.int64]]:
+    """Each row up to its first EOS."""
+    written = written_BL.cpu().numpy()
+    ends = np.where((written == EOS).any(axis=1), (written == EOS).argmax(axis=1), written.shape[1])
+    return [row[:end] for row, end in zip(written, ends, strict=True)]

@@ -1,0 +1,147 @@
+"""One pass over a split: the loss, the task's metrics with intervals, and every prediction in the order of the rows.
+
+An evaluation leaves no trace on training: no gradient, no random number drawn, the model's mode restored. So a run that
+validates more often trains to the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from minitx.batch import Batch
+from minitx.data.batching import plan_eval
+from minitx.data.task import Split, TaskData
+from minitx.evaluation.decode import greedy
+from minitx.evaluation.metrics import Ints, Interval, accuracy, bleu, chrf, confusion_matrix, error_rates, macro_f1
+from minitx.nn.translator import Translator
+
+Precision = Literal["fp32", "bf16"]
+MAIN_METRIC = {"classification": "accuracy", "bleu": "bleu", "error_rate": "per"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one pass over (some rows of) a split found."""
+
+    loss: float
+    """Cross-entropy per target (row, or real target token), never smoothed."""
+    metrics: dict[str, Interval]
+    main: str
+    """Name of the metric that `best`, patience and tables go by; `metrics.higher_is_better` gives its direction."""
+    rows: npt.NDArray[np.int64]
+    """The rows judged, in the order asked for."""
+    predictions: list[str] = field(repr=False)
+    """Label name or output text of each of `rows`."""
+    confusion: Ints | None = field(default=None, repr=False)
+    """Classification: counts, one row per true class and one column per predicted class."""
+
+    @property
+    def score(self) -> float:
+        """Value of the main metric."""
+        return self.metrics[self.main].value
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    data: TaskData,
+    *,
+    device: torch.device,
+    precision: Precision,
+    batch_tokens: int,
+    rows: npt.NDArray[np.int64] | None = None,
+    bleu_tokenize: str = "13a",
+) -> Evaluation:
+    """Judge `rows` of a split (all when None) with a Classifier or a Translator; `data` names the metrics.
+
+    Takes the model itself, not a compiled wrapper of it: a translator is also decoded greedily, token by token.
+    """
+    rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
+    if len(rows) == 0:
+        raise ValueError("evaluation needs at least one row; the split, or the choice of rows, is empty")
+    plan = plan_eval(split.lengths[rows], batch_tokens)
+    back = np.argsort(np.concatenate(plan))  # from the plan's order to the order of `rows`
+    batches = (split.batch(rows[chosen]).to(device) for chosen in plan)
+    with judging(model, device, precision):
+        if data.task == "classification":
+            loss, classes = _classify(model, batches)
+            return _judge_classes(loss, classes[back], rows, split, data)
+        loss, outputs = _translate(model, batches, longest=int(data.splits["train"].lengths.max()))
+    texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
+    return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
+
+
+@contextmanager
+def judging(model: nn.Module, device: torch.device, precision: Precision) -> Iterator[None]:
+    """Eval mode without gradients, under autocast for bf16; the model's mode is restored at the end, come what may."""
+    was_training = model.training
+    model.eval()
+    try:
+        # Not inference_mode: tables that a model caches here (rotary, sinusoidal) must stay usable in training.
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        model.train(was_training)
+
+
+def output_limit(src_length: int, longest: int) -> int:
+    """How many tokens decoding may write: room for any real output, little for a model that has not learned to end."""
+    return min(longest, 2 * src_length + 16)
+
+
+def _classify(model: nn.Module, batches: Iterator[Batch]) -> tuple[float, Ints]:
+    """(loss per row, (N,) predicted classes in the order of the batches)."""
+    losses, found = [], []
+    for batch in batches:
+        logits = model(batch).float()
+        losses.append(cross_entropy(logits, batch.targets, reduction="sum"))
+        found.append(logits.argmax(-1))
+    classes = torch.cat(found).cpu().numpy()
+    return _total(losses) / len(classes), classes
+
+
+def _translate(model: Translator, batches: Iterator[Batch], longest: int) -> tuple[float, list[Ints]]:
+    """(loss per real target token of the reference, greedy output ids of each row in the order of the batches)."""
+    losses, outputs, n_targets = [], [], 0
+    for batch in batches:
+        losses.append(cross_entropy(model(batch).float(), batch.targets, reduction="sum"))
+        n_targets += batch.n_targets
+        outputs += greedy(model, batch, output_limit(batch.src.shape[1], longest))
+    return _total(losses) / n_targets, outputs
+
+
+def _total(losses: list[Tensor]) -> float:
+    """The sum, in float64 and with one wait for the device."""
+    return float(torch.stack(losses).double().sum())
+
+
+def _judge_classes(loss: float, classes: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
+    labels, names = split.labels[rows], data.label_names
+    return Evaluation(
+        loss=loss,
+        metrics={"accuracy": accuracy(classes, labels), "macro_f1": macro_f1(classes, labels, len(names))},
+        main=MAIN_METRIC["classification"],
+        rows=rows,
+        predictions=[names[c] for c in classes],
+        confusion=confusion_matrix(classes, labels, len(names)),
+    )
+
+
+def _judge_texts(
+    loss: float, texts: list[str], rows: Ints, split: Split, data: TaskData, bleu_tokenize: str
+) -> Evaluation:
+    references = [split.references(int(row)) for row in rows]
+    if data.metrics == "error_rate":
+        metrics = error_rates([text.split() for text in texts], [[r.split() for r in wanted] for wanted in references])
+    else:
+        metrics = {"bleu": bleu(texts, references, bleu_tokenize), "chrf": chrf(texts, references)}
+    return Evaluation(loss=loss, metrics=metrics, main=MAIN_METRIC[data.metrics], rows=rows, predictions=texts)

@@ -1,0 +1,202 @@
+"""Scores with intervals: accuracy, macro F1, phoneme and word error rates, BLEU and chrF.
+
+Every score is a function of statistics summed over examples, and that is the one decision worth knowing: resampling
+examples then only needs the sums, so a thousand bootstrap resamples cost milliseconds (see `bootstrap`).
+
+Letters in shapes: N examples, D distinct rows of statistics, F statistics of one example, R resamples, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""(R, F) sums of statistics -> (R,) scores."""
+
+RESAMPLES = 1000
+LOWER_IS_BETTER = frozenset({"loss", "per", "wer"})
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score and its 95 % percentile-bootstrap interval over examples; `signature` says how BLEU or chrF was made.
+
+    The interval speaks of the examples that happened to be in the split, not of seeds or training runs. It has no
+    width where every example scores alike (an accuracy of exactly 1).
+    """
+
+    value: float
+    low: float
+    high: float
+    signature: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"value": x, "ci95": [low, high]}`, and `"signature"` where there is one."""
+        shown: dict[str, Any] = {"value": self.value, "ci95": [self.low, self.high]}
+        return shown | ({"signature": self.signature} if self.signature else {})
+
+
+def higher_is_better(metric: str) -> bool:
+    """False for `loss`, `per` and `wer`; True for every other score."""
+    return metric not in LOWER_IS_BETTER
+
+
+def better(a: float, b: float, metric: str) -> bool:
+    """True if score `a` is strictly better than `b`; a NaN is never better, and any number beats one."""
+    if np.isnan(b):
+        return not np.isnan(a)
+    return a > b if higher_is_better(metric) else a < b
+
+
+# ---------------------------------------------------------------------------------------------------------- bootstrap
+
+
+def bootstrap(stats_NF: npt.ArrayLike, statistic: Statistic) -> Interval:
+    """The score of all examples, with its percentile bootstrap interval (Efron & Tibshirani 1993, section 13.3).
+
+    Drawing N examples with replacement is the same as drawing how often each *distinct* row of statistics appears,
+    from one multinomial: an accuracy has two distinct rows however many examples there are. The generator is our own
+    and freshly seeded, so the result depends on the statistics alone, not even on the order of the examples.
+    """
+    rows_DF, counts_D = np.unique(np.asarray(stats_NF, dtype=np.float64), axis=0, return_counts=True)
+    return _bootstrap_distinct(rows_DF, counts_D, statistic)
+
+
+def _bootstrap_distinct(rows_DF: Floats, counts_D: Ints, statistic: Statistic) -> Interval:
+    """`bootstrap` where row d stands for `counts_D[d]` examples."""
+    if counts_D.sum() == 0:
+        raise ValueError("a score needs at least one example; the split or the list of predictions is empty")
+    low, high = np.percentile(statistic(_resampled_sums(rows_DF, counts_D)), (2.5, 97.5))
+    value = statistic((counts_D @ rows_DF)[None])[0]
+    return Interval(float(value), float(low), float(high))
+
+
+def _resampled_sums(rows_DF: Floats, counts_D: Ints) -> Floats:
+    """(R, F) summed statistics of each resample; in pieces, so that the counts stay below about 32 MB."""
+    rng, total = np.random.default_rng(0), int(counts_D.sum())
+    piece = max(1, 4_000_000 // len(rows_DF))
+    sizes = [min(piece, RESAMPLES - start) for start in range(0, RESAMPLES, piece)]
+    return np.concatenate([rng.multinomial(total, counts_D / total, size=n) @ rows_DF for n in sizes])
+
+
+def _ratio(sums_RF: Floats) -> Floats:
+    """First statistic over the second; 0 / 0 (nothing to get wrong) is 0."""
+    return np.divide(sums_RF[:, 0], sums_RF[:, 1], out=np.zeros(len(sums_RF)), where=sums_RF[:, 1] != 0)
+
+
+# ----------------------------------------------------------------------------------------------------- classification
+
+
+def accuracy(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> Interval:
+    """Fraction of examples whose predicted class (N,) is the label (N,)."""
+    hits = np.asarray(predicted) == np.asarray(labels)
+    return bootstrap(np.stack([hits, np.ones(len(hits))], axis=1), _ratio)
+
+
+def confusion_matrix(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int) -> Ints:
+    """(C, C) counts: one row per true class, one column per predicted class."""
+    cells = _cells(predicted, labels, n_classes)
+    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes).astype(np.int64)
+
+
+def macro_f1(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int) -> Interval:
+    """Mean F1 over the classes that occur among labels or predictions (those of the resample, in the bootstrap)."""
+    cells_D, counts_D = np.unique(_cells(predicted, labels, n_classes), return_counts=True)
+    true_D, predicted_D = np.divmod(cells_D, n_classes)
+    one_CC = np.eye(n_classes)
+    hit_DC = one_CC[true_D] * (true_D == predicted_D)[:, None]
+    seen_DC = one_CC[true_D] + one_CC[predicted_D]
+
+    def f1(sums_RF: Floats) -> Floats:
+        hit_RC, seen_RC = np.hsplit(sums_RF, 2)
+        f1_RC = np.divide(2 * hit_RC, seen_RC, out=np.zeros_like(hit_RC), where=seen_RC > 0)
+        return np.asarray(f1_RC.sum(axis=1) / (seen_RC > 0).sum(axis=1))
+
+    return _bootstrap_distinct(np.hstack([hit_DC, seen_DC]), counts_D, f1)
+
+
+def _cells(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int) -> Ints:
+    """(N,) the cell of the flattened confusion matrix that each example falls into."""
+    # Checked here because numpy would quietly count a class that is too large as another class.
+    for name, classes in (("predicted", predicted), ("labels", labels)):
+        if np.size(classes) and not 0 <= np.min(classes) <= np.max(classes) < n_classes:
+            raise ValueError(f"{name} must lie in 0..{n_classes - 1}, but reach {np.min(classes)}..{np.max(classes)}")
+    return np.asarray(labels, dtype=np.int64) * n_classes + np.asarray(predicted, dtype=np.int64)
+
+
+# -------------------------------------------------------------------------------------------------------- error rates
+
+
+def error_rates(
+    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> dict[str, Interval]:
+    """`per` and `wer` of symbol sequences, each example with one or more references.
+
+    per: the smallest edit distance to any reference over *that* reference's length, both summed before dividing (so it
+    may exceed 1). Where references tie, the longest counts: the rule must not depend on their order.
+    wer: fraction of examples that equal none of their references.
+    """
+    pairs = zip(hypotheses, references, strict=True)
+    stats = np.array([_nearest(hypothesis, wanted) for hypothesis, wanted in pairs], dtype=np.float64).reshape(-1, 2)
+    wrong = np.stack([stats[:, 0] > 0, np.ones(len(stats))], axis=1)
+    return {"per": bootstrap(stats, _ratio), "wer": bootstrap(wrong, _ratio)}
+
+
+def _nearest(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[int, int]:
+    """(distance, length) of the nearest reference, the longest one among ties."""
+    if not references:
+        raise ValueError("an example without any reference cannot be scored; every row needs at least one")
+    distance, shortness = min((edit_distance(hypothesis, wanted), -len(wanted)) for wanted in references)
+    return distance, -shortness
+
+
+def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
+    """Fewest insertions, deletions and substitutions that turn `a` into `b` (Levenshtein 1966), row by row."""
+    if list(a) == list(b):
+        return 0
+    row = list(range(len(b) + 1))
+    for i, left in enumerate(a, start=1):
+        diagonal, row[0] = row[0], i
+        for j, right in enumerate(b, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right))
+    return row[-1]
+
+
+# -------------------------------------------------------------------------------------------------------- BLEU, chrF
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenize: str = "13a") -> Interval:
+    """Corpus BLEU in points by sacrebleu (Post 2018); `tokenize` is sacrebleu's (13a, zh, char, flores200, ...)."""
+    return _sacrebleu(BLEU(tokenize=tokenize), hypotheses, references)
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Interval:
+    """Corpus chrF in points by sacrebleu (Popovic 2015)."""
+    return _sacrebleu(CHRF(), hypotheses, references)
+
+
+def _sacrebleu(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Interval:
+    """Bootstrap over sacrebleu's own statistics of each sentence, scored by sacrebleu's own formula.
+
+    Its public `n_bootstrap` reports mean +- half the width, seeded from the environment, and not the percentiles.
+    """
+    if len(hypotheses) != len(references):
+        raise ValueError(f"{len(hypotheses)} hypotheses must match {len(references)} lists of references in number")
+    # sacrebleu wants one stream per reference number, None where an example has fewer.
+    width = max((len(wanted) for wanted in references), default=0)
+    streams = [[wanted[k] if k < len(wanted) else None for wanted in references] for k in range(width)]
+    stats = metric._extract_corpus_statistics(list(hypotheses), streams)
+
+    def score(sums_RF: Floats) -> Floats:
+        return np.array([metric._compute_score_from_stats(sums).score for sums in sums_RF.tolist()])
+
+    return replace(bootstrap(stats, score), signature=str(metric.get_signature()))

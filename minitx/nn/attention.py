@@ -1,0 +1,151 @@
+"""Multi-head attention (Vaswani et al. 2017, section 3.2), the part this project is about.
+
+    x -> q, k, v of every head -> softmax(q k^T / sqrt(K)) v -> heads side by side -> output projection
+
+The one decision worth knowing: heads (split or grouped), span (global, window, sentence) and kernel (naive, sdpa) are
+independent choices that meet only in `forward`, and any combination of heads and kernel gives the same result.
+
+Letters in shapes: B rows, T queries, S keys, D model width, H heads, K head width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor, nn
+
+from minitx.nn.cache import KeyValueCache
+from minitx.nn.kernels import Backend, attend, naive_attention
+from minitx.nn.masks import Mask, Reach, Span
+from minitx.nn.positions import Rotation, rotate
+from minitx.nn.projections import GroupedProjection, Projection, SplitProjection
+
+
+class MultiHeadAttention(nn.Module):
+    """Self-attention, or cross-attention when it is called with a memory.
+
+    d_model: D. head_dim: K, any width; None = D / H, a ValueError if that is not whole. heads, span, window, causal,
+    backend: see `AttentionConfig`. dropout: on the attention weights, in training only. bias: in all projections.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        head_dim: int | None = None,
+        *,
+        heads: Literal["split", "grouped"] = "split",
+        span: Span = "global",
+        window: int = 8,
+        causal: bool = False,
+        dropout: float = 0.0,
+        backend: Backend = "auto",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if head_dim is None and d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) must be divisible by n_heads ({n_heads}) or head_dim be given")
+        self.d_model, self.n_heads, self.head_dim = d_model, n_heads, head_dim or d_model // n_heads
+        self.heads, self.reach, self.dropout, self.backend = heads, Reach(span, window, causal), dropout, backend
+        project = SplitProjection if heads == "split" else GroupedProjection
+        self.project: Projection = project(d_model, n_heads, self.head_dim, bias)
+        self.output = xavier_linear(n_heads * self.head_dim, d_model, bias)
+        self.gate_H: Tensor | None
+        self.register_buffer("gate_H", None, persistent=False)
+        self.recorder: Callable[[Tensor], None] | None = None
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        memory_BSD: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        sentence: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        *,
+        mask: Mask | None = None,
+        rotation: Rotation | None = None,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D).
+
+        memory_BSD: cross-attention reads it; None = self-attention. key_mask: (B, S) bool, True = real key, None = none
+        is padded. sentence: (B, S) sentence numbers, needed for span "sentence". cache: keys and values so far; x then
+        holds the new positions only (self-attention), or the memory's are computed once (cross-attention). mask: from
+        `self.mask`, by a caller who shares it between layers; then key_mask and sentence are not read. rotation: turns
+        the queries and keys of self-attention. A query that may read nothing gets zeros from every head.
+        """
+        q, k, v = self._heads(x_BTD, memory_BSD, cache, rotation)
+        if mask is None:
+            mask = self.mask(q.shape[0], q.shape[2], k.shape[2], q, key_mask, sentence)
+        y_BHTK = self._attend(q, k, v, mask)
+        if self.gate_H is not None:
+            y_BHTK = y_BHTK * self.gate_H[:, None, None]
+        y: Tensor = self.output(y_BHTK.transpose(1, 2).flatten(2))
+        return y
+
+    def mask(
+        self,
+        n_rows: int,
+        n_queries: int,
+        n_keys: int,
+        like: Tensor,
+        key_mask: Tensor | None = None,
+        sentence: Tensor | None = None,
+    ) -> Mask:
+        """What this attention's reach allows in one forward pass, on the device of `like`; see `Reach.mask`."""
+        blocked = self.recorder is None  # a recorded map is dense
+        return self.reach.mask(
+            n_rows, n_queries, n_keys, key_mask=key_mask, sentence=sentence, device=like.device, blocked=blocked
+        )
+
+    def set_gates(self, gate_H: Tensor | None) -> None:
+        """Multiply each head's output by its gate, (H,), before the output projection; None = no gates (all ones).
+
+        A gate that requires a gradient receives one: the sensitivity of the loss to that head (arXiv 1905.10650).
+        """
+        if gate_H is not None and gate_H.shape != (self.n_heads,):
+            raise ValueError(f"gates of shape {tuple(gate_H.shape)} must be ({self.n_heads},), one per head")
+        self._buffers["gate_H"] = gate_H  # not setattr, which would turn an nn.Parameter into a weight of the model
+
+    def _heads(
+        self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None, rotation: Rotation | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q of x, and k and v of everything that may be read: x or the memory, and what the cache holds."""
+        if memory is not None:
+            q = self.project.queries(x)
+            if cache is None:
+                return q, *self.project.keys_values(memory)
+            return q, *(cache.read() if cache.length else cache.append(*self.project.keys_values(memory)))
+        q, k, v = self.project.own(x)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        return (q, k, v) if cache is None else (q, *cache.append(k, v))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
+        """(B, H, T, K) of every head's result, by the kernel that suits; records the weights while captured."""
+        dropout = self.dropout if self.training else 0.0
+        if mask.n_keys < k.shape[2]:
+            k, v = k[:, :, -mask.n_keys :], v[:, :, -mask.n_keys :]
+        if self.recorder is not None:
+            y, weights = naive_attention(q, k, v, mask.allowed, mask.is_causal, dropout)
+            self.recorder(weights)
+            return y
+        if mask.blocks is None:
+            return attend(q, k, v, mask.allowed, mask.is_causal, dropout, self.backend)
+        cut = mask.blocks
+        q, k, v = cut.cut_queries(q), cut.cut_keys(k), cut.cut_keys(v)
+        return cut.join(attend(q, k, v, cut.allowed, False, dropout, self.backend))
+
+    def extra_repr(self) -> str:
+        return f"n_heads={self.n_heads}, head_dim={self.head_dim}, heads={self.heads}, {self.reach}, {self.backend}"
+
+
+def xavier_linear(n_in: int, n_out: int, bias: bool = True) -> nn.Linear:
+    """A linear layer with Xavier uniform weights and zero biases."""
+    linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias)
+    bound = math.sqrt(6 / (n_in + n_out))
+    nn.init.uniform_(linear.weight, -bound, bound)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear

@@ -1,0 +1,51 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), written out and as torch's fused kernel.
+
+Both give zeros, with finite gradients, to a query that may read nothing. Attention weights are softmax(q k^T / sqrt(K)).
+
+Letters in shapes: B rows, H heads, T queries, S keys, K head width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Backend = Literal["auto", "naive", "sdpa"]
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, is_causal: bool, dropout: float, backend: Backend
+) -> Tensor:
+    """(B, H, T, K) from queries (B, H, T, K) and keys and values (B, H, S, K).
+
+    allowed: bool, broadcast to (B, H, T, S), True = may attend; None = all. is_causal: the lower triangle, T == S,
+    `allowed` None. dropout: on the weights, 0 outside training. auto = sdpa, but naive for dropout on the CPU, where
+    torch has no fused kernel and its own fall-back is the slower of the two.
+    """
+    if backend == "naive" or (backend == "auto" and dropout and q.device.type == "cpu"):
+        return naive_attention(q, k, v, allowed, is_causal, dropout)[0]
+    if allowed is not None and q.is_cuda:
+        # cuDNN's backward has given NaN with a mask (pytorch issue 196678), and promises nothing for empty rows.
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout, is_causal=is_causal)
+
+
+def naive_attention(
+    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, is_causal: bool, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """The same from plain matrix products: (output (B, H, T, K), weights (B, H, T, S) before dropout)."""
+    if is_causal:
+        allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if allowed is None:
+        weights = scores.softmax(-1)
+    else:
+        # Two fills: the first keeps an empty row finite (uniform, where -inf would give NaN), the second empties it.
+        scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1).masked_fill(~allowed, 0.0)
+    return F.dropout(weights, dropout).to(v.dtype) @ v, weights

@@ -1,0 +1,117 @@
+"""What attention may read. The one place that decides it: True = may attend, everywhere.
+
+A `Reach` is the rule (span, window, causal); `Reach.mask` applies it to one forward pass and gives the cheapest `Mask`
+that says the same, made once and shared by every layer of a stack:
+
+    global, causal      window 1            window 1, causal    sentences 0 0 1 1
+    x . . .             x x . .             x . . .             x x . .
+    x x . .             x x x .             x x . .             x x . .
+    x x x .             . x x x             . x x .             . . x x
+    x x x x             . . x x             . . x x             . . x x
+
+Letters in shapes: B rows, T queries, S keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from minitx.nn.window import Blocks, plan_blocks
+
+Span = Literal["global", "window", "sentence"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """One forward pass's mask, in the cheapest form: nothing at all, a flag, a dense tensor, or blocks."""
+
+    n_keys: int
+    """Keys to read, counted from the last: a window over a long cache needs only its end."""
+    is_causal: bool = False
+    """The lower triangle, left to the kernel; then `allowed` is None and there are as many queries as keys."""
+    allowed: Tensor | None = None
+    """(B or 1, 1, T or 1, S) bool, True = may attend; None = every key."""
+    blocks: Blocks | None = None
+    """Set where a window is computed block by block; holds its own mask."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The rule: what a query may read. Queries are the last T of the S positions (T == S without a cache)."""
+
+    span: Span = "global"
+    window: int = 8
+    causal: bool = False
+
+    def mask(
+        self,
+        n_rows: int,
+        n_queries: int,
+        n_keys: int,
+        *,
+        key_mask: Tensor | None = None,
+        sentence: Tensor | None = None,
+        device: torch.device | None = None,
+        blocked: bool = True,
+    ) -> Mask:
+        """The mask of one forward pass.
+
+        key_mask: (B, S) bool, True = real key; None when no key is padded. sentence: (B, S) sentence numbers, for
+        span "sentence" only, else ignored; a ValueError where that span has none. blocked: allow the block form.
+        """
+        before, after = self._bounds(n_queries, n_keys)
+        if self.span == "window" and n_queries < n_keys:
+            n_keys = min(n_keys, self.window + n_queries)
+            key_mask = None if key_mask is None else key_mask[:, -n_keys:]
+        if blocked and before is not None and n_queries == n_keys:
+            blocks = plan_blocks(n_rows, n_keys, before, after or 0, key_mask, device)
+            if blocks is not None:
+                return Mask(n_keys, blocks=blocks)
+        same = self._same_sentence(sentence, n_queries)
+        if before is None and after == 0 and n_queries == n_keys and key_mask is None and same is None:
+            return Mask(n_keys, is_causal=True)
+        keys = None if key_mask is None else key_mask[:, None, None, :]
+        return Mask(n_keys, allowed=_both(_both(band(n_queries, n_keys, before, after, device), same), keys))
+
+    def _bounds(self, n_queries: int, n_keys: int) -> tuple[int | None, int | None]:
+        """How far a query may read before and after itself; None where the limit cuts nothing off."""
+        before = self.window if self.span == "window" else None
+        after = 0 if self.causal else before
+        return (
+            before if before is not None and before < n_keys - 1 else None,
+            after if after is not None and after < n_queries - 1 else None,
+        )
+
+    def _same_sentence(self, sentence: Tensor | None, n_queries: int) -> Tensor | None:
+        """(B, 1, T, S) True within one sentence; None for the other spans."""
+        if self.span != "sentence":
+            return None
+        if sentence is None:
+            raise ValueError("attention with span 'sentence' needs the sentence number of every token")
+        return (sentence[:, -n_queries:, None] == sentence[:, None, :])[:, None]
+
+
+def band(
+    n_queries: int, n_keys: int, before: int | None, after: int | None, device: torch.device | None = None
+) -> Tensor | None:
+    """(1, 1, T, S) bool, True where the key is at most `before` earlier and `after` later; None for no limit at all."""
+    if before is None and after is None:
+        return None
+    keys = torch.arange(n_keys, device=device)
+    ahead_TS = keys - keys[n_keys - n_queries :, None]
+    lower = None if before is None else ahead_TS >= -before
+    upper = None if after is None else ahead_TS <= after
+    both = _both(lower, upper)
+    assert both is not None
+    return both[None, None]
+
+
+def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """`a & b` where None means True everywhere."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b

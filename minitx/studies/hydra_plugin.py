@@ -1,0 +1,170 @@
+"""What minitx adds to Hydra: the name of a run's folder, errors in one line, and a sweeper that can be killed.
+
+With `train.py` the only file that knows Hydra.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from minitx.config import Config, load, unknown_key
+from minitx.errors import ConfigError, RunError
+from minitx.studies.sweep import Cell, run_cells, sweep_name
+
+AUTO_SWEEP_DIR = "outputs/sweeps/auto"
+
+
+# --------------------------------------------------------------------------------------------------- configuration
+
+
+def config_of(raw: DictConfig) -> Config:
+    """Type what Hydra composed (its own node left out)."""
+    tree = OmegaConf.to_container(OmegaConf.masked_copy(raw, [str(k) for k in raw if k != "hydra"]), resolve=True)
+    assert isinstance(tree, dict)
+    return load({str(k): v for k, v in tree.items()})
+
+
+def continued(run: str, overrides: Sequence[str]) -> Config:
+    """The configuration of an earlier run with the typed overrides on top.
+
+    Raises:
+        ConfigError: there is no such run, or a group (`data=...`) was typed, which only the run itself can say.
+    """
+    from minitx.training.runfolder import RunFolder
+
+    for override in overrides:
+        key = override.split("=", 1)[0]
+        if "." not in key and key != "seed":
+            raise ConfigError(
+                f"{key} must not be given with trainer.resume, because {run}/config.yaml already says it; drop {override}"
+            )
+    saved = OmegaConf.create(RunFolder(Path(run)).read_config().model_dump(mode="json"))
+    kept = [o.lstrip("+") for o in overrides if not o.startswith("trainer.resume=")]
+    merged = OmegaConf.merge(saved, OmegaConf.from_dotlist(kept))
+    assert isinstance(merged, DictConfig)
+    merged.trainer.resume = "auto"
+    return config_of(merged)
+
+
+def default_run_dir(root: DictConfig) -> str:
+    """`outputs/runs/<date>/<time>-<data>-<model>-s<seed>-<hash>`, or the folder of the run to be continued.
+
+    Types the configuration on the way, so that a mistake in it ends here, before any folder is made.
+    """
+    resume = root.trainer.resume
+    if resume not in (None, "auto"):
+        return str(resume)
+    config = config_of(root)
+    now = datetime.now()
+    name = f"{now:%H-%M-%S}-{config.data.name}-{config.model.kind}-s{config.seed}-{identify(config)}"
+    return f"outputs/runs/{now:%Y-%m-%d}/{name}"
+
+
+def identify(config: Config) -> str:
+    """The run's hash on this machine."""
+    from minitx.data.build import check_source, source_fingerprint
+    from minitx.training.device import resolve_compute
+    from minitx.training.runfolder import run_hash
+
+    compute = resolve_compute(config.trainer)
+    check_source(config.data)
+    return run_hash(config, source_fingerprint(config.data), compute.device.type, compute.precision)
+
+
+# ---------------------------------------------------------------------------------------------------------- errors
+
+
+def one_line(error: BaseException) -> tuple[str | None, int]:
+    """(line, exit code) of an error that is told in one line; (None, 1) for one that deserves its traceback."""
+    for cause in _chain(error):
+        if isinstance(cause, ConfigError | RunError):
+            return str(cause), cause.exit_code
+        line = _composition_line(cause)
+        if line is not None:
+            return line, ConfigError.exit_code
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return str(error).splitlines()[0], ConfigError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used ({error.strerror}); name another folder or free the place", 1
+    return None, 1
+
+
+def _composition_line(error: BaseException) -> str | None:
+    """What Hydra found wrong with the overrides, in our own shape."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"{group} ({choice}) must be one of {', '.join(o for o in error.options or () if o != 'base')}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} must be of the form key=value; quote special characters: 'key=\"...\"'"
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    return unknown_key(unknown[1]) if unknown else None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and its causes, the innermost last."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------- sweeper
+
+
+class ResumableSweeper(Sweeper):
+    """Runs the product of the swept values; finished cells are skipped, half-done ones resumed, failed ones told."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments)
+        combinations = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+        swept = [o.get_key_element() for o in parsed if o.is_sweep_override()]
+        cells = [self._cell(overrides, swept) for overrides in combinations]
+        if self.config.hydra.sweep.dir == AUTO_SWEEP_DIR:
+            with open_dict(self.config):
+                self.config.hydra.sweep.dir = f"outputs/sweeps/{sweep_name(cells, swept)}"
+        return run_cells(cells, Path(str(self.config.hydra.sweep.dir)), swept, self._launch)
+
+    def _cell(self, overrides: Sequence[str], swept: Sequence[str]) -> Cell:
+        values = {key: value for key, _, value in (o.partition("=") for o in overrides) if key in swept}
+        try:
+            raw = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            config = config_of(raw)
+            return Cell(overrides=tuple(overrides), values=values, config=config, hash=identify(config))
+        except Exception as error:  # one impossible combination is told in the table, and does not end the others
+            line, _ = one_line(error)
+            if line is None:
+                raise
+            return Cell(overrides=tuple(overrides), values=values, error=line)
+
+    def _launch(self, cell: Cell, number: int) -> dict[str, Any]:
+        """Train one cell; what it raises is raised here."""
+        place = [f"hydra.sweep.dir={self.config.hydra.sweep.dir}", f"hydra.sweep.subdir={cell.folder}"]
+        overrides = [*cell.overrides, *place, "trainer.resume=auto"]
+        (job,) = self.launcher.launch([overrides], initial_job_idx=number)
+        if isinstance(job._return_value, Exception):  # `return_value` would print a line of its own
+            raise job._return_value
+        results: dict[str, Any] = job._return_value
+        return results
+
+
+ResumableSweeper.__module__ = "hydra_plugins.minitx"  # Hydra takes sweepers from this name alone

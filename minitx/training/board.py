@@ -1,0 +1,53 @@
+"""TensorBoard: scalars, text samples, attention maps and HParams, all in the one run of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Board:
+    """Writes event files under a run's `tensorboard/`; a resumed run purges what lies after its checkpoint."""
+
+    def __init__(self, folder: Path, start_step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # half a second of imports, not before a run begins
+
+        self._writer = SummaryWriter(str(folder), purge_step=start_step or None, flush_secs=20)
+
+    def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(f"{prefix}/{name}", value, step)
+
+    def samples(self, rows: Sequence[Sequence[str]], header: Sequence[str], step: int) -> None:
+        """A Markdown table of text samples; the texts are data, so their markup is taken out."""
+        lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+        lines += ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
+        self._writer.add_text("samples", "\n".join(lines), step)
+
+    def figure(self, tag: str, figure: Figure, step: int) -> None:
+        self._writer.add_figure(tag, figure, step, close=False)
+
+    def hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """HParams beside the scalars (`SummaryWriter.add_hparams` would open a second, stray run)."""
+        from torch.utils.tensorboard.summary import hparams as summaries
+
+        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in hparams.items()}
+        for summary in summaries(plain, dict(metrics)):
+            self._writer.file_writer.add_summary(summary)
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _plain(text: str, limit: int = 200) -> str:
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|<>~" else c for c in cut.replace("\n", " "))

@@ -1,0 +1,52 @@
+"""Where a run computes and in which precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from minitx.config import TrainerConfig, rule
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A resolved choice: nothing in it is `auto`."""
+
+    device: torch.device
+    precision: str
+    """fp32 | bf16 (autocast with float32 weights)."""
+    compiled: bool
+
+    @property
+    def bf16(self) -> bool:
+        return self.precision == "bf16"
+
+    @property
+    def name(self) -> str:
+        """For people: the GPU's name, or the CPU with its threads."""
+        if self.device.type == "cuda":
+            return str(torch.cuda.get_device_name(self.device))
+        return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def resolve_device(wanted: str) -> torch.device:
+    """auto = a GPU where there is one.
+
+    Raises:
+        ConfigError: cuda was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        why = "torch was built without CUDA" if torch.version.cuda is None else "no CUDA device is visible"
+        raise rule("trainer.device", wanted, f"name a device that is there ({why})", "use trainer.device=auto or cpu")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def resolve_compute(config: TrainerConfig) -> Compute:
+    """Turn the `auto` of device, precision and compile into a choice."""
+    device = resolve_device(config.device)
+    on_gpu = device.type == "cuda"
+    precision = config.precision if config.precision != "auto" else ("bf16" if on_gpu else "fp32")
+    compiled = config.compile == "on" or (config.compile == "auto" and on_gpu)
+    return Compute(device, precision, compiled)

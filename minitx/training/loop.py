@@ -1,0 +1,261 @@
+"""The loop: when to step, log, validate, save and stop. It knows no model and no file format.
+
+    stream -> Stepper.step -> window of losses -> log line
+                           -> every `eval_every`: validation -> `best`
+                           -> every `save_every`: `last`
+
+Everything that the next step depends on is in `Progress` and in the tensors that `_save` writes, so a run that was
+killed anywhere and resumed is, on the CPU, bit for bit the run that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from minitx.config import TrainerConfig
+from minitx.data.task import Split
+from minitx.errors import RunError
+from minitx.evaluation.evaluate import Evaluation
+from minitx.evaluation.metrics import better as is_better
+from minitx.training.average import WeightAverage
+from minitx.training.console import Reporter, Status
+from minitx.training.optim import learning_rate
+from minitx.training.signals import StopRequest
+from minitx.training.stepper import Stepper
+from minitx.training.stream import BatchStream
+
+ESTIMATE_AT = 0.1
+"""Share of `max_minutes` after which minutes become a number of steps."""
+ESTIMATE_MARGIN = 0.98
+"""A little is left for steps that turn out slower than those measured."""
+
+
+class TrainingError(RunError):
+    """Training cannot go on; one line that says where and what to try."""
+
+
+@dataclass
+class Window:
+    """Sums since the last logged line."""
+
+    loss: float = 0.0
+    targets: int = 0
+    grad_norm: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Progress:
+    """Every counter of a run; saved in state.json."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    targets: int = 0
+    horizon: int | None = None
+    """The number of steps that `max_minutes` became, once it has."""
+    best: float | None = None
+    best_step: int = 0
+    validations: int = 0
+    without_better: int = 0
+    window: Window = field(default_factory=Window)
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> Progress:
+        return cls(**{**state, "window": Window(**state["window"])})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What the loop calls and does not know: judge, tell, keep."""
+
+    validate: Callable[[], Evaluation]
+    """Judge the model as it is now on the validation split."""
+    record: Callable[[dict[str, Any]], None]
+    """Take one line for metrics.jsonl and TensorBoard."""
+    on_validation: Callable[[Evaluation, bool], None]
+    """After each validation, inside the averaged weights; True when it is the best so far."""
+    save_last: Callable[[], None]
+
+
+class Loop:
+    """Trains until the first limit, `patience`, or a stop request."""
+
+    def __init__(
+        self, stepper: Stepper, split: Split, config: TrainerConfig, seed: int, average: WeightAverage, reporter: Reporter
+    ) -> None:
+        self.stepper, self.split, self.config, self.average, self.reporter = stepper, split, config, average, reporter
+        self.stream = BatchStream(split.lengths, config.batch_tokens, seed)
+        self.progress = Progress()
+        self._pending: list[tuple[int, list[np.ndarray], torch.Tensor, torch.Tensor, int]] = []
+        self._shown_loss = math.nan
+
+    # ------------------------------------------------------------------------------------------------- limits
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.stream.batches_per_epoch / self.config.accumulate)
+
+    @property
+    def total_steps(self) -> int:
+        """The step at which the run ends, as far as it is known now (exactly, without `max_minutes`)."""
+        limits = [] if self.config.max_steps is None else [self.config.max_steps]
+        if self.config.max_epochs is not None:
+            limits.append(max(1, round(self.config.max_epochs * self.steps_per_epoch)))
+        if self.config.max_minutes is not None:
+            limits.append(self._steps_in_time(60 * self.config.max_minutes))
+        return min(limits)
+
+    def _steps_in_time(self, budget: float) -> int:
+        """Frozen once `ESTIMATE_AT` of the budget has been spent; until then what the speed so far promises."""
+        progress = self.progress
+        if progress.horizon is not None:
+            return progress.horizon
+        if progress.step < 5:
+            return 10_000
+        left = max(0.0, budget - progress.seconds)
+        estimate = progress.step + int(ESTIMATE_MARGIN * left * progress.step / progress.seconds)
+        if progress.seconds >= ESTIMATE_AT * budget:
+            progress.horizon = estimate
+        return max(estimate, progress.step + 1)
+
+    def _out_of_time(self) -> bool:
+        return self.config.max_minutes is not None and self.progress.seconds >= 60 * self.config.max_minutes
+
+    def _out_of_patience(self) -> bool:
+        return self.config.patience is not None and self.progress.without_better >= self.config.patience
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.step >= self.total_steps or self._out_of_time() or self._out_of_patience()
+
+    @property
+    def _eval_interval(self) -> int:
+        every = self.config.eval_every
+        return every if isinstance(every, int) else max(1, round(every * self.steps_per_epoch))
+
+    # --------------------------------------------------------------------------------------------------- loop
+
+    def run(self, hooks: Hooks, stop: StopRequest) -> None:
+        """Train to the end, or to the end of the step in which a stop was asked for; then save `last`."""
+        validated_at = saved_at = self.progress.step
+        while not self.finished and not stop:
+            self._train_step()
+            step = self.progress.step
+            ends = self.finished
+            if step % self.config.log_every == 0 or ends:
+                self._log(hooks)
+            if step % self._eval_interval == 0 or ends:  # also when asked to stop: the resumed run must not miss it
+                self._validate(hooks)
+                validated_at = step
+            due = step % self.config.save_every == 0 if self.config.save_every else validated_at == step
+            if due or ends:
+                self._save(hooks)
+                saved_at = step
+        if self.progress.step > saved_at:
+            self._save(hooks)
+        self.reporter.end_progress()
+
+    def _train_step(self) -> None:
+        started = time.perf_counter()
+        progress = self.progress
+        lr = learning_rate(self.stepper.optim, progress.step, self.total_steps)
+        rows = [self.stream.next() for _ in range(self.config.accumulate)]
+        result = self.stepper.step([self.split.batch(r) for r in rows], lr)
+        progress.step += 1
+        progress.epoch, progress.batch = self.stream.epoch, self.stream.batch
+        progress.targets += result.n_targets
+        self.average.after_step(progress.step)
+        self._pending.append((progress.step, rows, result.loss, result.grad_norm, result.n_targets))
+        if self.stepper.device.type == "cpu" or progress.step % self.config.log_every == 0:
+            self._read_pending()
+        elapsed = time.perf_counter() - started
+        progress.seconds += elapsed
+        progress.window.seconds += elapsed
+        self._show(lr)
+
+    def _read_pending(self) -> None:
+        """Read the losses of the steps since the last reading (the only wait for the device) and judge them."""
+        if not self._pending:
+            return
+        steps, rows, losses, norms, counts = zip(*self._pending, strict=True)
+        self._pending = []
+        values = torch.stack([torch.stack(losses), torch.stack(norms)]).double().cpu().tolist()
+        for step, step_rows, loss, norm, count in zip(steps, rows, values[0], values[1], counts, strict=True):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._stop_non_finite(step, step_rows, loss, norm)
+            window = self.progress.window
+            window.loss += loss
+            window.grad_norm += norm
+            window.targets += count
+            window.steps += 1
+            self._shown_loss = loss / count
+
+    def _stop_non_finite(self, step: int, rows: list[np.ndarray], loss: float, norm: float) -> None:
+        shown = ", ".join(str(r) for r in np.concatenate(rows)[:8])
+        raise TrainingError(
+            f"loss is {loss} (gradient norm {norm}) at step {step}, train rows {shown}, ... ; "
+            f"lower optim.lr ({self.stepper.optim.lr}) or optim.clip, or use trainer.precision=fp32"
+        )
+
+    def _show(self, lr: float) -> None:
+        progress = self.progress
+        left = (self.total_steps - progress.step) * progress.seconds / progress.step
+        self.reporter.progress(
+            Status(
+                epoch=self.stream.epochs, step=progress.step, total_steps=self.total_steps, loss=self._shown_loss,
+                lr=lr, tokens_per_second=progress.targets / progress.seconds, seconds_left=left,
+            )  # fmt: skip
+        )
+
+    # -------------------------------------------------------------------------------------------- log, judge, keep
+
+    def _log(self, hooks: Hooks) -> None:
+        self._read_pending()
+        progress, window = self.progress, self.progress.window
+        hooks.record(
+            {
+                "step": progress.step,
+                "epoch": round(self.stream.epochs, 6),
+                "split": "train",
+                "loss": window.loss / window.targets,
+                "lr": learning_rate(self.stepper.optim, progress.step - 1, self.total_steps),
+                "grad_norm": window.grad_norm / window.steps,
+                "tokens_per_second": round(window.targets / window.seconds, 1),
+                "seconds": round(progress.seconds, 3),
+            }
+        )
+        progress.window = Window()
+
+    def _validate(self, hooks: Hooks) -> None:
+        self._read_pending()
+        self.average.at_validation()
+        progress = self.progress
+        with self.average.applied():
+            evaluation = hooks.validate()
+            value = evaluation.score
+            better = progress.best is None or is_better(value, progress.best, evaluation.main)
+            progress.validations += 1
+            progress.without_better = 0 if better else progress.without_better + 1
+            if better:
+                progress.best, progress.best_step = value, progress.step
+            record = {"step": progress.step, "epoch": round(self.stream.epochs, 6), "split": "validation"}
+            scores = {name: interval.value for name, interval in evaluation.metrics.items()}
+            hooks.record({**record, "loss": evaluation.loss, **scores, "seconds": round(progress.seconds, 3)})
+            hooks.on_validation(evaluation, better)
+
+    def _save(self, hooks: Hooks) -> None:
+        self._read_pending()
+        hooks.save_last()

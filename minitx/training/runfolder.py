@@ -1,0 +1,165 @@
+"""The run folder: what a run writes, where, and the hash that names what determines its result."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from minitx.config import Config, ConfigError, load
+
+# Keys that say where, how often it is told, or how it is continued: none changes the result.
+_OUTSIDE_THE_HASH = {
+    "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
+    "trainer": {"resume", "log_every", "save_every", "keep", "device", "precision"},
+}
+_LIMITS = {"max_epochs", "max_steps", "max_minutes", "patience"}
+
+
+def run_hash(config: Config, fingerprint: str, device_type: str, precision: str, *, limits: bool = True) -> str:
+    """Eight hex digits of what determines the result: configuration without paths, logging and resume keys, the
+    data's fingerprint, precision and device type. Without `limits` two lengths of one run agree (continuing it)."""
+    tree = config.model_dump(mode="json")
+    for section, keys in _OUTSIDE_THE_HASH.items():
+        dropped = keys | (set() if limits or section != "trainer" else _LIMITS)
+        tree[section] = {k: v for k, v in tree[section].items() if k not in dropped}
+    text = json.dumps([tree, fingerprint, device_type, precision], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of one run; see DESIGN: config.yaml, metrics.jsonl, results.json, checkpoints/, ..."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    def create(self) -> None:
+        """Make the folder and prove that it can be written, before anything costs time."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe-{os.getpid()}"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"hydra.run.dir ({self.path}) must be a folder that can be written ({error.strerror}); "
+                f"name another with hydra.run.dir=..."
+            ) from None
+
+    def write_config(self, config: Config) -> None:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_atomic(self.config_file, text)
+
+    def read_config(self) -> Config:
+        """The configuration that the run was started with.
+
+        Raises:
+            ConfigError: the folder holds no run.
+        """
+        if not self.config_file.is_file():
+            raise ConfigError(f"run ({self.path}) must be a run folder with a config.yaml; see outputs/runs for yours")
+        return load(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
+
+    def results(self) -> dict[str, Any] | None:
+        """What results.json says, or None while there is none."""
+        file = self.path / "results.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        write_atomic(self.path / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+    def has_checkpoint(self) -> bool:
+        return (self.checkpoints / "last" / "state.json").is_file()
+
+
+class MetricsLog:
+    """metrics.jsonl, one object per logged step; a resumed run first cuts it back to its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far; what a checkpoint remembers."""
+        self._file.flush()
+        return os.fstat(self._file.fileno()).st_size
+
+    def cut(self, size: int) -> None:
+        """Forget what was written after `size` bytes."""
+        self._file.flush()
+        os.truncate(self._file.fileno(), min(size, self.size))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write beside, sync, rename: the file is the old one or the new one, never half of either."""
+    beside = path.with_name(f".{path.name}-{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the result."""
+    names = ("torch", "numpy", "datasets", "tokenizers", "minitx")
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def git_commit() -> str | None:
+    """The commit of the code that ran (with `+` when files were changed), None outside a repository."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def safe_name(text: str) -> str:
+    """Letters, digits and `. _ -` of a text, for a folder name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")

@@ -1,0 +1,281 @@
+"""One run from configuration to results.json: prepare, train (or go on), judge, report.
+
+    Config -> RunFolder -> TaskData -> model -> Loop -> best weights -> test, once -> results.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from minitx.config import Config, ConfigError
+from minitx.data.build import check_source, load_data, source_fingerprint
+from minitx.data.task import TaskData
+from minitx.errors import RunError, Stopped
+from minitx.evaluation.evaluate import Evaluation, evaluate
+from minitx.nn.build import ModelShape, build_model, non_embedding, parameter_counts
+from minitx.training.average import WeightAverage
+from minitx.training.board import Board
+from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from minitx.training.console import Reporter
+from minitx.training.device import Compute, resolve_compute
+from minitx.training.loop import Hooks, Loop, Progress
+from minitx.training.runfolder import MetricsLog, RunFolder, git_commit, run_hash, versions
+from minitx.training.show import Showcase, final_report
+from minitx.training.signals import EXIT_BASE, stop_on_signals
+from minitx.training.stepper import Stepper
+
+
+def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
+    """Train in folder `path`, or continue what it holds when `trainer.resume` says so; returns results.json.
+
+    `quiet` leaves the console to the caller, but for the live progress line; train.log has it all.
+
+    Raises:
+        ConfigError: the configuration or the data cannot be used.
+        CheckpointError: the checkpoint to continue from is damaged.
+        TrainingError: the loss became non-finite.
+        Stopped: SIGINT or SIGTERM came; everything is saved.
+    """
+    compute = resolve_compute(config.trainer)
+    check_source(config.data)
+    folder = RunFolder(path)
+    folder.create()
+    done = _finished_before(config, folder, compute)
+    if done is not None:
+        return done
+    reporter = Reporter(folder.log, quiet=quiet)
+    try:
+        return _Session(config, folder, compute, reporter).run()
+    except Exception as error:
+        folder.write_results({"status": "failed", "error": str(error).splitlines()[0] if str(error) else repr(error)})
+        raise
+    finally:
+        reporter.close()
+
+
+def _finished_before(config: Config, folder: RunFolder, compute: Compute) -> dict[str, Any] | None:
+    """Refuse a folder that holds another run; return the results of this very run when it has ended."""
+    if not folder.config_file.is_file():
+        return None
+    key, remedy = f"hydra.run.dir ({folder.path})", "name another folder"
+    if config.trainer.resume is None:
+        raise ConfigError(f"{key} must be empty, it holds a run; add trainer.resume=auto to continue it, or {remedy}")
+    fingerprint = source_fingerprint(config.data)
+    before = folder.read_config()
+    args = (fingerprint, compute.device.type, compute.precision)
+    if run_hash(before, *args, limits=False) != run_hash(config, *args, limits=False):
+        raise ConfigError(f"{key} must hold this run to be continued, it holds one with other settings; {remedy}")
+    results = folder.results()
+    same = run_hash(before, *args) == run_hash(config, *args)
+    return results if same and results is not None and results["status"] == "finished" else None
+
+
+class _Session:
+    """The parts of one run, built once and used in order."""
+
+    def __init__(self, config: Config, folder: RunFolder, compute: Compute, reporter: Reporter) -> None:
+        self.config, self.folder, self.compute, self.reporter = config, folder, compute, reporter
+        if config.trainer.threads is not None:
+            torch.set_num_threads(config.trainer.threads)
+        folder.write_config(config)
+        reporter.say(f"run     {folder.path}")
+        self.data = load_data(config.data)
+        self.shape = model_shape(config, self.data)
+        torch.manual_seed(config.seed)
+        self.model = build_model(config.model, self.shape).to(compute.device)
+        self._introduce()
+        self.average = WeightAverage(self.model, config.trainer.average)
+        stepper = Stepper(self.model, config.optim, compute.device, compute.bf16, compute.compiled)
+        train = self.data.splits["train"]
+        self.loop = Loop(stepper, train, config.trainer, config.seed, self.average, reporter)
+        self.log = MetricsLog(folder.path / "metrics.jsonl")
+        self._resume()
+        self.board = Board(folder.tensorboard, start_step=self.loop.progress.step)
+        self.showcase = Showcase(self.board, self.model, self.data, compute.device, compute.precision)
+
+    def run(self) -> dict[str, Any]:
+        hooks = Hooks(
+            validate=self._validate, record=self._record, on_validation=self._on_validation, save_last=self._save_last
+        )
+        try:
+            with stop_on_signals() as stop:
+                self.loop.run(hooks, stop)
+            if stop.signal is not None and not self.loop.finished:
+                self._stop(stop.signal)
+            return self._finish()
+        finally:
+            self.log.close()
+            self.board.close()
+
+    # ------------------------------------------------------------------------------------------------- beginning
+
+    def _introduce(self) -> None:
+        """Say what is about to be trained, on what, and where."""
+        data, say = self.data, self.reporter.say
+        rows = {name: len(split) for name, split in data.splits.items()}
+        say(f"data    {self.config.data.name}: " + ", ".join(f"{n:,} {name}" for name, n in rows.items()) + " rows")
+        for note in data.notes:
+            self.reporter.warn(note)
+        parts = parameter_counts(self.config.model, self.shape)
+        self.n_params = sum(parts.values())
+        listed = ", ".join(f"{name} {count:,}" for name, count in parts.items())
+        say(f"model   {self.config.model.kind}, {self.n_params:,} parameters ({listed})")
+        say(f"device  {self.compute.name}, {self.compute.precision}{', compiled' if self.compute.compiled else ''}")
+
+    def _resume(self) -> None:
+        """Go on from `last`, or begin; either way forget log lines that no checkpoint covers."""
+        if not self.folder.has_checkpoint():
+            self.log.cut(0)
+            return
+        checkpoint = load_checkpoint(self.folder.checkpoints / "last")
+        loop, tensors = self.loop, checkpoint.tensors
+        self.model.load_state_dict(dict(tensors["model.safetensors"]))
+        groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "average": {}, "rng": {}}
+        for key, tensor in tensors["training.safetensors"].items():
+            group, name = key.split("/", 1)
+            groups[group][name] = tensor
+        loop.stepper.load_state(groups["optimizer"])
+        self.average.load_state(groups["average"])
+        torch.set_rng_state(groups["rng"]["cpu"])
+        if "cuda" in groups["rng"] and self.compute.device.type == "cuda":
+            torch.cuda.set_rng_state(groups["rng"]["cuda"])
+        loop.progress = Progress.from_json(checkpoint.state["progress"])
+        if checkpoint.state["max_minutes"] != self.config.trainer.max_minutes:
+            loop.progress.horizon = None
+        loop.stream.seek(loop.progress.epoch, loop.progress.batch)
+        self.log.cut(checkpoint.state["metrics_size"])
+        self.reporter.say(f"resume  from step {loop.progress.step:,}")
+
+    # ----------------------------------------------------------------------------------------------------- hooks
+
+    def _validate(self) -> Evaluation:
+        split = self.data.splits["validation"]
+        limit, rows = self.config.trainer.eval_rows, None
+        if limit is not None and limit < len(split):
+            rows = np.sort(np.random.default_rng(0).permutation(len(split))[:limit])
+        return self._judge("validation", rows)
+
+    def _judge(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
+        return evaluate(
+            self.model, self.data.splits[split], self.data, device=self.compute.device,
+            precision=self.compute.precision, batch_tokens=self.config.trainer.batch_tokens, rows=rows,
+        )  # fmt: skip
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self.log.write(record)
+        skipped = ("step", "epoch", "split", "seconds")
+        self.board.scalars(record["split"], {k: v for k, v in record.items() if k not in skipped}, record["step"])
+
+    def _on_validation(self, evaluation: Evaluation, better: bool) -> None:
+        progress = self.loop.progress
+        scores = "  ".join(f"{name} {interval.value:.4f}" for name, interval in evaluation.metrics.items())
+        mark = "  (best)" if better else ""
+        self.reporter.say(
+            f"step {progress.step:,}  epoch {self.loop.stream.epochs:.2f}  validation loss {evaluation.loss:.4f}  {scores}{mark}"
+        )
+        self.showcase.after_validation(evaluation, progress.validations, progress.step)
+        if better:
+            self._save("best", {})
+
+    def _save_last(self) -> None:
+        stepper = self.loop.stepper
+        rng = {"cpu": torch.get_rng_state()}
+        if self.compute.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state()
+        groups = {"optimizer": stepper.state(), "average": self.average.state(), "rng": rng}
+        training = {f"{group}/{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
+        self._save("last", {"training.safetensors": training}, keep=self.config.trainer.keep)
+
+    def _save(self, link: str, extra: dict[str, dict[str, torch.Tensor]], keep: int = 1) -> None:
+        progress = self.loop.progress
+        tensors = {"model.safetensors": _untied(self.model.state_dict()), **extra}
+        state = {
+            "step": progress.step,
+            "progress": progress.to_json(),
+            "max_minutes": self.config.trainer.max_minutes,
+            "metrics_size": self.log.size,
+            "shape": asdict(self.shape),
+            "label_names": self.data.label_names,
+            "metrics": self.data.metrics,
+        }
+        texts = {"tokenizer.json": self.data.src_tokenizer.to_json()}
+        if self.data.tgt_tokenizer is not None and not self.data.joint:
+            texts["tgt_tokenizer.json"] = self.data.tgt_tokenizer.to_json()
+        checkpoint = Checkpoint(tensors=tensors, texts=texts, state=state)
+        try:
+            save_checkpoint(self.folder.checkpoints, link, progress.step, checkpoint, keep)
+        except OSError as error:
+            kept = "the one before is whole" if self.folder.has_checkpoint() else "there is none yet"
+            raise RunError(f"checkpoint of step {progress.step} not written ({error.strerror}); {kept}") from error
+
+    # ---------------------------------------------------------------------------------------------------- ending
+
+    def _stop(self, signal: int) -> None:
+        self.folder.write_results(self._results("stopped", {}))
+        line = f"stopped at step {self.loop.progress.step:,}, all saved; continue with: python train.py trainer.resume={self.folder.path}"
+        self.reporter.say(line)
+        raise Stopped(line, EXIT_BASE + signal)
+
+    def _finish(self) -> dict[str, Any]:
+        """Judge the best weights: validation whole, test once."""
+        best = load_checkpoint(self.folder.checkpoints / "best")
+        self.model.load_state_dict(dict(best.tensors["model.safetensors"]))
+        judged = {name: self._judge(name) for name in ("validation", "test")}
+        results = self._results("finished", judged)
+        self.showcase.at_end(self.config, judged, self.loop.progress.best_step)
+        self.folder.write_results(results)
+        final_report(self.reporter, self.folder, results, judged, example=self.data.splits["test"].text(0))
+        return results
+
+    def _results(self, status: str, judged: dict[str, Evaluation]) -> dict[str, Any]:
+        progress, config = self.loop.progress, self.config
+        results: dict[str, Any] = {
+            "status": status,
+            "data": config.data.name,
+            "model": config.model.kind,
+            "seed": config.seed,
+            "n_params": self.n_params,
+            "n_params_non_embedding": non_embedding(parameter_counts(config.model, self.shape)),
+            "n_train": len(self.data.splits["train"]),
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "seconds": round(progress.seconds, 3),
+            "device": self.compute.name,
+            "precision": self.compute.precision,
+            "tokens_per_second": round(progress.targets / progress.seconds, 1) if progress.seconds else None,
+            "metrics": {
+                split: {name: interval.to_json() for name, interval in e.metrics.items()} for split, e in judged.items()
+            },
+            "loss": {split: e.loss for split, e in judged.items()},
+        }
+        if "test" in judged and judged["test"].confusion is not None and self.data.label_names is not None:
+            labels, matrix = list(self.data.label_names), judged["test"].confusion.tolist()
+            results["confusion"] = {"split": "test", "labels": labels, "rows_true_columns_predicted": matrix}
+        return {**results, "versions": versions(), "git": git_commit()}
+
+
+def model_shape(config: Config, data: TaskData) -> ModelShape:
+    """What the data tells the model: vocabularies, classes, longest input."""
+    return ModelShape(
+        task=data.task,
+        src_vocab=data.src_tokenizer.vocab_size,
+        tgt_vocab=data.tgt_tokenizer.vocab_size if data.tgt_tokenizer is not None else None,
+        n_classes=len(data.label_names) if data.label_names is not None else None,
+        joint=data.joint,
+        max_length=config.data.max_length,
+    )
+
+
+def _untied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """safetensors stores each name's tensor apart: tied ones are cloned, and load into one again."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in state.items():
+        out[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return out

@@ -1,0 +1,100 @@
+"""What a run shows beside numbers: text samples, attention maps, HParams, and the report at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from minitx.config import Config
+from minitx.data.task import TaskData
+from minitx.evaluation.attention_maps import attention_views
+from minitx.evaluation.evaluate import Evaluation
+from minitx.evaluation.figures import attention_figure, confusion_figure
+from minitx.training.board import Board
+from minitx.training.console import Reporter
+from minitx.training.runfolder import RunFolder
+
+N_SAMPLES = 8
+N_MAPS = 3
+LONGEST_MAP = 48
+"""Tokens a mapped example may have, so that its labels can be read."""
+
+
+class Showcase:
+    """The same few validation examples from beginning to end, so that one can watch them change."""
+
+    def __init__(self, board: Board, model: nn.Module, data: TaskData, device: Any, precision: Any) -> None:
+        self.board, self.model, self.data, self.device, self.precision = board, model, data, device, precision
+        split = data.splits["validation"]
+        order = np.random.default_rng(0).permutation(len(split))
+        self.sample_rows = order[:N_SAMPLES]
+        short = [int(row) for row in order if split.lengths[row] <= LONGEST_MAP]
+        self.map_rows = np.array(short[:N_MAPS] or order[:1])
+
+    def after_validation(self, evaluation: Evaluation, number: int, step: int) -> None:
+        """Samples at every validation; maps at validations 1, 2, 4, 8, ...: they change most early on."""
+        split = self.data.splits["validation"]
+        place = {int(row): i for i, row in enumerate(evaluation.rows)}
+        rows = [int(row) for row in self.sample_rows if int(row) in place]
+        cells = [(split.text(r), " / ".join(split.references(r)), evaluation.predictions[place[r]]) for r in rows]
+        self.board.samples(cells, ("text", "wanted", "predicted"), step)
+        if number & (number - 1) == 0:
+            self.maps(step)
+
+    def maps(self, step: int) -> None:
+        """One image per kind of attention and example, layers down and heads across."""
+        split = self.data.splits["validation"]
+        views = attention_views(self.model, split, self.data, self.map_rows, device=self.device, precision=self.precision)
+        for number, example in enumerate(views):
+            for view in example:
+                self.board.figure(f"attention/{view.kind}/example_{number}", attention_figure(view), step)
+
+    def at_end(self, config: Config, judged: Mapping[str, Evaluation], step: int) -> None:
+        """Maps and confusion of the best weights, and the HParams row of this run."""
+        self.maps(step)
+        test = judged["test"]
+        if test.confusion is not None and self.data.label_names is not None:
+            self.board.figure("test/confusion", confusion_figure(test.confusion, self.data.label_names), step)
+        metrics = {f"{split}/{name}": i.value for split, e in judged.items() for name, i in e.metrics.items()}
+        self.board.hparams(_flat(config.model_dump(mode="json")), {f"final_{k}": v for k, v in metrics.items()})
+        self.board.flush()
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            out |= _flat(value, f"{prefix}{key}.")
+        elif key not in ("resume", "cache_dir"):
+            out[prefix + key] = "null" if value is None else value
+    return out
+
+
+def final_report(
+    reporter: Reporter, folder: RunFolder, results: Mapping[str, Any], judged: Mapping[str, Evaluation], example: str
+) -> None:
+    """One table (metrics with intervals, size, speed, place) and the next three commands to type."""
+    names = list(judged["test"].metrics)
+    rows = [[name, *(_shown(judged[split], name) for split in ("validation", "test"))] for name in names]
+    reporter.table("best checkpoint, 95 % bootstrap intervals", ["", "validation", "test"], rows)
+    speed = results["tokens_per_second"]
+    reporter.say(
+        f"{results['n_params']:,} parameters, {results['steps']:,} steps in {results['seconds']:.0f} s"
+        + (f", {speed:,.0f} target tokens/s" if speed else "")
+        + f", best at step {results['best_step']:,}"
+    )
+    reporter.say(f"results {folder.path}/results.json\n")
+    reporter.say("next:")
+    reporter.say(f"  tensorboard --logdir {folder.path.parent}")
+    reporter.say(f'  minitx predict {folder.path} "{example}"')
+    reporter.say(f'  minitx inspect {folder.path} "{example}"')
+
+
+def _shown(evaluation: Evaluation, name: str) -> str:
+    interval = evaluation.metrics[name]
+    if interval.signature is not None:  # BLEU and chrF are points
+        return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"

@@ -1,0 +1,72 @@
+"""One optimiser step: forward, backward, accumulate, clip, update. Nothing here waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minitx.batch import Batch
+from minitx.config import OptimConfig
+from minitx.training.loss import summed_cross_entropy
+from minitx.training.optim import build_optimizer, set_learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What a step leaves to be read later."""
+
+    loss: Tensor
+    """Scalar: smoothed loss summed over the step's targets."""
+    grad_norm: Tensor
+    """Scalar: total norm before clipping."""
+    n_targets: int
+
+
+class Stepper:
+    """Owns model, optimiser and precision; knows nothing of epochs, logs or files."""
+
+    def __init__(self, model: nn.Module, optim: OptimConfig, device: torch.device, bf16: bool, compiled: bool) -> None:
+        self.model, self.optim, self.device, self.bf16 = model, optim, device, bf16
+        self.optimizer = build_optimizer(model, optim)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._forward = torch.compile(model, dynamic=True) if compiled else model
+
+    def step(self, batches: Sequence[Batch], lr: float) -> StepResult:
+        """Train on `batches` as one: summed losses, divided once by the real targets of them all."""
+        n_targets = sum(batch.n_targets for batch in batches)
+        self.model.train()
+        losses = [self._backward(batch.to(self.device), n_targets) for batch in batches]
+        max_norm = self.optim.clip if self.optim.clip is not None else float("inf")
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, max_norm)
+        set_learning_rate(self.optimizer, lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return StepResult(loss=torch.stack(losses).sum(), grad_norm=grad_norm.detach(), n_targets=n_targets)
+
+    def _backward(self, batch: Batch, n_targets: int) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self._forward(batch)
+        loss = summed_cross_entropy(logits, batch.targets, self.optim.label_smoothing)
+        (loss / n_targets).backward()
+        return loss.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimiser's state, flat: `<parameter name>.<slot>` -> tensor."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        return {
+            f"{names[id(parameter)]}.{slot}": torch.as_tensor(value)
+            for parameter, slots in self.optimizer.state.items()
+            for slot, value in slots.items()
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        by_name = dict(self.model.named_parameters())
+        for key, value in state.items():
+            name, slot = key.rsplit(".", 1)
+            parameter = by_name[name]
+            on_parameter = value.to(parameter.device) if value.shape == parameter.shape else value
+            self.optimizer.state[parameter][slot] = on_parameter

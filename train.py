@@ -1,0 +1,86 @@
+"""Train one run, or sweep many: compose (Hydra) -> type (minitx.config) -> build and fit (minitx.training).
+
+    python train.py                                  the embedded default: letters to phonemes
+    python train.py data=banking77 model.n_heads=8   any key of minitx/config.py
+    python train.py -m model.n_heads=1,2,4 seed=0,1  a sweep that skips what is done
+    python train.py trainer.resume=RUN               go on where a run was stopped or killed
+
+Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 / 143 stopped by Ctrl-C / SIGTERM and saved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from minitx.config import Config, load
+from minitx.errors import Stopped
+from minitx.studies.hydra_plugin import ResumableSweeper, config_of, continued, default_run_dir, one_line
+
+
+def register() -> None:
+    """Hand Hydra the defaults of minitx/config.py, our sweeper, and the name of a run's folder."""
+    sections = Config().model_dump(mode="json")
+    store = ConfigStore.instance()
+    store.store(name="base", node={"seed": sections.pop("seed")})
+    for group, defaults in sections.items():
+        store.store(group=group, name="base", node=defaults)
+    Plugins.instance().register(ResumableSweeper)
+    OmegaConf.register_new_resolver("minitx.run_dir", lambda *, _root_: default_run_dir(_root_), replace=True)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(raw: DictConfig) -> Any:
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    if job.mode == RunMode.MULTIRUN:  # the sweeper tells what became of each cell
+        return train(raw, job.overrides.task, folder, quiet=True)
+    with plain_errors():
+        return train(raw, job.overrides.task, folder)
+
+
+def train(raw: DictConfig, overrides: Sequence[str], folder: Path, quiet: bool = False) -> dict[str, Any]:
+    """Type the configuration, then train in `folder`; returns results.json."""
+    earlier = raw.trainer.resume if raw.trainer.resume not in (None, "auto") else None
+    config = continued(earlier, overrides) if earlier else config_of(raw)
+
+    from minitx.training.session import run  # torch and the rest, only once the configuration is known to be right
+
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return run(config, shown, quiet=quiet)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """A user's mistake becomes one line, a stop its exit code; anything else stays a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped before the first step; nothing to save", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        line, code = one_line(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(code)
+    except Stopped as stop:
+        sys.exit(stop.exit_code)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises; without, it prints a trace of its own
+    register()
+    with plain_errors():
+        main()
