@@ -24,7 +24,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from minitx.config import Config, load
+from minitx.config import Config
 from minitx.errors import Stopped
 from minitx.studies.hydra_plugin import ResumableSweeper, config_of, continued, default_run_dir, one_line
 

@@ -8,14 +8,13 @@ state only where they differ.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from minitx.errors import ConfigError
-
-__all__ = ["ConfigError"]
+from minitx.errors import ConfigError as ConfigError
 
 
 class Section(BaseModel):
@@ -190,9 +189,11 @@ class TransformerConfig(Section):
             raise rule("model.d_model", self.d_model, "be even, because model.position is sinusoidal")
         if self.pooling == "cls" and self.attention.span != "global":
             raise rule(
-                "model.pooling", "cls", f"not be cls, because model.attention.span is {self.attention.span}",
+                "model.pooling",
+                "cls",
+                f"not be cls, because model.attention.span is {self.attention.span}",
                 "the first token would read its neighbourhood alone; use mean or attention",
-            )  # fmt: skip
+            )
         return self
 
 
@@ -297,9 +298,11 @@ class Config(Section):
         tied = self.data.task == "translation" and self.model.tie_embeddings
         if tied and self.data.tokenizer.joint and self.data.tgt_tokenizer is not None:
             raise rule(
-                "data.tgt_tokenizer", "set", "be null, because data.tokenizer.joint is true",
+                "data.tgt_tokenizer",
+                "set",
+                "be null, because data.tokenizer.joint is true",
                 "a joint vocabulary has one tokeniser; set data.tokenizer.joint=false",
-            )  # fmt: skip
+            )
         return self
 
 
@@ -312,6 +315,22 @@ def load(raw: Mapping[str, Any]) -> Config:
         return Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_word(error.errors()[0])) from None
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` with dotted overrides (`trainer.max_epochs=20`, values in YAML) on top, typed again."""
+    tree = config.model_dump(mode="json")
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text} must be of the form key=value")
+        *sections, last = key.lstrip("+").split(".")
+        place = tree
+        for section in sections:
+            inner = place.setdefault(section, {})
+            place[section] = place = inner if isinstance(inner, dict) else {}
+        place[last] = yaml.safe_load(value)
+    return load(tree)
 
 
 def _word(error: Any) -> str:

@@ -1,8 +1,9 @@
 """Data: sources, tokenisation, subsets, batching. `load_data` is the door; nothing here knows of models."""
 
 from minitx.data.batching import plan_epoch, plan_eval
-from minitx.data.build import check_source, load_data, source_fingerprint
+from minitx.data.build import load_data
 from minitx.data.encode import encode_texts
+from minitx.data.sources import check_source, source_fingerprint
 from minitx.data.task import Split, TaskData
 from minitx.data.tokenizer import Tokenizer
 

@@ -9,45 +9,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from minitx.config import ConfigError, DataConfig, TokenizerConfig, rule
+from minitx.config import DataConfig, TokenizerConfig, rule
 from minitx.data.cache import Entry, Meta, fetch
-from minitx.data.embedded import TASKS, package_file, read_embedded
 from minitx.data.encode import encode_examples
-from minitx.data.examples import Corpus, Examples
+from minitx.data.examples import SPLITS, Examples
 from minitx.data.ragged import Ragged, Texts
+from minitx.data.sources import check_source, read_source, source_fingerprint
 from minitx.data.subset import subset_rows
 from minitx.data.task import Metrics, Split, TaskData
-from minitx.data.tokenizer import Tokenizer, check_tokenizer
+from minitx.data.tokenizer import Tokenizer
 
 FORMAT = 1
 """Raise it when the meaning of a cache entry changes."""
 
 
-def check_source(config: DataConfig) -> None:
-    """Raise a ConfigError for everything that can be known to be wrong before data is read."""
-    task = TASKS.get(config.source, config.task)
-    if task != config.task:
-        raise rule("data.task", config.task, f"be {task}, because data.source is {config.source}")
-    check_tokenizer("data.tokenizer", config.tokenizer)
-    if config.tgt_tokenizer is not None:
-        check_tokenizer("data.tgt_tokenizer", config.tgt_tokenizer)
-    source_fingerprint(config)
-
-
-def source_fingerprint(config: DataConfig) -> str:
-    """What the data comes from, cheaply: a hash of local files or package data, or `id@revision` of a hub id."""
-    if config.source in TASKS:
-        return hashlib.sha256(package_file(config.source).read_bytes()).hexdigest()
-    raise NotImplementedError
-
-
 def load_data(config: DataConfig) -> TaskData:
     """The data of a run, from the cache where it was prepared before.
 
-    Raises ConfigError where the configuration does not fit the data: see `check_source`, `sources` and `prepare`.
+    Raises ConfigError where the configuration does not fit the data: see `check_source` and `prepare`.
     """
     check_source(config)
     name = re.sub(r"[^\w.-]", "_", config.name)
@@ -67,7 +48,7 @@ def _key(config: DataConfig) -> str:
 
 
 def _prepare(config: DataConfig) -> tuple[Meta, dict[str, NDArray[Any]]]:
-    corpus = _read(config)
+    corpus = read_source(config)
     train, subset_notes = _subset(corpus.splits["train"], config)
     examples = {**corpus.splits, "train": train}
     src_tokenizer, tgt_tokenizer = _fit(train, config)
@@ -84,10 +65,6 @@ def _prepare(config: DataConfig) -> tuple[Meta, dict[str, NDArray[Any]]]:
         "notes": [*corpus.notes, *subset_notes, *_cut_notes(splits, config.max_length)],
     }
     return meta, {f"{name}.{key}": a for name, split in splits.items() for key, a in _arrays(split).items()}
-
-
-def _read(config: DataConfig) -> Corpus:
-    return read_embedded(config)
 
 
 def _subset(train: Examples, config: DataConfig) -> tuple[Examples, list[str]]:
@@ -184,7 +161,7 @@ def _task_data(config: DataConfig, entry: Entry) -> TaskData:
     names = meta["label_names"]
     return TaskData(
         task=config.task,
-        splits={name: _split(_of(name, entry), meta["n_cut"][name]) for name in ("train", "validation", "test")},
+        splits={name: _split(_of(name, entry), meta["n_cut"][name]) for name in SPLITS},
         src_tokenizer=src_tokenizer,
         tgt_tokenizer=src_tokenizer if meta["joint"] else Tokenizer.from_json(own) if own else None,
         joint=meta["joint"],

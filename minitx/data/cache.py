@@ -57,7 +57,11 @@ def read(folder: Path) -> Entry | None:
             return None
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         # a memory map costs its subclass's overhead at every indexing; a plain view of it does not
-        arrays = {name.removesuffix(".npy"): np.asarray(np.load(folder / name, mmap_mode="r")) for name in files if name != META}
+        arrays = {
+            name.removesuffix(".npy"): np.asarray(np.load(folder / name, mmap_mode="r"))
+            for name in files
+            if name != META
+        }
         return Entry(meta, arrays, sums["fingerprint"])
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None

@@ -68,7 +68,7 @@ def split_of(word: str) -> str:
 
 
 def _cmudict(path: Path) -> Corpus:
-    """Letters -> phonemes without stress: one training row per reading; validation and test keep all readings in one."""
+    """Letters -> phonemes without stress: a training row per reading; elsewhere a row per word, with all of them."""
     rows: dict[str, list[tuple[str, tuple[str, ...]]]] = {"train": [], "validation": [], "test": []}
     for word, readings in _entries(path).items():
         plain = tuple(dict.fromkeys(re.sub(r"\d", "", " ".join(reading)) for reading in readings))
@@ -108,5 +108,7 @@ def _digits(path: Path) -> Corpus:
     everything = Examples(texts, labels=table[:, -1])
     order = subset_order(len(texts), everything.labels, seed=0)
     cuts = np.split(order, [round(0.15 * len(order)), round(0.30 * len(order))])
-    splits = {name: everything.take(np.sort(rows)) for name, rows in zip(("test", "validation", "train"), cuts, strict=True)}
+    splits = {
+        name: everything.take(np.sort(rows)) for name, rows in zip(("test", "validation", "train"), cuts, strict=True)
+    }
     return Corpus(splits, label_names=tuple(map(str, range(10))))

@@ -8,6 +8,9 @@ from typing import Self
 from minitx.data.ragged import IntArray
 
 
+SPLITS = ("train", "validation", "test")
+
+
 @dataclass(frozen=True)
 class Examples:
     """One split: texts with either labels (classification) or references (translation)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,16 @@ class Ragged:
     """(rows + 1,) int64, from 0 to len(flat)."""
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[int] | IntArray], dtype: type[np.integer[Any]]) -> Ragged:
-        """Join rows end to end."""
-        arrays = [np.asarray(row, dtype) for row in rows]
-        lengths = np.fromiter((len(a) for a in arrays), np.int64, len(arrays))
-        flat = np.concatenate(arrays) if arrays else np.zeros(0, dtype)
-        return cls(flat, offsets_of(lengths))
+    def of(cls, rows: Sequence[Sequence[int]], dtype: type[np.integer[Any]]) -> Ragged:
+        """Rows end to end."""
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        return cls(np.fromiter(chain.from_iterable(rows), dtype, int(lengths.sum())), offsets_of(lengths))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of all parts, one part after another (at least one)."""
+        lengths = np.concatenate([part.lengths for part in parts])
+        return cls(np.concatenate([part.flat for part in parts]), offsets_of(lengths))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -10,8 +10,8 @@ from minitx.data.ragged import IntArray
 def subset_order(n_rows: int, labels: IntArray | None, seed: int) -> IntArray:
     """A random order of all rows in which every prefix has each class in its share, to within about one row.
 
-    Row number r (0-based, in random order) of a class of n rows is placed at (r + 1/2) / n; sorting by place interleaves
-    the classes evenly. `labels` None: one class. A longer prefix contains every shorter one.
+    Row number r (0-based, in random order) of a class of n rows is placed at (r + 1/2) / n; sorting by place
+    interleaves the classes evenly. `labels` None: one class. A longer prefix contains every shorter one.
     """
     shuffled = np.random.default_rng(seed).permutation(n_rows)
     if labels is None:

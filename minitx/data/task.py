@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from minitx.batch import BOS, PAD, Batch
-from minitx.data.ragged import BoolArray, IntArray, Ragged, Texts
+from minitx.data.ragged import IntArray, Ragged, Texts
 from minitx.data.tokenizer import Tokenizer
 
 Task = Literal["classification", "translation"]
@@ -20,7 +20,7 @@ Metrics = Literal["classification", "bleu", "error_rate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Tokenised examples. Source rows are [CLS] + ids (classification) or ids + [EOS] (translation); targets end in EOS."""
+    """Tokenised examples: source rows are [CLS] + ids in classification, ids + [EOS] in translation, as are targets."""
 
     src: Ragged
     sentences: Ragged
@@ -61,31 +61,28 @@ class Split:
         """
         src_BS, real_BS = self.src.gather(rows)
         src_BS[~real_BS] = PAD
-        common = {
-            "rows": torch.from_numpy(rows.astype(np.int64)),
-            "src": torch.from_numpy(src_BS),
-            "src_mask": None if real_BS.all() else torch.from_numpy(real_BS),
-            "sentence": torch.from_numpy(self.sentences.gather(rows)[0]) if sentences else None,
-        }
-        if self.labels is not None:
-            return Batch(**common, targets=torch.from_numpy(self.labels[rows]))
-        if self.tgt is None:
-            return Batch(**common, targets=torch.zeros(0, dtype=torch.int64))
-        targets_N, index_N, tgt_in_BT = _decoder_side(*self.tgt.gather(rows))
+        targets_N, index_N, tgt_in_BT = self._targets(rows)
         return Batch(
-            **common,
+            rows=torch.from_numpy(rows.astype(np.int64)),
+            src=torch.from_numpy(src_BS),
+            src_mask=None if real_BS.all() else torch.from_numpy(real_BS),
+            sentence=torch.from_numpy(self.sentences.gather(rows)[0]) if sentences else None,
             targets=torch.from_numpy(targets_N),
-            tgt_in=torch.from_numpy(tgt_in_BT),
-            target_index=torch.from_numpy(index_N),
+            tgt_in=None if tgt_in_BT is None else torch.from_numpy(tgt_in_BT),
+            target_index=None if index_N is None else torch.from_numpy(index_N),
         )
 
-
-def _decoder_side(tgt_BT: IntArray, real_BT: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
-    """(N,) real targets, (N,) their positions in the flattened decoder output, (B, T) decoder input."""
-    tgt_in_BT = np.full_like(tgt_BT, BOS)
-    tgt_in_BT[:, 1:] = tgt_BT[:, :-1]
-    tgt_in_BT[~real_BT] = PAD
-    return tgt_BT[real_BT], np.flatnonzero(real_BT), tgt_in_BT
+    def _targets(self, rows: IntArray) -> tuple[IntArray, IntArray | None, IntArray | None]:
+        """(N,) targets and, in translation, `target_index` and `tgt_in` as `Batch` words them."""
+        if self.labels is not None:
+            return self.labels[rows], None, None
+        if self.tgt is None:
+            return np.zeros(0, np.int64), None, None
+        tgt_BT, real_BT = self.tgt.gather(rows)
+        tgt_in_BT = np.full_like(tgt_BT, BOS)
+        tgt_in_BT[:, 1:] = tgt_BT[:, :-1]
+        tgt_in_BT[~real_BT] = PAD
+        return tgt_BT[real_BT], np.flatnonzero(real_BT), tgt_in_BT
 
 
 @dataclass(frozen=True, kw_only=True)

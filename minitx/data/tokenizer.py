@@ -5,11 +5,16 @@ where it is asked for). `char` and `word` map what training never showed to UNK,
 
 The special tokens hold ids 0..4 under names that no text can produce: they contain a space, which never survives
 splitting. A text that spells "[PAD]" is therefore tokenised as five ordinary characters.
+
+Fitting is deterministic (ties are broken by the text itself), but for `unigram`: the library sums its likelihoods in the
+order of a randomly seeded hash map, so that two fits agree in nearly all pieces, not in every score. The cache and the
+checkpoint keep the fit that was used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
@@ -37,7 +42,7 @@ class Tokenizer:
 
     @classmethod
     def fit(cls, config: TokenizerConfig, texts: Iterable[str], *, symbols: bool = False) -> Tokenizer:
-        """Fit on training texts; the same texts give the same vocabulary.
+        """Fit on training texts; the same texts give the same vocabulary (`unigram`: nearly, see above).
 
         symbols: `word` splits at white space alone, for texts that are sequences of symbols (phonemes, IPA, numbers),
         whose marks must not be cut off. Otherwise punctuation stands apart.
@@ -116,10 +121,9 @@ def _untrained(config: TokenizerConfig, symbols: bool) -> tokenizers.Tokenizer:
         return inner
     if config.kind == "byte":
         vocabulary = [*RESERVED, *(BYTE_CHARS[byte] for byte in range(N_BYTES))]
-        model = models.BPE({token: i for i, token in enumerate(vocabulary)}, [])
+        inner = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, []))
     else:
-        model = models.BPE() if config.kind == "bpe" else models.Unigram()
-    inner = tokenizers.Tokenizer(model)
+        inner = tokenizers.Tokenizer(models.BPE() if config.kind == "bpe" else models.Unigram())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     return inner
@@ -127,7 +131,7 @@ def _untrained(config: TokenizerConfig, symbols: bool) -> tokenizers.Tokenizer:
 
 def _trainer(config: TokenizerConfig) -> trainers.Trainer | None:
     """None for `byte`, which has nothing to learn."""
-    common = {"vocab_size": config.vocab_size, "special_tokens": RESERVED, "show_progress": False}
+    common: dict[str, Any] = {"vocab_size": config.vocab_size, "special_tokens": RESERVED, "show_progress": False}
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     if config.kind == "bpe":
         return trainers.BpeTrainer(initial_alphabet=alphabet, **common)

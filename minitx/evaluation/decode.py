@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from minitx.batch import BOS, EOS, Batch
-from minitx.nn.translator import Translator
+from minitx.nn.models import Translator
 
 SHRINK_EVERY = 4
 """Steps between two looks at which rows have ended. Each look waits for the device and copies what is left of the
@@ -19,16 +19,18 @@ cache; between looks ended rows are computed along, and what they write after th
 
 
 @torch.no_grad()
-def greedy(model: Translator, batch: Batch, max_length: int) -> list[npt.NDArray[np.int64]]:
+def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> list[npt.NDArray[np.int64]]:
     """The most likely next token, again and again: one array of token ids per row, without BOS and EOS.
 
-    At most `max_length` tokens are written, the end included, so that a learned position is never exceeded. The model
-    must be in eval mode. Runs under the caller's autocast; no_grad rather than inference_mode, because tables that the
-    model caches while decoding must stay usable in training.
+    At most `max_length` tokens are written, the end included; None = `output_limit`. The model must be in eval mode.
+    Runs under the caller's autocast.
     """
-    written_BL = torch.full((batch.n_rows, max_length), EOS, device=batch.src.device)
-    memory_RSD, mask_RS = model.encode(batch.src, batch.src_mask, batch.sentence), batch.src_mask
-    cache = model.new_cache(memory_RSD, mask_RS)
+    if max_length is None:
+        max_length = output_limit(model, batch.src.shape[1])
+    written_BL = batch.src.new_full((batch.n_rows, max_length), EOS)
+    mask_RS = batch.src_mask
+    memory_RSD = model.encode(batch.src, mask_RS, batch.sentence)
+    cache = model.new_cache(memory_RSD)
     rows_R = torch.arange(batch.n_rows, device=batch.src.device)
     token_R = torch.full_like(rows_R, BOS)
     ended_R = torch.zeros_like(rows_R, dtype=torch.bool)
@@ -47,6 +49,15 @@ def greedy(model: Translator, batch: Batch, max_length: int) -> list[npt.NDArray
             memory_RSD, mask_RS = memory_RSD[going], None if mask_RS is None else mask_RS[going]
             cache.select(going)
     return _until_end(written_BL)
+
+
+def output_limit(model: Translator, src_length: int) -> int:
+    """Tokens that an output may have: what the model was built for, and less for a short source.
+
+    A model that has not yet learned to end would otherwise write to the limit for every row. Eight per source token
+    leave room for words that are read whole and written letter by letter.
+    """
+    return min(model.decoder.positions.max_length, 8 * src_length + 32)
 
 
 def _until_end(written_BL: Tensor) -> list[npt.NDArray[np.int64]]:

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from minitx.batch import Batch
-from minitx.data.batching import plan_eval
-from minitx.data.task import Split, TaskData
+from minitx.data import Split, TaskData, plan_eval
 from minitx.evaluation.decode import greedy
-from minitx.evaluation.metrics import Ints, Interval, accuracy, bleu, chrf, confusion_matrix, error_rates, macro_f1
-from minitx.nn.translator import Translator
+from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, confusion_matrix, error_rates, macro_f1
+from minitx.nn.models import Translator
 
 Precision = Literal["fp32", "bf16"]
 MAIN_METRIC = {"classification": "accuracy", "bleu": "bleu", "error_rate": "per"}
@@ -63,7 +62,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge `rows` of a split (all when None) with a Classifier or a Translator; `data` names the metrics.
 
-    Takes the model itself, not a compiled wrapper of it: a translator is also decoded greedily, token by token.
+    A translator must be the model itself, not a compiled wrapper: it is also decoded greedily, token by token.
+    `bleu_tokenize` is sacrebleu's name for how it splits the text (13a, zh, char, ...). No rows are a ValueError.
     """
     rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
     if len(rows) == 0:
@@ -72,12 +72,13 @@ def evaluate(
     back = np.argsort(np.concatenate(plan))  # from the plan's order to the order of `rows`
     batches = (split.batch(rows[chosen]).to(device) for chosen in plan)
     with judging(model, device, precision):
-        if data.task == "classification":
-            loss, classes = _classify(model, batches)
-            return _judge_classes(loss, classes[back], rows, split, data)
-        loss, outputs = _translate(model, batches, longest=int(data.splits["train"].lengths.max()))
-    texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
-    return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
+        if isinstance(model, Translator):
+            assert data.tgt_tokenizer is not None, "a translation task has a target tokeniser"
+            loss, outputs = _translate(model, batches)
+            texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
+            return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
+        loss, classes = _classify(model, batches)
+        return _judge_classes(loss, classes[back], rows, split, data)
 
 
 @contextmanager
@@ -93,11 +94,6 @@ def judging(model: nn.Module, device: torch.device, precision: Precision) -> Ite
         model.train(was_training)
 
 
-def output_limit(src_length: int, longest: int) -> int:
-    """How many tokens decoding may write: room for any real output, little for a model that has not learned to end."""
-    return min(longest, 2 * src_length + 16)
-
-
 def _classify(model: nn.Module, batches: Iterator[Batch]) -> tuple[float, Ints]:
     """(loss per row, (N,) predicted classes in the order of the batches)."""
     losses, found = [], []
@@ -109,13 +105,13 @@ def _classify(model: nn.Module, batches: Iterator[Batch]) -> tuple[float, Ints]:
     return _total(losses) / len(classes), classes
 
 
-def _translate(model: Translator, batches: Iterator[Batch], longest: int) -> tuple[float, list[Ints]]:
+def _translate(model: Translator, batches: Iterator[Batch]) -> tuple[float, list[Ints]]:
     """(loss per real target token of the reference, greedy output ids of each row in the order of the batches)."""
     losses, outputs, n_targets = [], [], 0
     for batch in batches:
         losses.append(cross_entropy(model(batch).float(), batch.targets, reduction="sum"))
         n_targets += batch.n_targets
-        outputs += greedy(model, batch, output_limit(batch.src.shape[1], longest))
+        outputs += greedy(model, batch)
     return _total(losses) / n_targets, outputs
 
 
@@ -125,6 +121,7 @@ def _total(losses: list[Tensor]) -> float:
 
 
 def _judge_classes(loss: float, classes: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
+    assert split.labels is not None and data.label_names is not None, "a classification task has labels and their names"
     labels, names = split.labels[rows], data.label_names
     return Evaluation(
         loss=loss,

@@ -23,6 +23,7 @@ Statistic = Callable[[Floats], Floats]
 """(R, F) sums of statistics -> (R,) scores."""
 
 RESAMPLES = 1000
+NO_EXAMPLES = "a score needs at least one example; the split or the list of predictions is empty"
 LOWER_IS_BETTER = frozenset({"loss", "per", "wer"})
 
 
@@ -74,7 +75,7 @@ def bootstrap(stats_NF: npt.ArrayLike, statistic: Statistic) -> Interval:
 def _bootstrap_distinct(rows_DF: Floats, counts_D: Ints, statistic: Statistic) -> Interval:
     """`bootstrap` where row d stands for `counts_D[d]` examples."""
     if counts_D.sum() == 0:
-        raise ValueError("a score needs at least one example; the split or the list of predictions is empty")
+        raise ValueError(NO_EXAMPLES)
     low, high = np.percentile(statistic(_resampled_sums(rows_DF, counts_D)), (2.5, 97.5))
     value = statistic((counts_D @ rows_DF)[None])[0]
     return Interval(float(value), float(low), float(high))
@@ -145,6 +146,7 @@ def error_rates(
     may exceed 1). Where references tie, the longest counts: the rule must not depend on their order.
     wer: fraction of examples that equal none of their references.
     """
+    _check_references(hypotheses, references)
     pairs = zip(hypotheses, references, strict=True)
     stats = np.array([_nearest(hypothesis, wanted) for hypothesis, wanted in pairs], dtype=np.float64).reshape(-1, 2)
     wrong = np.stack([stats[:, 0] > 0, np.ones(len(stats))], axis=1)
@@ -153,8 +155,6 @@ def error_rates(
 
 def _nearest(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[int, int]:
     """(distance, length) of the nearest reference, the longest one among ties."""
-    if not references:
-        raise ValueError("an example without any reference cannot be scored; every row needs at least one")
     distance, shortness = min((edit_distance(hypothesis, wanted), -len(wanted)) for wanted in references)
     return distance, -shortness
 
@@ -189,8 +189,7 @@ def _sacrebleu(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequ
 
     Its public `n_bootstrap` reports mean +- half the width, seeded from the environment, and not the percentiles.
     """
-    if len(hypotheses) != len(references):
-        raise ValueError(f"{len(hypotheses)} hypotheses must match {len(references)} lists of references in number")
+    _check_references(hypotheses, references)
     # sacrebleu wants one stream per reference number, None where an example has fewer.
     width = max((len(wanted) for wanted in references), default=0)
     streams = [[wanted[k] if k < len(wanted) else None for wanted in references] for k in range(width)]
@@ -200,3 +199,12 @@ def _sacrebleu(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequ
         return np.array([metric._compute_score_from_stats(sums).score for sums in sums_RF.tolist()])
 
     return replace(bootstrap(stats, score), signature=str(metric.get_signature()))
+
+
+def _check_references(hypotheses: Sequence[object], references: Sequence[Sequence[object]]) -> None:
+    if len(hypotheses) != len(references):
+        raise ValueError(f"{len(hypotheses)} hypotheses must match {len(references)} lists of references in number")
+    if not hypotheses:
+        raise ValueError(NO_EXAMPLES)
+    if not all(references):
+        raise ValueError("an example without any reference cannot be scored; every row needs at least one")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from minitx.evaluation.views import CAPTIONS, NOTHING, SHADES, TITLES, AttentionView, Inspection
 
-# (before the query, between query and key) of the sentence that tells one cell, and the label of the map's corner.
-_VERBS = {
-    "cross": ("Writing ", " reads ", "writes ↓ reads →"),
-    "encoder": ("", " reads ", "reader ↓ reads →"),
-    "decoder": ("Writing ", " reads ", "writes ↓ reads →"),
+# How the sentence that tells one cell begins ("Writing F reads p"), and what the map's corner says of its two sides.
+_WORDS = {
+    "cross": ("Writing ", "writes\u00a0↓ reads\u00a0→"),
+    "encoder": ("", "reader\u00a0↓ reads\u00a0→"),
+    "decoder": ("Writing ", "writes\u00a0↓ reads\u00a0→"),
 }
 
 
@@ -48,7 +48,7 @@ def _contents(inspections: Sequence[Inspection]) -> str:
     return f'<nav aria-label="Texts">{"".join(links)}</nav>'
 
 
-def _article(number: int, inspection: Inspection, numbers: Any) -> str:
+def _article(number: int, inspection: Inspection, numbers: Iterator[int]) -> str:
     """One text: what went in, what came out, and a section per kind of attention for the script to fill."""
     sections = "\n".join(_section(next(numbers), view) for view in inspection.views)
     return f"""<article id="text-{number}">
@@ -61,22 +61,25 @@ def _section(number: int, view: AttentionView) -> str:
     return f"""<section class="view" id="view-{number}">
 <h2>{escape(TITLES[view.kind])}</h2>
 <p class="quiet">{escape(CAPTIONS[view.kind])}</p>
-<div class="halves">
-<div><h3>Heads <span class="quiet hint">(choose one to enlarge it)</span></h3><div class="heads"></div></div>
-<div class="large"><h3></h3><div class="frame"></div><p class="read" aria-live="polite"></p><div class="strip"></div></div>
+<div class="parts">
+<div class="small">
+<h3>Heads <span class="quiet hint">(choose one to enlarge it)</span></h3><div class="heads"></div>
+</div>
+<div class="large"><h3></h3><div class="frame"></div></div>
+<div class="told"><p class="read" aria-live="polite"></p><div class="strip"></div></div>
 </div>
 </section>"""
 
 
 def _view_json(view: AttentionView) -> dict[str, Any]:
-    before, between, corner = _VERBS[view.kind]
+    before, corner = _WORDS[view.kind]
     return {
         "layers": view.n_layers,
         "heads": view.n_heads,
         "queries": view.query_tokens,
         "keys": view.key_tokens,
         "weights": base64.b64encode(to_bytes(view.weights).tobytes()).decode("ascii"),
-        "verb": [before, between],
+        "before": before,
         "corner": corner,
     }
 

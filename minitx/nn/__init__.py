@@ -1,1 +1,1 @@
-"""Attention, positions, blocks, encoder, decoder, and the two models built from them. Knows nothing of data or training."""
+"""Attention, positions, blocks, encoder, decoder, and the two models built from them; nothing of data or training."""

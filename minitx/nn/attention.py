@@ -10,7 +10,6 @@ Letters in shapes: B rows, T queries, S keys, D model width, H heads, K head wid
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from minitx.nn.cache import KeyValueCache
 from minitx.nn.kernels import Backend, attend, naive_attention
+from minitx.nn.linear import xavier_linear
 from minitx.nn.masks import Mask, Reach, Span
 from minitx.nn.positions import Rotation, rotate
 from minitx.nn.projections import GroupedProjection, Projection, SplitProjection
@@ -139,13 +139,3 @@ class MultiHeadAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"n_heads={self.n_heads}, head_dim={self.head_dim}, heads={self.heads}, {self.reach}, {self.backend}"
-
-
-def xavier_linear(n_in: int, n_out: int, bias: bool = True) -> nn.Linear:
-    """A linear layer with Xavier uniform weights and zero biases."""
-    linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias)
-    bound = math.sqrt(6 / (n_in + n_out))
-    nn.init.uniform_(linear.weight, -bound, bound)
-    if bias:
-        nn.init.zeros_(linear.bias)
-    return linear

@@ -1,9 +1,9 @@
 """Dropout that keeps up with a small model on a CPU.
 
 torch's CPU dropout draws one random number per element from a serial generator, which in a model of width 128 costs as
-much as a matrix product. Here one 64-bit draw decides four elements, 16 bits each: about four times faster, with the rate
-rounded to 1/65536 and the kept elements rescaled by the exact inverse, so the mean is unbiased. The bits come from torch's
-global generator; seeding and saving its state work as ever. On other devices, and when compiled, torch's own is used.
+much as a matrix product. Here one 64-bit draw decides four elements, 16 bits each: two to four times faster. The rate
+is rounded to 1/65536 and kept elements are rescaled by the exact inverse, so the mean is unbiased. The bits come from
+torch's global generator: seeding and saving its state work as ever. Elsewhere, and when compiled, torch's own is used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), written out and as torch's fused kernel.
 
-Both give zeros, with finite gradients, to a query that may read nothing. Attention weights are softmax(q k^T / sqrt(K)).
+Both compute softmax(q k^T / sqrt(K)) v, and give zeros with finite gradients to a query that may read nothing.
 
 Letters in shapes: B rows, H heads, T queries, S keys, K head width.
 """

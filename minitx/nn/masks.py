@@ -61,12 +61,13 @@ class Reach:
         """The mask of one forward pass.
 
         key_mask: (B, S) bool, True = real key; None when no key is padded. sentence: (B, S) sentence numbers, for
-        span "sentence" only, else ignored; a ValueError where that span has none. blocked: allow the block form.
+        span "sentence" only, else ignored; a ValueError where that span has none. blocked: allow the forms that
+        drop unread keys (blocks, the end of a cache); otherwise every key is there.
         """
-        before, after = self._bounds(n_queries, n_keys)
-        if self.span == "window" and n_queries < n_keys:
+        if blocked and self.span == "window" and n_queries < n_keys:
             n_keys = min(n_keys, self.window + n_queries)
             key_mask = None if key_mask is None else key_mask[:, -n_keys:]
+        before, after = self._bounds(n_queries, n_keys)
         if blocked and before is not None and n_queries == n_keys:
             blocks = plan_blocks(n_rows, n_keys, before, after or 0, key_mask, device)
             if blocks is not None:

@@ -36,7 +36,6 @@ class Positions(nn.Module):
         self.scale = math.sqrt(d_model)
         self.width = head_dim if kind == "rotary" else d_model
         self.learned: nn.Parameter | None = None
-        self.angles: Tensor | None
         if kind == "learned":
             # As loud as the sinusoids, whose mean square is 1/2.
             self.learned = nn.Parameter(torch.randn(max_length, d_model) * 0.5**0.5)
@@ -53,7 +52,7 @@ class Positions(nn.Module):
         """The rotation of positions offset .. offset + length, None unless the kind is rotary."""
         if self.kind != "rotary":
             return None
-        sin, cos = self._rows(length, offset).unflatten(-1, (-1, 2)).unbind(-1)
+        sin, cos = torch.unflatten(self._rows(length, offset), -1, (-1, 2)).unbind(-1)
         return Rotation(cos, sin)
 
     def _rows(self, length: int, offset: int) -> Tensor:
@@ -81,8 +80,8 @@ def sinusoids(length: int, width: int) -> Tensor:
 def rotate(x_BHTK: Tensor, rotation: Rotation) -> Tensor:
     """Turn each pair of a query's or key's elements by its position (RoFormer, arXiv 2104.09864, section 3.2).
 
-    Afterwards q . k depends on the distance of the two positions alone. Pairs are (i, i + K/2), the paper's (2i, 2i + 1)
-    up to a fixed reordering of the elements, because halves are cheaper to take than every other element.
+    Afterwards q . k depends on position by the distance of the two alone. Pairs are (i, i + K/2), the paper's
+    (2i, 2i + 1) up to a fixed reordering of the elements, because halves are cheaper to take than every other element.
     """
     a, b = x_BHTK.chunk(2, dim=-1)
     cos, sin = rotation.cos, rotation.sin

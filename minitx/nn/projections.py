@@ -1,20 +1,21 @@
-"""Two ways to make the heads' queries, keys and values; the same function, and `minitx.nn.convert` moves weights across.
+"""Two ways to make the heads' queries, keys and values; the same function, and `convert.py` moves weights across.
 
-split: one projection whose result is cut into heads. grouped: one set of three small projections per head, computed head
-after head. Both start from the same random numbers, so equal seeds give equal functions.
+split: one projection whose result is cut into heads. grouped: one set of three small projections per head, computed
+head after head. Both start from the same random numbers, so equal seeds give equal functions.
 
 Letters in shapes: B rows, T queries, S keys, D model width, H heads, K head width.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from minitx.nn.linear import linear, xavier
 
 Heads = tuple[Tensor, Tensor, Tensor]
 
@@ -59,27 +60,22 @@ class SplitProjection(Projection):
 
     def _cut(self, x: Tensor, n: int) -> tuple[Tensor, ...]:
         """(B, T, n H K) -> n views (B, H, T, K), without a copy."""
-        return x.unflatten(-1, (n, self.n_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        return torch.unflatten(x, -1, (n, self.n_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
 
     def _parts(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]:
         """Weight and bias, each as (queries' part, keys' and values' part)."""
         cut = [self.n_heads * self.head_dim, 2 * self.n_heads * self.head_dim]
-        q_weight, kv_weight = self.weight.split(cut)
-        q_bias, kv_bias = (None, None) if self.bias is None else self.bias.split(cut)
+        q_weight, kv_weight = self.weight.split_with_sizes(cut)
+        q_bias, kv_bias = (None, None) if self.bias is None else self.bias.split_with_sizes(cut)
         return (q_weight, kv_weight), (q_bias, kv_bias)
 
 
 class Head(nn.Module):
     """The query, key and value projection of one head."""
 
-    def __init__(self, d_model: int, head_dim: int, bias: bool) -> None:
+    def __init__(self, query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
         super().__init__()
-        self.query = nn.Linear(d_model, head_dim, bias=bias)
-        self.key = nn.Linear(d_model, head_dim, bias=bias)
-        self.value = nn.Linear(d_model, head_dim, bias=bias)
-
-    def parts(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        return self.query, self.key, self.value
+        self.query, self.key, self.value = query, key, value
 
 
 class GroupedProjection(Projection):
@@ -87,12 +83,9 @@ class GroupedProjection(Projection):
 
     def __init__(self, d_model: int, n_heads: int, head_dim: int, bias: bool = True) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(nn.utils.skip_init(Head, d_model, head_dim, bias) for _ in range(n_heads))
-        weight_3HKD = fused_weight(d_model, n_heads, head_dim).view(3, n_heads, head_dim, d_model)
-        for h, head in enumerate(self._heads()):
-            for part, weight_HKD in zip(head.parts(), weight_3HKD, strict=True):
-                part.weight = nn.Parameter(weight_HKD[h].clone())
-                part.bias = nn.Parameter(torch.zeros(head_dim)) if bias else None
+        weights = fused_weight(d_model, n_heads, head_dim).view(3, n_heads, head_dim, d_model).unbind(1)
+        parts = [[linear(w.clone(), torch.zeros(head_dim) if bias else None) for w in weight] for weight in weights]
+        self.heads = nn.ModuleList(Head(query, key, value) for query, key, value in parts)
 
     def own(self, x_BTD: Tensor) -> Heads:
         return self.queries(x_BTD), *self.keys_values(x_BTD)
@@ -110,6 +103,5 @@ class GroupedProjection(Projection):
 
 
 def fused_weight(d_model: int, n_heads: int, head_dim: int) -> Tensor:
-    """(3 H K, D), Xavier uniform as for three separate (H K, D) matrices."""
-    bound = math.sqrt(6 / (d_model + n_heads * head_dim))
-    return torch.empty(3 * n_heads * head_dim, d_model).uniform_(-bound, bound)
+    """(3 H K, D): Xavier weights for q, k and v, each as a matrix (H K, D) of its own."""
+    return torch.cat([xavier(n_heads * head_dim, d_model) for _ in range(3)])

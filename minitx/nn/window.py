@@ -39,16 +39,16 @@ class Blocks:
         tail = self.n_blocks * self.size - self.length
         if tail:
             q_BTHK = F.pad(q_BTHK, (0, 0, 0, 0, 0, tail))
-        return q_BTHK.unflatten(1, (self.n_blocks, self.size)).flatten(0, 1).transpose(1, 2)
+        return torch.unflatten(q_BTHK, 1, (self.n_blocks, self.size)).flatten(0, 1).transpose(1, 2)
 
     def cut_keys(self, k_BHTK: Tensor) -> Tensor:
         """(B, H, T, K) -> (B * N, H, L, K), keys near a border appearing in several blocks."""
         k_BLHK = k_BHTK.transpose(1, 2).index_select(1, self.key_index)
-        return k_BLHK.unflatten(1, (self.n_blocks, -1)).flatten(0, 1).transpose(1, 2)
+        return torch.unflatten(k_BLHK, 1, (self.n_blocks, -1)).flatten(0, 1).transpose(1, 2)
 
     def join(self, y_BHCK: Tensor) -> Tensor:
         """(B * N, H, C, K) -> (B, H, T, K), the tail's filling dropped."""
-        y_BTHK = y_BHCK.transpose(1, 2).unflatten(0, (self.n_rows, self.n_blocks)).flatten(1, 2)
+        y_BTHK = torch.unflatten(y_BHCK.transpose(1, 2), 0, (self.n_rows, self.n_blocks)).flatten(1, 2)
         return y_BTHK[:, : self.length].transpose(1, 2)
 
 

@@ -20,7 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from minitx.config import Config, load, unknown_key
+from minitx.config import Config, load, override, unknown_key
 from minitx.errors import ConfigError, RunError
 from minitx.studies.sweep import Cell, run_cells, sweep_name
 
@@ -45,18 +45,13 @@ def continued(run: str, overrides: Sequence[str]) -> Config:
     """
     from minitx.training.runfolder import RunFolder
 
-    for override in overrides:
-        key = override.split("=", 1)[0]
-        if "." not in key and key != "seed":
-            raise ConfigError(
-                f"{key} must not be given with trainer.resume, because {run}/config.yaml already says it; drop {override}"
-            )
-    saved = OmegaConf.create(RunFolder(Path(run)).read_config().model_dump(mode="json"))
-    kept = [o.lstrip("+") for o in overrides if not o.startswith("trainer.resume=")]
-    merged = OmegaConf.merge(saved, OmegaConf.from_dotlist(kept))
-    assert isinstance(merged, DictConfig)
-    merged.trainer.resume = "auto"
-    return config_of(merged)
+    groups = [o for o in overrides if "." not in o.split("=", 1)[0] and not o.startswith("seed=")]
+    if groups:
+        raise ConfigError(
+            f"{groups[0]} must not be given with trainer.resume, because {run}/config.yaml says it; drop it"
+        )
+    kept = [o for o in overrides if not o.startswith("trainer.resume=")]
+    return override(RunFolder(Path(run)).read_config(), [*kept, "trainer.resume=auto"])
 
 
 def default_run_dir(root: DictConfig) -> str:
@@ -75,7 +70,7 @@ def default_run_dir(root: DictConfig) -> str:
 
 def identify(config: Config) -> str:
     """The run's hash on this machine."""
-    from minitx.data.build import check_source, source_fingerprint
+    from minitx.data import check_source, source_fingerprint
     from minitx.training.device import resolve_compute
     from minitx.training.runfolder import run_hash
 
@@ -129,25 +124,26 @@ class ResumableSweeper(Sweeper):
     """Runs the product of the swept values; finished cells are skipped, half-done ones resumed, failed ones told."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self._context = hydra_context
+        self._composed = config
+        self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments)
+        parsed = OverridesParser.create(config_loader=self._context.config_loader).parse_overrides(arguments)
         combinations = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
         swept = [o.get_key_element() for o in parsed if o.is_sweep_override()]
         cells = [self._cell(overrides, swept) for overrides in combinations]
-        if self.config.hydra.sweep.dir == AUTO_SWEEP_DIR:
-            with open_dict(self.config):
-                self.config.hydra.sweep.dir = f"outputs/sweeps/{sweep_name(cells, swept)}"
-        return run_cells(cells, Path(str(self.config.hydra.sweep.dir)), swept, self._launch)
+        if self._composed.hydra.sweep.dir == AUTO_SWEEP_DIR:
+            with open_dict(self._composed):
+                self._composed.hydra.sweep.dir = f"outputs/sweeps/{sweep_name(cells, swept)}"
+        return run_cells(cells, Path(str(self._composed.hydra.sweep.dir)), swept, self._launch)
 
     def _cell(self, overrides: Sequence[str], swept: Sequence[str]) -> Cell:
         values = {key: value for key, _, value in (o.partition("=") for o in overrides) if key in swept}
         try:
-            raw = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            raw = self._context.config_loader.load_sweep_config(self._composed, list(overrides))
             config = config_of(raw)
             return Cell(overrides=tuple(overrides), values=values, config=config, hash=identify(config))
         except Exception as error:  # one impossible combination is told in the table, and does not end the others
@@ -158,9 +154,9 @@ class ResumableSweeper(Sweeper):
 
     def _launch(self, cell: Cell, number: int) -> dict[str, Any]:
         """Train one cell; what it raises is raised here."""
-        place = [f"hydra.sweep.dir={self.config.hydra.sweep.dir}", f"hydra.sweep.subdir={cell.folder}"]
+        place = [f"hydra.sweep.dir={self._composed.hydra.sweep.dir}", f"hydra.sweep.subdir={cell.folder}"]
         overrides = [*cell.overrides, *place, "trainer.resume=auto"]
-        (job,) = self.launcher.launch([overrides], initial_job_idx=number)
+        (job,) = self._launcher.launch([overrides], initial_job_idx=number)
         if isinstance(job._return_value, Exception):  # `return_value` would print a line of its own
             raise job._return_value
         results: dict[str, Any] = job._return_value

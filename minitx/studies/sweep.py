@@ -119,7 +119,13 @@ def _report(
     keys = [key for key in swept if key != "seed"]
     metrics = list(arms[0].metrics)
     rows = [
-        [arm.label(keys), str(arm.n_seeds), *(arm.metrics[m].text for m in metrics), f"{arm.n_params:,}", f"{arm.seconds:.0f}"]
+        [
+            arm.label(keys),
+            str(arm.n_seeds),
+            *(arm.metrics[m].text for m in metrics),
+            f"{arm.n_params:,}",
+            f"{arm.seconds:.0f}",
+        ]
         for arm in arms
     ]
     title = "test metrics: mean over seeds with 95 % t interval"

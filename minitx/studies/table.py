@@ -95,8 +95,8 @@ def write_csv(
         writer = csv.writer(file)
         writer.writerow([*swept, *metrics, "folder", "error"])
         for cell, results, error in cells:
-            scores = [results["metrics"]["test"][m]["value"] if results else "" for m in metrics]
-            writer.writerow([*(cell.values[k] for k in swept), *scores, cell.folder if results else "", error or ""])
+            values = [results["metrics"]["test"][m]["value"] if results else "" for m in metrics]
+            writer.writerow([*(cell.values[k] for k in swept), *values, cell.folder if results else "", error or ""])
 
 
 def write_plot(path: Path, arms: Sequence[Arm], keys: Sequence[str]) -> None:
@@ -112,7 +112,9 @@ def write_plot(path: Path, arms: Sequence[Arm], keys: Sequence[str]) -> None:
         for place, arm in zip(places, arms, strict=True):
             mean = arm.metrics[metric]
             axes.plot([place] * arm.n_seeds, mean.values, "o", color="#888888", markersize=3.5, alpha=0.8, zorder=1)
-            axes.errorbar([place], [mean.mean], yerr=mean.half_width or 0, fmt="D", color="#0b5394", capsize=4, zorder=2)
+            axes.errorbar(
+                [place], [mean.mean], yerr=mean.half_width or 0, fmt="D", color="#0b5394", capsize=4, zorder=2
+            )
         axes.set_ylabel(f"test {metric}")
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

@@ -21,7 +21,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, config: AverageConfig) -> None:
         self.config = config
         self.names = [name for name, _ in model.named_parameters()]
-        self.parameters = [p for _, p in model.named_parameters()]
+        self.parameters: list[Tensor] = [p for _, p in model.named_parameters()]
         self.snapshots: list[list[Tensor]] = []
         if config.kind == "ema":
             self.snapshots = [self._copy()]

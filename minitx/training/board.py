@@ -36,8 +36,9 @@ class Board:
         from torch.utils.tensorboard.summary import hparams as summaries
 
         plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in hparams.items()}
-        for summary in summaries(plain, dict(metrics)):
-            self._writer.file_writer.add_summary(summary)
+        writer: Any = self._writer._get_file_writer()
+        for summary in summaries(plain, dict(metrics)):  # type: ignore[no-untyped-call]
+            writer.add_summary(summary)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value)
 

@@ -105,7 +105,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         sums: dict[str, str] = state.pop("sha256")
         damaged = [name for name, expected in sums.items() if _sha256(folder / name) != expected]
         if damaged:
-            raise CheckpointError(f"checkpoint {folder} is corrupt: {damaged[0]} has changed since it was written; {remedy}")
+            raise CheckpointError(
+                f"checkpoint {folder} is corrupt: {damaged[0]} has changed since it was written; {remedy}"
+            )
         tensors = {n: load_file(folder / n) for n in sums if n.endswith(".safetensors")}
         texts = {n: (folder / n).read_text(encoding="utf-8") for n in sums if not n.endswith(".safetensors")}
     except (OSError, json.JSONDecodeError, KeyError, UnicodeDecodeError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""What a person sees: plain lines, one live progress line on a terminal, one table at the end; all kept in train.log."""
+"""What a person sees: plain lines, one live progress line on a terminal, a table at the end; train.log keeps it."""
 
 from __future__ import annotations
 

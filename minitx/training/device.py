@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from minitx.config import TrainerConfig, rule
+
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Compute:
     """A resolved choice: nothing in it is `auto`."""
 
     device: torch.device
-    precision: str
+    precision: Precision
     """fp32 | bf16 (autocast with float32 weights)."""
     compiled: bool
 
@@ -47,6 +50,7 @@ def resolve_compute(config: TrainerConfig) -> Compute:
     """Turn the `auto` of device, precision and compile into a choice."""
     device = resolve_device(config.device)
     on_gpu = device.type == "cuda"
-    precision = config.precision if config.precision != "auto" else ("bf16" if on_gpu else "fp32")
+    default: Precision = "bf16" if on_gpu else "fp32"
+    precision = default if config.precision == "auto" else config.precision
     compiled = config.compile == "on" or (config.compile == "auto" and on_gpu)
     return Compute(device, precision, compiled)

@@ -94,7 +94,13 @@ class Loop:
     """Trains until the first limit, `patience`, or a stop request."""
 
     def __init__(
-        self, stepper: Stepper, split: Split, config: TrainerConfig, seed: int, average: WeightAverage, reporter: Reporter
+        self,
+        stepper: Stepper,
+        split: Split,
+        config: TrainerConfig,
+        seed: int,
+        average: WeightAverage,
+        reporter: Reporter,
     ) -> None:
         self.stepper, self.split, self.config, self.average, self.reporter = stepper, split, config, average, reporter
         self.stream = BatchStream(split.lengths, config.batch_tokens, seed)
@@ -215,9 +221,14 @@ class Loop:
         left = (self.total_steps - progress.step) * progress.seconds / progress.step
         self.reporter.progress(
             Status(
-                epoch=self.stream.epochs, step=progress.step, total_steps=self.total_steps, loss=self._shown_loss,
-                lr=lr, tokens_per_second=progress.targets / progress.seconds, seconds_left=left,
-            )  # fmt: skip
+                epoch=self.stream.epochs,
+                step=progress.step,
+                total_steps=self.total_steps,
+                loss=self._shown_loss,
+                lr=lr,
+                tokens_per_second=progress.targets / progress.seconds,
+                seconds_left=left,
+            )
         )
 
     # -------------------------------------------------------------------------------------------- log, judge, keep

@@ -1,6 +1,6 @@
 """One run from configuration to results.json: prepare, train (or go on), judge, report.
 
-    Config -> RunFolder -> TaskData -> model -> Loop -> best weights -> test, once -> results.json
+Config -> RunFolder -> TaskData -> model -> Loop -> best weights -> test, once -> results.json
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from minitx.config import Config, ConfigError
-from minitx.data.build import check_source, load_data, source_fingerprint
-from minitx.data.task import TaskData
+from minitx.data import TaskData, check_source, load_data, source_fingerprint
 from minitx.errors import RunError, Stopped
 from minitx.evaluation.evaluate import Evaluation, evaluate
+from minitx.evaluation.predict import Codec
 from minitx.nn.build import ModelShape, build_model, non_embedding, parameter_counts
 from minitx.training.average import WeightAverage
 from minitx.training.board import Board
@@ -96,7 +96,8 @@ class _Session:
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self._resume()
         self.board = Board(folder.tensorboard, start_step=self.loop.progress.step)
-        self.showcase = Showcase(self.board, self.model, self.data, compute.device, compute.precision)
+        codec = Codec.of(self.data, config.data.max_length)
+        self.showcase = Showcase(self.board, self.model, self.data, codec, compute.device)
 
     def run(self) -> dict[str, Any]:
         hooks = Hooks(
@@ -120,7 +121,7 @@ class _Session:
         rows = {name: len(split) for name, split in data.splits.items()}
         say(f"data    {self.config.data.name}: " + ", ".join(f"{n:,} {name}" for name, n in rows.items()) + " rows")
         for note in data.notes:
-            self.reporter.warn(note)
+            say(f"note    {note}")
         parts = parameter_counts(self.config.model, self.shape)
         self.n_params = sum(parts.values())
         listed = ", ".join(f"{name} {count:,}" for name, count in parts.items())
@@ -162,9 +163,14 @@ class _Session:
 
     def _judge(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
         return evaluate(
-            self.model, self.data.splits[split], self.data, device=self.compute.device,
-            precision=self.compute.precision, batch_tokens=self.config.trainer.batch_tokens, rows=rows,
-        )  # fmt: skip
+            self.model,
+            self.data.splits[split],
+            self.data,
+            device=self.compute.device,
+            precision=self.compute.precision,
+            batch_tokens=self.config.trainer.batch_tokens,
+            rows=rows,
+        )
 
     def _record(self, record: dict[str, Any]) -> None:
         self.log.write(record)
@@ -175,9 +181,8 @@ class _Session:
         progress = self.loop.progress
         scores = "  ".join(f"{name} {interval.value:.4f}" for name, interval in evaluation.metrics.items())
         mark = "  (best)" if better else ""
-        self.reporter.say(
-            f"step {progress.step:,}  epoch {self.loop.stream.epochs:.2f}  validation loss {evaluation.loss:.4f}  {scores}{mark}"
-        )
+        place = f"step {progress.step:,}  epoch {self.loop.stream.epochs:.2f}"
+        self.reporter.say(f"{place}  validation loss {evaluation.loss:.4f}  {scores}{mark}")
         self.showcase.after_validation(evaluation, progress.validations, progress.step)
         if better:
             self._save("best", {})
@@ -217,7 +222,8 @@ class _Session:
 
     def _stop(self, signal: int) -> None:
         self.folder.write_results(self._results("stopped", {}))
-        line = f"stopped at step {self.loop.progress.step:,}, all saved; continue with: python train.py trainer.resume={self.folder.path}"
+        again = f"python train.py trainer.resume={self.folder.path}"
+        line = f"stopped at step {self.loop.progress.step:,}, all saved; continue with: {again}"
         self.reporter.say(line)
         raise Stopped(line, EXIT_BASE + signal)
 

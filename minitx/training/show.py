@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
 
 from minitx.config import Config
 from minitx.data.task import TaskData
-from minitx.evaluation.attention_maps import attention_views
+from minitx.evaluation.attention_maps import inspect_texts
+from minitx.evaluation.confusion_figure import confusion_figure
 from minitx.evaluation.evaluate import Evaluation
-from minitx.evaluation.figures import attention_figure, confusion_figure
+from minitx.evaluation.figures import attention_figure
+from minitx.evaluation.predict import Codec
+from minitx.nn.models import Classifier, Translator
 from minitx.training.board import Board
 from minitx.training.console import Reporter
 from minitx.training.runfolder import RunFolder
@@ -26,13 +29,15 @@ LONGEST_MAP = 48
 class Showcase:
     """The same few validation examples from beginning to end, so that one can watch them change."""
 
-    def __init__(self, board: Board, model: nn.Module, data: TaskData, device: Any, precision: Any) -> None:
-        self.board, self.model, self.data, self.device, self.precision = board, model, data, device, precision
+    def __init__(
+        self, board: Board, model: Classifier | Translator, data: TaskData, codec: Codec, device: torch.device
+    ) -> None:
+        self.board, self.model, self.data, self.codec, self.device = board, model, data, codec, device
         split = data.splits["validation"]
         order = np.random.default_rng(0).permutation(len(split))
         self.sample_rows = order[:N_SAMPLES]
         short = [int(row) for row in order if split.lengths[row] <= LONGEST_MAP]
-        self.map_rows = np.array(short[:N_MAPS] or order[:1])
+        self.map_texts = [split.text(row) for row in (short[:N_MAPS] or [int(order[0])])]
 
     def after_validation(self, evaluation: Evaluation, number: int, step: int) -> None:
         """Samples at every validation; maps at validations 1, 2, 4, 8, ...: they change most early on."""
@@ -45,12 +50,11 @@ class Showcase:
             self.maps(step)
 
     def maps(self, step: int) -> None:
-        """One image per kind of attention and example, layers down and heads across."""
-        split = self.data.splits["validation"]
-        views = attention_views(self.model, split, self.data, self.map_rows, device=self.device, precision=self.precision)
-        for number, example in enumerate(views):
-            for view in example:
-                self.board.figure(f"attention/{view.kind}/example_{number}", attention_figure(view), step)
+        """One image per example and kind of attention, layers down and heads across."""
+        for number, shown in enumerate(inspect_texts(self.model, self.map_texts, self.codec, device=self.device)):
+            for view in shown.views:
+                title = f"{shown.text}  →  {shown.output}"
+                self.board.figure(f"attention_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
 
     def at_end(self, config: Config, judged: Mapping[str, Evaluation], step: int) -> None:
         """Maps and confusion of the best weights, and the HParams row of this run."""
@@ -78,7 +82,7 @@ def final_report(
 ) -> None:
     """One table (metrics with intervals, size, speed, place) and the next three commands to type."""
     names = list(judged["test"].metrics)
-    rows = [[name, *(_shown(judged[split], name) for split in ("validation", "test"))] for name in names]
+    rows = [[name, *(shown_metric(judged[split], name) for split in ("validation", "test"))] for name in names]
     reporter.table("best checkpoint, 95 % bootstrap intervals", ["", "validation", "test"], rows)
     speed = results["tokens_per_second"]
     reporter.say(
@@ -93,8 +97,9 @@ def final_report(
     reporter.say(f'  minitx inspect {folder.path} "{example}"')
 
 
-def _shown(evaluation: Evaluation, name: str) -> str:
+def shown_metric(evaluation: Evaluation, name: str) -> str:
+    """Value and interval for people: rates in per cent, BLEU and chrF in points."""
     interval = evaluation.metrics[name]
-    if interval.signature is not None:  # BLEU and chrF are points
+    if interval.signature is not None:
         return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
     return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"

@@ -50,7 +50,7 @@ class Stepper:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self._forward(batch)
         loss = summed_cross_entropy(logits, batch.targets, self.optim.label_smoothing)
-        (loss / n_targets).backward()
+        torch.autograd.backward(loss / n_targets)
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:

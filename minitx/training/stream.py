@@ -11,13 +11,13 @@ class BatchStream:
     """Rows of one batch after another; the position (epoch, batch) is all there is to save."""
 
     def __init__(self, lengths: np.ndarray, batch_tokens: int, seed: int) -> None:
-        self._plan_of = lambda epoch: plan_epoch(lengths, batch_tokens, seed, epoch)
+        self._lengths, self._batch_tokens, self._seed = lengths, batch_tokens, seed
         self.seek(0, 0)
         self.batches_per_epoch = len(self._plan)
 
     def seek(self, epoch: int, batch: int) -> None:
         self.epoch, self.batch = epoch, batch
-        self._plan = self._plan_of(epoch)
+        self._plan = plan_epoch(self._lengths, self._batch_tokens, self._seed, epoch)
 
     @property
     def epochs(self) -> float:

@@ -1,0 +1,69 @@
+"""The attention lens: run a model on a text and keep what every head of every layer read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minitx.batch import BOS, EOS, Batch
+from minitx.evaluation.decode import greedy, output_limit
+from minitx.evaluation.evaluate import judging
+from minitx.evaluation.predict import Codec
+from minitx.evaluation.views import AttentionView, Inspection, Kind
+from minitx.nn.capture import capture_attention
+from minitx.nn.models import Classifier, Translator
+
+
+def inspect_texts(
+    model: Classifier | Translator, texts: Sequence[str], codec: Codec, *, device: torch.device
+) -> list[Inspection]:
+    """What the model makes of each text, and its attention while it does so.
+
+    A translator first writes its greedy output; then one captured pass over the source and that output shows every
+    step at once, because each position sees exactly what it saw while it was written. In float32, one text at a time:
+    nothing is padded, and a picture needs no speed.
+    """
+    split = codec.encode(texts)
+    inspections = []
+    with judging(model, device, "fp32"):
+        for row, text in enumerate(texts):
+            batch = split.batch(np.array([row])).to(device)
+            if isinstance(model, Translator):
+                inspections.append(_inspect_translation(model, batch, text, codec))
+            else:
+                inspections.append(_inspect_class(model, batch, text, codec))
+    return inspections
+
+
+def _inspect_class(model: Classifier, batch: Batch, text: str, codec: Codec) -> Inspection:
+    with capture_attention(model) as maps:
+        logits = model(batch)
+    src = codec.src_tokenizer.tokens(batch.src[0].tolist())
+    return Inspection(text, codec.label(int(logits.argmax())), (_view("encoder", maps.encoder, src, src),))
+
+
+def _inspect_translation(model: Translator, batch: Batch, text: str, codec: Codec) -> Inspection:
+    [ids] = greedy(model, batch)
+    # An output that reached the limit has no EOS: then its last token is the last that was written.
+    ended = len(ids) < output_limit(model, batch.src.shape[1])
+    written = [*ids.tolist(), EOS] if ended else ids.tolist()
+    fed = torch.tensor([[BOS, *written[:-1]]], device=batch.src.device)
+    with capture_attention(model) as maps:
+        model.decode(fed, model.encode(batch.src, batch.src_mask, batch.sentence), batch.src_mask)
+    src = codec.src_tokenizer.tokens(batch.src[0].tolist())
+    queries, keys = (codec.output_tokenizer.tokens(tokens) for tokens in (written, fed[0].tolist()))
+    views = (
+        _view("cross", maps.cross, queries, src),
+        _view("encoder", maps.encoder, src, src),
+        _view("decoder", maps.decoder, queries, keys),
+    )
+    return Inspection(text, codec.text(ids), views)
+
+
+def _view(kind: Kind, captured: Tensor | None, queries: Sequence[str], keys: Sequence[str]) -> AttentionView:
+    """captured: (L, 1, H, Q, K), the maps of a batch of one."""
+    assert captured is not None, f"the model has {kind} attention"
+    return AttentionView(kind, captured[:, 0].float().cpu().numpy(), tuple(queries), tuple(keys))

@@ -1,0 +1,83 @@
+"""Look inside: the attention weights of a forward pass, and the attentions of a model by role.
+
+The fast kernels never form the weights, so a captured pass computes attention plainly; its result is the same to
+rounding. Letters in shapes: B rows, H heads, Q queries, K keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from minitx.nn.attention import MultiHeadAttention
+from minitx.nn.models import Classifier, Translator
+
+Role = Literal["encoder", "decoder", "cross"]
+
+
+@dataclass
+class AttentionMaps:
+    """The weights of the last forward pass, detached, (layer, B, H, Q, K) each; None where the model has none.
+
+    A row sums to 1 over the keys that its query may read and is 0 elsewhere (all 0 for a query that may read nothing).
+    """
+
+    layers: dict[Role, dict[int, Tensor]] = field(default_factory=dict)
+
+    @property
+    def encoder(self) -> Tensor | None:
+        return self._stack("encoder")
+
+    @property
+    def decoder(self) -> Tensor | None:
+        return self._stack("decoder")
+
+    @property
+    def cross(self) -> Tensor | None:
+        return self._stack("cross")
+
+    def _stack(self, role: Role) -> Tensor | None:
+        layers = self.layers.get(role)
+        return torch.stack([layers[i] for i in sorted(layers)]) if layers else None
+
+
+@contextmanager
+def capture_attention(model: Classifier | Translator) -> Iterator[AttentionMaps]:
+    """`with capture_attention(model) as maps: model(batch)`, then `maps.encoder`, `maps.decoder`, `maps.cross`.
+
+    Every attention records until the block ends; a second forward pass replaces the first one's maps. Takes the model
+    itself, not a compiled wrapper.
+    """
+    maps = AttentionMaps()
+    modules = [(role, i, m) for role, stack in attentions(model).items() for i, m in enumerate(stack)]
+    try:
+        for role, i, module in modules:
+            module.recorder = _Recorder(maps.layers.setdefault(role, {}), i)
+        yield maps
+    finally:
+        for _, _, module in modules:
+            module.recorder = None
+
+
+def attentions(model: Classifier | Translator) -> dict[Role, list[MultiHeadAttention]]:
+    """A model's attentions by role, from the first layer to the last."""
+    found: dict[Role, list[MultiHeadAttention]] = {"encoder": model.encoder.attentions()}
+    if isinstance(model, Translator):
+        found |= {"decoder": model.decoder.attentions(), "cross": model.decoder.cross_attentions()}
+    return found
+
+
+@dataclass(frozen=True)
+class _Recorder:
+    """Puts one layer's weights in their place."""
+
+    layers: dict[int, Tensor]
+    index: int
+
+    def __call__(self, weights: Tensor) -> None:
+        self.layers[self.index] = weights.detach().float()

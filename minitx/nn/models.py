@@ -1,0 +1,87 @@
+"""The two models: `Classifier` (encoder, pooling, linear head) and `Translator` (encoder, decoder, output projection).
+
+Letters in shapes: B rows, T target length, S source length, D model width, V vocabulary, N real targets, C classes.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minitx.batch import Batch
+from minitx.config import TransformerConfig
+from minitx.nn.cache import DecoderCache
+from minitx.nn.linear import token_table, xavier_linear
+from minitx.nn.pooling import Pooling
+from minitx.nn.stacks import Decoder, Encoder
+
+
+class Classifier(nn.Module):
+    """A text -> one logit per class."""
+
+    def __init__(self, config: TransformerConfig, src_vocab: int, n_classes: int, max_length: int) -> None:
+        super().__init__()
+        self.src_tokens = token_table(src_vocab, config.d_model)
+        self.encoder = Encoder(config, max_length)
+        self.pooling = Pooling(config.pooling, config.d_model)
+        self.head = xavier_linear(config.d_model, n_classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(N, C) logits, N = B."""
+        logits: Tensor = self.head(self.features(batch))
+        return logits
+
+    def features(self, batch: Batch) -> Tensor:
+        """(B, D): the pooled state that the head reads."""
+        states = self.encoder(self.src_tokens(batch.src), batch.src_mask, batch.sentence)
+        pooled: Tensor = self.pooling(states, batch.src_mask)
+        return pooled
+
+
+class Translator(nn.Module):
+    """A source text and the target so far -> logits of the next target token.
+
+    tie_embeddings: the decoder's token table is the output projection, and with a joint vocabulary the encoder's too.
+    A table that serves twice is held once: then `tgt_tokens` or `output` is None, and no weight has two names.
+    """
+
+    def __init__(self, config: TransformerConfig, src_vocab: int, tgt_vocab: int, joint: bool, max_length: int) -> None:
+        super().__init__()
+        tied = config.tie_embeddings
+        self.src_tokens = token_table(src_vocab, config.d_model)
+        self.tgt_tokens = None if tied and joint else token_table(tgt_vocab, config.d_model)
+        self.encoder = Encoder(config, max_length)
+        self.decoder = Decoder(config, max_length)
+        self.output = None if tied else token_table(tgt_vocab, config.d_model)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(N, V) logits of the real targets alone: hidden states are picked before they are projected."""
+        assert batch.tgt_in is not None and batch.target_index is not None, "a translator's batch has targets"
+        memory = self.encode(batch.src, batch.src_mask, batch.sentence)
+        hidden = self.decode(batch.tgt_in, memory, batch.src_mask)
+        return self.project(hidden.flatten(0, 1).index_select(0, batch.target_index))
+
+    def encode(self, src: Tensor, src_mask: Tensor | None = None, sentence: Tensor | None = None) -> Tensor:
+        """(B, S) ids -> memory (B, S, D). src_mask: (B, S) bool, True = real token, None = none is padded."""
+        memory: Tensor = self.encoder(self.src_tokens(src), src_mask, sentence)
+        return memory
+
+    def decode(
+        self, tgt_in: Tensor, memory: Tensor, src_mask: Tensor | None = None, cache: DecoderCache | None = None
+    ) -> Tensor:
+        """(B, T) ids -> hidden states (B, T, D).
+
+        cache: from `new_cache`; tgt_in then holds only the tokens after those already decoded. Without gradients.
+        Padded targets need no mask: they stand on the right, where a causal decoder never looks from a real token.
+        """
+        tokens = (self.tgt_tokens or self.src_tokens)(tgt_in)
+        hidden: Tensor = self.decoder(tokens, memory, src_mask, cache)
+        return hidden
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> logits (..., V)."""
+        return F.linear(hidden, (self.output or self.tgt_tokens or self.src_tokens).weight)
+
+    def new_cache(self, memory: Tensor) -> DecoderCache:
+        """For decoding token by token: `cache.select` keeps rows; select `memory` and `src_mask` alike."""
+        return self.decoder.new_cache(memory)

@@ -1,0 +1,117 @@
+"""Slow and obvious attention: one query, one head and one key at a time, in the words of the paper.
+
+No masks: each query simply lists the keys that it may read. Built of differentiable operations, so it gives reference
+gradients as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from minitx.nn.attention import MultiHeadAttention
+from minitx.nn.projections import GroupedProjection, Head, SplitProjection
+
+MayRead = Callable[[int, int, int], bool]
+"""(row, query, key) -> may the query read the key?"""
+
+Part = tuple[Tensor, Tensor]
+"""Weight (K, D) and bias (K,)."""
+
+
+def may_read(
+    span: str,
+    window: int,
+    causal: bool,
+    n_queries: int,
+    n_keys: int,
+    real: Sequence[Sequence[bool]] | None = None,
+    sentence: Sequence[Sequence[int]] | None = None,
+) -> MayRead:
+    """The rule in words. Queries are the last of the key positions."""
+
+    def rule(row: int, query: int, key: int) -> bool:
+        position = n_keys - n_queries + query
+        if real is not None and not real[row][key]:
+            return False
+        if causal and key > position:
+            return False
+        if span == "window" and abs(key - position) > window:
+            return False
+        return not (span == "sentence" and sentence is not None and sentence[row][key] != sentence[row][position])
+
+    return rule
+
+
+def head_parts(attention: MultiHeadAttention) -> list[tuple[Part, Part, Part]]:
+    """Query, key and value projection of each head, as views of the module's own parameters."""
+    project, width = attention.project, attention.head_dim
+    if isinstance(project, GroupedProjection):
+        heads = [head for head in project.heads if isinstance(head, Head)]
+        return [tuple(_part(p.weight, p.bias) for p in (h.query, h.key, h.value)) for h in heads]  # type: ignore[misc]
+    assert isinstance(project, SplitProjection)
+    parts = []
+    for head in range(attention.n_heads):
+        three = []
+        for which in range(3):
+            start = (which * attention.n_heads + head) * width
+            bias = None if project.bias is None else project.bias[start : start + width]
+            three.append(_part(project.weight[start : start + width], bias))
+        parts.append((three[0], three[1], three[2]))
+    return parts
+
+
+def attend_by_loops(
+    attention: MultiHeadAttention,
+    x: Tensor,
+    memory: Tensor,
+    allowed: MayRead,
+    gates: Sequence[Tensor] | None = None,
+    turn: Callable[[Tensor, int], Tensor] = lambda vector, position: vector,
+) -> Tensor:
+    """(B, T, D): what `attention` must give for queries from x (B, T, D), keys and values from memory (B, S, D)."""
+    rows = []
+    for b in range(x.shape[0]):
+        rows.append(torch.stack([_one_query(attention, x, memory, allowed, gates, turn, b, i) for i in _ts(x)]))
+    return torch.stack(rows)
+
+
+def _one_query(
+    attention: MultiHeadAttention,
+    x: Tensor,
+    memory: Tensor,
+    allowed: MayRead,
+    gates: Sequence[Tensor] | None,
+    turn: Callable[[Tensor, int], Tensor],
+    b: int,
+    i: int,
+) -> Tensor:
+    keys = [j for j in _ts(memory) if allowed(b, i, j)]
+    results = []
+    for h, (query, key, value) in enumerate(head_parts(attention)):
+        if keys:
+            q = turn(_apply(query, x[b, i]), i)
+            scores = [q @ turn(_apply(key, memory[b, j]), j) / math.sqrt(attention.head_dim) for j in keys]
+            weights = torch.stack(scores).exp() / torch.stack(scores).exp().sum()
+            result = sum(w * _apply(value, memory[b, j]) for w, j in zip(weights, keys, strict=True))
+        else:
+            result = x.new_zeros(attention.head_dim)
+        assert isinstance(result, Tensor)
+        results.append(result if gates is None else gates[h] * result)
+    return _apply(_part(attention.output.weight, attention.output.bias), torch.cat(results))
+
+
+def _ts(x: Tensor) -> range:
+    return range(x.shape[1])
+
+
+def _part(weight: Tensor, bias: Tensor | None) -> Part:
+    return weight, weight.new_zeros(weight.shape[0]) if bias is None else bias
+
+
+def _apply(part: Part, vector: Tensor) -> Tensor:
+    weight, bias = part
+    return weight @ vector + bias
