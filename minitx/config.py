@@ -240,11 +240,13 @@ class TrainerConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 = autocast with float32 weights; auto = bf16 on a GPU, fp32 on a CPU."""
+    """bf16 = autocast with float32 weights; auto = bf16 on a GPU and on a CPU with bf16 arithmetic, else fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto = on for a GPU."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null = torch's own choice."""
+    keep_memory: bool = True
+    """CPU: reuse freed buffers instead of returning them to the system after each step (glibc only)."""
     batch_tokens: int = Field(4096, ge=1)
     """Padded tokens of the longer side in one batch."""
     accumulate: int = Field(1, ge=1)
@@ -350,7 +352,7 @@ def _word(error: Any) -> str:
 
 def _rule_of(message: str) -> str:
     """'Input should be greater than 0' -> 'be greater than 0'."""
-    return message.removeprefix("Input should ").replace("a valid ", "a ")
+    return message.removeprefix("Input should ").replace("a valid integer", "an integer").replace("a valid ", "a ")
 
 
 def _nearest_hint(value: str, expected: str) -> str:

@@ -5,66 +5,86 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from minitx.config import DataConfig, TokenizerConfig, rule
 from minitx.data.cache import Entry, Meta, fetch
 from minitx.data.encode import encode_examples
-from minitx.data.examples import SPLITS, Examples
+from minitx.data.examples import SPLITS, Corpus, Examples
+from minitx.data.files import column_keys
 from minitx.data.ragged import Ragged, Texts
 from minitx.data.sources import check_source, read_source, source_fingerprint
 from minitx.data.subset import subset_rows
-from minitx.data.task import Metrics, Split, TaskData
+from minitx.data.task import Fitted, Metrics, Split, TaskData
 from minitx.data.tokenizer import Tokenizer
 
 FORMAT = 1
 """Raise it when the meaning of a cache entry changes."""
 
 
-def load_data(config: DataConfig) -> TaskData:
+def load_data(config: DataConfig, fitted: Fitted | None = None) -> TaskData:
     """The data of a run, from the cache where it was prepared before.
 
-    Raises ConfigError where the configuration does not fit the data: see `check_source` and `prepare`.
+    fitted: use its tokenisers and class numbers instead of fitting new ones, to judge a trained model on other data, or
+    to hold the vocabulary fixed while `train_size` varies.
+
+    Raises ConfigError where the configuration does not fit the data (see `check_source` and `prepare`), or the data has
+    a class that `fitted` does not know.
     """
     check_source(config)
     name = re.sub(r"[^\w.-]", "_", config.name)
-    folder = Path(config.cache_dir) / f"{name}-{_key(config)[:16]}"
-    return _task_data(config, fetch(folder, lambda: _prepare(config)))
+    folder = Path(config.cache_dir) / f"{name}-{_key(config, fitted)[:16]}"
+    return _task_data(config, fetch(folder, lambda: _prepare(config, fitted)))
 
 
-def _key(config: DataConfig) -> str:
+def _key(config: DataConfig, fitted: Fitted | None) -> str:
     """Names all that the entry is made from: the source's content, every other setting, our format, the libraries."""
     settings = config.model_dump(exclude={"name", "path", "validation_path", "test_path", "revision", "cache_dir"})
     versions = {library: version(library) for library in ("tokenizers", "datasets", "numpy")}
-    key = [FORMAT, source_fingerprint(config), settings, versions]
+    given = fitted and [*_jsons(fitted.src_tokenizer, fitted.tgt_tokenizer), fitted.label_names]
+    key = [FORMAT, source_fingerprint(config), settings, versions, given]
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------------ prepare
 
 
-def _prepare(config: DataConfig) -> tuple[Meta, dict[str, NDArray[Any]]]:
+def _prepare(config: DataConfig, fitted: Fitted | None) -> tuple[Meta, dict[str, NDArray[Any]]]:
     corpus = read_source(config)
+    if fitted is not None:
+        corpus = _renumbered(corpus, fitted, config)
     train, subset_notes = _subset(corpus.splits["train"], config)
     examples = {**corpus.splits, "train": train}
-    src_tokenizer, tgt_tokenizer = _fit(train, config)
-    splits = {
-        name: encode_examples(part, src_tokenizer, tgt_tokenizer, config.max_length) for name, part in examples.items()
-    }
-    joint = tgt_tokenizer is src_tokenizer
+    tokenizers = _fit(train, config) if fitted is None else (fitted.src_tokenizer, fitted.tgt_tokenizer)
+    splits = {name: encode_examples(part, *tokenizers, config.max_length) for name, part in examples.items()}
     meta = {
-        "src_tokenizer": src_tokenizer.to_json(),
-        "tgt_tokenizer": None if joint or tgt_tokenizer is None else tgt_tokenizer.to_json(),
-        "joint": joint,
+        "tokenizers": _jsons(*tokenizers),
+        "joint": tokenizers[0] is tokenizers[1],
         "label_names": corpus.label_names,
         "n_cut": {name: split.n_cut for name, split in splits.items()},
         "notes": [*corpus.notes, *subset_notes, *_cut_notes(splits, config.max_length)],
     }
     return meta, {f"{name}.{key}": a for name, split in splits.items() for key, a in _arrays(split).items()}
+
+
+def _renumbered(corpus: Corpus, fitted: Fitted, config: DataConfig) -> Corpus:
+    """The same examples with the class numbers of `fitted`, found by name."""
+    if corpus.label_names is None or corpus.label_names == fitted.label_names:
+        return corpus
+    known = fitted.label_names or ()
+    strange = [name for name in corpus.label_names if name not in known]
+    if strange:
+        key, column = column_keys(config)[1], config.columns[1]
+        raise rule(key, column, "hold labels that the model knows", f"it has {strange[0]!r}, not {', '.join(known)}")
+    number = np.array([known.index(name) for name in corpus.label_names])
+    splits = {name: replace(part, labels=number[part.labels]) for name, part in corpus.splits.items()}
+    return replace(corpus, splits=splits, label_names=known)
 
 
 def _subset(train: Examples, config: DataConfig) -> tuple[Examples, list[str]]:
@@ -154,16 +174,21 @@ def _split(arrays: dict[str, NDArray[Any]], n_cut: int) -> Split:
     )
 
 
+def _jsons(src: Tokenizer, tgt: Tokenizer | None) -> list[str | None]:
+    """Both tokenisers as JSON; None for a target side that has none of its own."""
+    return [src.to_json(), None if tgt is None or tgt is src else tgt.to_json()]
+
+
 def _task_data(config: DataConfig, entry: Entry) -> TaskData:
     meta = entry.meta
-    src_tokenizer = Tokenizer.from_json(meta["src_tokenizer"])
-    own = meta["tgt_tokenizer"]
     names = meta["label_names"]
+    src_tokenizer, tgt_tokenizer = (Tokenizer.from_json(text) if text else None for text in meta["tokenizers"])
+    assert src_tokenizer is not None
     return TaskData(
         task=config.task,
         splits={name: _split(_of(name, entry), meta["n_cut"][name]) for name in SPLITS},
         src_tokenizer=src_tokenizer,
-        tgt_tokenizer=src_tokenizer if meta["joint"] else Tokenizer.from_json(own) if own else None,
+        tgt_tokenizer=src_tokenizer if meta["joint"] else tgt_tokenizer,
         joint=meta["joint"],
         label_names=None if names is None else tuple(names),
         metrics=_metrics(config),

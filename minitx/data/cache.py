@@ -7,6 +7,7 @@ a checksum, and reading verifies it (about 1 GB/s): an entry that is damaged in 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minitx.config import rule
+
 Meta = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
 
 SUMS, META = "checksums.json", "meta.json"
 STALE_SECONDS = 24 * 3600
+RACES = 10
+"""Times to try again when other processes replace the same damaged entry."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,12 @@ def read(folder: Path) -> Entry | None:
 
 def write(folder: Path, meta: Meta, arrays: Arrays) -> None:
     """Put a complete entry in place, or leave the good one that another process was faster to put there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(folder.parent)
     partial = folder.with_name(f".{uuid.uuid4().hex}.partial")
-    partial.mkdir()
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise rule("data.cache_dir", folder.parent, "be a folder that can be written", str(error.strerror)) from None
+    _remove_stale(folder.parent)
     try:
         for name, array in arrays.items():
             with _synced(partial / f"{name}.npy") as file:
@@ -87,24 +95,27 @@ def write(folder: Path, meta: Meta, arrays: Arrays) -> None:
 
 def _move(partial: Path, folder: Path) -> None:
     """Rename into place; a folder cannot be renamed over a full one, so a damaged one is moved away first."""
-    try:
-        partial.rename(folder)
-        return
-    except OSError:
-        if not folder.exists():
-            raise
-    if read(folder) is None:
+    for _ in range(RACES):
+        try:
+            partial.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        if read(folder) is not None:
+            return
         away = partial.with_name(f".{uuid.uuid4().hex}.partial")
-        folder.rename(away)
-        partial.rename(folder)
+        with suppress(FileNotFoundError):  # another process has just moved it
+            folder.rename(away)
         shutil.rmtree(away, ignore_errors=True)
 
 
 def _remove_stale(parent: Path) -> None:
     """What killed processes left behind."""
     for left in parent.glob(".*.partial"):
-        if time.time() - left.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process is at it, too
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 class _synced:

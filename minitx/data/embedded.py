@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minitx.config import ConfigError, DataConfig
+from minitx.config import DataConfig
 from minitx.data.examples import Corpus, Examples
 from minitx.data.subset import subset_order
+from minitx.errors import ConfigError
 
 TASKS = {"cmudict": "translation", "cmudict_stress": "classification", "digits": "classification"}
 _FILES = {

@@ -7,7 +7,6 @@ from typing import Self
 
 from minitx.data.ragged import IntArray
 
-
 SPLITS = ("train", "validation", "test")
 
 

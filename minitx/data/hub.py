@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from minitx.config import ConfigError, DataConfig, rule
+from minitx.config import DataConfig, rule
 from minitx.data.examples import SPLITS
 from minitx.data.files import Table, check_columns
+from minitx.errors import ConfigError
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -83,6 +83,17 @@ class Split:
         tgt_in_BT[:, 1:] = tgt_BT[:, :-1]
         tgt_in_BT[~real_BT] = PAD
         return tgt_BT[real_BT], np.flatnonzero(real_BT), tgt_in_BT
+
+
+class Fitted(Protocol):
+    """A vocabulary and class numbers that exist already: those of a trained model, or a `TaskData` of the same task."""
+
+    @property
+    def src_tokenizer(self) -> Tokenizer: ...
+    @property
+    def tgt_tokenizer(self) -> Tokenizer | None: ...
+    @property
+    def label_names(self) -> tuple[str, ...] | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

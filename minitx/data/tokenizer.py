@@ -6,9 +6,9 @@ where it is asked for). `char` and `word` map what training never showed to UNK,
 The special tokens hold ids 0..4 under names that no text can produce: they contain a space, which never survives
 splitting. A text that spells "[PAD]" is therefore tokenised as five ordinary characters.
 
-Fitting is deterministic (ties are broken by the text itself), but for `unigram`: the library sums its likelihoods in the
-order of a randomly seeded hash map, so that two fits agree in nearly all pieces, not in every score. The cache and the
-checkpoint keep the fit that was used.
+Fitting is deterministic (ties are broken by the text itself), but for `unigram`: the library sums its likelihoods in
+the order of a randomly seeded hash map, so that two fits agree in nearly all pieces, not in every score. The cache and
+the checkpoint keep the fit that was used.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ _CHAR_BYTES = {char: byte for byte, char in BYTE_CHARS.items()}
 class Tokenizer:
     """A fitted vocabulary. Its whole state is its JSON, which other tools that use `tokenizers` can read."""
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
-        self._inner = inner
+    def __init__(self, text: str) -> None:
+        self._json = text  # kept, because writing it anew may change the last digit of a unigram score
+        self._inner = tokenizers.Tokenizer.from_str(text)
         self._inner.encode_special_tokens = True  # the reserved names are for us, not to be found in text
-        self._bytes = isinstance(inner.decoder, decoders.ByteLevel)
+        self._bytes = isinstance(self._inner.decoder, decoders.ByteLevel)
 
     @classmethod
     def fit(cls, config: TokenizerConfig, texts: Iterable[str], *, symbols: bool = False) -> Tokenizer:
@@ -53,7 +54,7 @@ class Tokenizer:
         trainer = _trainer(config)
         if trainer is not None:
             inner.train_from_iterator(texts, trainer)
-        return cls(inner)
+        return cls(inner.to_str())
 
     @property
     def vocab_size(self) -> int:
@@ -93,11 +94,12 @@ class Tokenizer:
         return piece.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
 
     def to_json(self) -> str:
-        return str(self._inner.to_str())
+        """All that `from_json` needs, to the last digit."""
+        return self._json
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
-        return cls(tokenizers.Tokenizer.from_str(text))
+        return cls(text)
 
 
 def check_tokenizer(key: str, config: TokenizerConfig) -> None:

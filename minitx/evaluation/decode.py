@@ -22,19 +22,18 @@ cache; between looks ended rows are computed along, and what they write after th
 def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> list[npt.NDArray[np.int64]]:
     """The most likely next token, again and again: one array of token ids per row, without BOS and EOS.
 
-    At most `max_length` tokens are written, the end included; None = `output_limit`. The model must be in eval mode.
-    Runs under the caller's autocast.
+    At most `max_length` tokens are written, the end included; None = each row's own `output_limit`. The model must be
+    in eval mode. Runs under the caller's autocast.
     """
-    if max_length is None:
-        max_length = output_limit(model, batch.src.shape[1])
-    written_BL = batch.src.new_full((batch.n_rows, max_length), EOS)
+    n_steps = output_limit(model, batch.src.shape[1]) if max_length is None else max_length
+    written_BL = batch.src.new_full((batch.n_rows, n_steps), EOS)
     mask_RS = batch.src_mask
     memory_RSD = model.encode(batch.src, mask_RS, batch.sentence)
     cache = model.new_cache(memory_RSD)
     rows_R = torch.arange(batch.n_rows, device=batch.src.device)
     token_R = torch.full_like(rows_R, BOS)
     ended_R = torch.zeros_like(rows_R, dtype=torch.bool)
-    for step in range(max_length):
+    for step in range(n_steps):
         hidden_R1D = model.decode(token_R[:, None], memory_RSD, mask_RS, cache)
         token_R = model.project(hidden_R1D[:, -1]).argmax(-1)
         written_BL[rows_R, step] = token_R
@@ -48,7 +47,12 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
             rows_R, token_R, ended_R = rows_R[going], token_R[going], ended_R[going]
             memory_RSD, mask_RS = memory_RSD[going], None if mask_RS is None else mask_RS[going]
             cache.select(going)
-    return _until_end(written_BL)
+    outputs = _until_end(written_BL)
+    if max_length is not None or batch.src_mask is None:
+        return outputs
+    # A row's limit is of its own length, not of the longest in its batch: what goes together changes no result.
+    lengths = batch.src_mask.sum(dim=1).tolist()
+    return [ids[: output_limit(model, length)] for ids, length in zip(outputs, lengths, strict=True)]
 
 
 def output_limit(model: Translator, src_length: int) -> int:

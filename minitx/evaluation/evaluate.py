@@ -27,7 +27,7 @@ Precision = Literal["fp32", "bf16"]
 MAIN_METRIC = {"classification": "accuracy", "bleu": "bleu", "error_rate": "per"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
     """What one pass over (some rows of) a split found."""
 

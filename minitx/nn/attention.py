@@ -113,6 +113,8 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """q of x, and k and v of everything that may be read: x or the memory, and what the cache holds."""
         if memory is not None:
+            if self.reach.causal or self.reach.span != "global":
+                raise ValueError(f"cross-attention reads the whole memory; its reach cannot be {self.reach}")
             q = self.project.queries(x)
             if cache is None:
                 return q, *self.project.keys_values(memory)

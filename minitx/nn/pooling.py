@@ -5,6 +5,7 @@ Letters in shapes: B rows, S length, D model width.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -27,17 +28,18 @@ class Pooling(nn.Module):
         """(B, S, D) -> (B, D). key_mask: (B, S) bool, True = real token, None = none is padded."""
         if self.kind == "cls":
             return states_BSD[:, 0]
-        if self.query is None and key_mask is None:
+        if self.query is not None:
+            weights_BS = self._attend(states_BSD, self.query, key_mask)
+        elif key_mask is not None:
+            weights_BS = key_mask / key_mask.sum(dim=1, keepdim=True).clamp(min=1).to(states_BSD.dtype)
+        else:
             return states_BSD.mean(dim=1)
-        return (self._weights(states_BSD, key_mask)[:, None] @ states_BSD).squeeze(1)
+        # Not a matrix product, which autocast would round to 16 bits: padded or not, a mean is as exact.
+        return (weights_BS[:, :, None] * states_BSD).sum(dim=1)
 
-    def _weights(self, states: Tensor, key_mask: Tensor | None) -> Tensor:
-        """(B, S), summing to 1 over real tokens."""
-        if self.query is None:
-            assert key_mask is not None
-            return key_mask / key_mask.sum(dim=1, keepdim=True).clamp(min=1).to(states.dtype)
-        weights = states @ self.query * self.query.shape[0] ** -0.5
-        if key_mask is not None:
-            weights = weights.masked_fill(~key_mask, torch.finfo(weights.dtype).min)
-        weights = weights.softmax(dim=1).to(states.dtype)
-        return weights if key_mask is None else weights.masked_fill(~key_mask, 0.0)
+    def _attend(self, states: Tensor, query: Tensor, key_mask: Tensor | None) -> Tensor:
+        """(B, S) weights that sum to 1 over the real tokens, or are all 0."""
+        scores = states @ query / math.sqrt(query.shape[0])
+        if key_mask is None:
+            return scores.softmax(dim=1)
+        return scores.masked_fill(~key_mask, torch.finfo(scores.dtype).min).softmax(dim=1).masked_fill(~key_mask, 0.0)

@@ -36,7 +36,7 @@ class Board:
         from torch.utils.tensorboard.summary import hparams as summaries
 
         plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in hparams.items()}
-        writer: Any = self._writer._get_file_writer()
+        writer: Any = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
         for summary in summaries(plain, dict(metrics)):  # type: ignore[no-untyped-call]
             writer.add_summary(summary)
         for name, value in metrics.items():

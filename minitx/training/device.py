@@ -50,7 +50,13 @@ def resolve_compute(config: TrainerConfig) -> Compute:
     """Turn the `auto` of device, precision and compile into a choice."""
     device = resolve_device(config.device)
     on_gpu = device.type == "cuda"
-    default: Precision = "bf16" if on_gpu else "fp32"
+    default: Precision = "bf16" if on_gpu or _cpu_multiplies_bf16() else "fp32"
     precision = default if config.precision == "auto" else config.precision
     compiled = config.compile == "on" or (config.compile == "auto" and on_gpu)
     return Compute(device, precision, compiled)
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """True where the processor has bf16 products of its own; emulated ones are slower than float32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch that we accept
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -24,6 +24,7 @@ from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, resolve_compute
 from minitx.training.loop import Hooks, Loop, Progress
+from minitx.training.process import keep_freed_memory
 from minitx.training.runfolder import MetricsLog, RunFolder, git_commit, run_hash, versions
 from minitx.training.show import Showcase, final_report
 from minitx.training.signals import EXIT_BASE, stop_on_signals
@@ -82,6 +83,8 @@ class _Session:
         self.config, self.folder, self.compute, self.reporter = config, folder, compute, reporter
         if config.trainer.threads is not None:
             torch.set_num_threads(config.trainer.threads)
+        if config.trainer.keep_memory and compute.device.type == "cpu":
+            keep_freed_memory()
         folder.write_config(config)
         reporter.say(f"run     {folder.path}")
         self.data = load_data(config.data)

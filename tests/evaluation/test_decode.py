@@ -128,6 +128,19 @@ def test_a_short_source_has_a_lower_limit(translator: MakeTranslator) -> None:
     assert [output_limit(model, length) for length in (1, 7, 121, 1000)] == [40, 88, 1000, 1000]
 
 
+def test_the_limit_of_a_row_is_its_own_in_any_batch(
+    translator: MakeTranslator, spelling: TaskData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, split = translator(2), spelling.splits["test"]
+    model.decoder.positions.max_length = 1000
+    monkeypatch.setattr(model, "project", lambda hidden: hidden)
+    monkeypatch.setattr(model, "decode", lambda tokens, *_: torch.eye(12)[7].expand(*tokens.shape, 12))  # never EOS
+    rows = np.arange(len(split))
+    lengths = [len(ids) for ids in greedy(model, split.batch(rows))]
+    assert lengths == [8 * int(length) + 32 for length in split.src.lengths]
+    assert lengths == [len(greedy(model, split.batch(rows[i : i + 1]))[0]) for i in rows]
+
+
 def test_leaves_no_gradient_graph_and_no_inference_tensors(translator: MakeTranslator, spelling: TaskData) -> None:
     """Rotary tables made while decoding must serve a training step afterwards."""
     model, batch = translator(position="rotary", head_dim=4), spelling.splits["test"].batch(np.arange(3))

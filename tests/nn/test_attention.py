@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from minitx.nn import window
 from minitx.nn.attention import MultiHeadAttention
 from minitx.nn.convert import grouped_to_split, split_to_grouped, to_torch
+from minitx.nn.masks import Span
+from minitx.nn.positions import Positions
 
 D, H, K = 7, 3, 5
 F64 = torch.float64
@@ -62,7 +64,8 @@ cases = st.builds(
 
 def make(case: Case) -> MultiHeadAttention:
     """The case's attention; cross-attention reads everything, as in a decoder."""
-    span, causal = ("global", False) if case.cross else (case.span, case.causal)
+    span: Span = "global" if case.cross else case.span
+    causal = case.causal and not case.cross
     attention = MultiHeadAttention(
         D, H, K, heads=case.heads, span=span, window=case.window, causal=causal, backend=case.backend, bias=case.bias
     )  # fmt: skip
@@ -157,11 +160,27 @@ def test_one_seed_starts_both_forms_as_one_function() -> None:
     states = []
     for heads in ("split", "grouped"):
         torch.manual_seed(3)
-        attention = MultiHeadAttention(D, H, K, heads=heads)  # type: ignore[arg-type]
+        attention = MultiHeadAttention(D, H, K, heads=heads)
         states.append(grouped_to_split(attention.state_dict()))
         states[-1]["next draw"] = torch.rand(1)
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name])
+
+
+def test_rotation_turns_queries_and_keys_but_not_values() -> None:
+    torch.manual_seed(9)
+    attention = MultiHeadAttention(D, H, 6).double()
+    rotation = Positions("rotary", D, 6, max_length=5).double().rotation(5)
+    assert rotation is not None
+    x = torch.randn(2, 5, D, dtype=F64)
+
+    def turn(vector: Tensor, position: int) -> Tensor:
+        angle = position / 10000 ** (torch.arange(0, 6, 2, dtype=F64) / 6)
+        turned = torch.complex(vector[:3], vector[3:]) * torch.polar(torch.ones(3, dtype=F64), angle)
+        return torch.cat([turned.real, turned.imag])
+
+    expected = attend_by_loops(attention, x, x, lambda b, i, j: True, turn=turn)
+    torch.testing.assert_close(attention(x, rotation=rotation), expected, rtol=0, atol=1e-6)  # float32 table
 
 
 @pytest.mark.parametrize("backend", ["naive", "sdpa"])
@@ -229,6 +248,8 @@ def test_user_mistakes_are_worded() -> None:
         MultiHeadAttention(D, H, K).set_gates(torch.ones(2))
     with pytest.raises(ValueError, match="needs the sentence number"):
         MultiHeadAttention(D, H, K, span="sentence")(torch.randn(1, 2, D))
+    with pytest.raises(ValueError, match="cross-attention reads the whole memory"):
+        MultiHeadAttention(D, H, K, causal=True)(torch.randn(1, 2, D), torch.randn(1, 3, D))
 
 
 @pytest.mark.parametrize("span", ["global", "window", "sentence"])

@@ -39,9 +39,10 @@ def test_cached_cross_attention_computes_the_memory_once() -> None:
     memory, x = torch.randn(2, 11, 6, dtype=torch.float64), torch.randn(2, 5, 6, dtype=torch.float64)
     key_mask = torch.arange(11) < torch.tensor([[11], [4]])
     cache = KeyValueCache()
-    with torch.no_grad(), mock.patch.object(
-        attention.project, "keys_values", wraps=attention.project.keys_values
-    ) as counted:
+    with (
+        torch.no_grad(),
+        mock.patch.object(attention.project, "keys_values", wraps=attention.project.keys_values) as counted,
+    ):
         steps = [attention(x[:, t : t + 1], memory, key_mask, cache=cache) for t in range(5)]
         assert counted.call_count == 1
         torch.testing.assert_close(torch.cat(steps, 1), attention(x, memory, key_mask), rtol=0, atol=1e-12)

@@ -17,7 +17,7 @@ def test_rate_and_unbiased_mean(rate: float) -> None:
     dropped = float((scale == 0).double().mean())
     error = (rate * (1 - rate) / N) ** 0.5
     assert dropped == pytest.approx(rate, abs=5 * error + 2**-17)
-    kept = scale[scale != 0].unique()
+    kept = torch.unique(scale[scale != 0])
     assert kept.shape == (1,)
     assert kept.item() == pytest.approx(1 / (1 - rate), rel=1e-4)
     # Exactly unbiased: scale * P(kept) = 1, where P(kept) is a whole number of 65536ths.
@@ -27,9 +27,9 @@ def test_rate_and_unbiased_mean(rate: float) -> None:
 def test_neighbours_and_words_are_independent() -> None:
     torch.manual_seed(1)
     dropped = (keep_scale(torch.empty(N), 0.5) == 0).double() - 0.5
-    for lag in (1, 2, 3, 4, 5, 8):  # four elements share one draw
+    for lag in (1, 2, 3, 4, 5, 8, N // 2):  # four elements share one draw
         correlation = 4 * float((dropped[lag:] * dropped[:-lag]).mean())
-        assert abs(correlation) < 5 / N**0.5, lag
+        assert abs(correlation) < 8 / N**0.5, lag
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 7), (0, 4)])
@@ -44,10 +44,9 @@ def test_add_is_the_residual_sum_and_gradients_follow_the_kept() -> None:
     torch.manual_seed(2)
     added = dropout.add(residual, x)
     torch.testing.assert_close(added, residual + alone)
-    added.sum().backward()
-    assert x.grad is not None and residual.grad is not None
-    torch.testing.assert_close(x.grad * x, alone)
-    assert torch.equal(residual.grad, torch.ones_like(residual))
+    to_x, to_residual = torch.autograd.grad(added.sum(), [x, residual])
+    torch.testing.assert_close(to_x * x, alone)
+    assert torch.equal(to_residual, torch.ones_like(residual))
 
 
 def test_evaluation_and_rate_zero_change_nothing_and_draw_nothing() -> None:

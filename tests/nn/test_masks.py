@@ -36,9 +36,7 @@ def test_mask_is_the_rule_in_words(n_queries: int, n_keys: int, padded: bool) ->
         rule = may_read(
             span, window, causal, n_queries, n_keys, None if real is None else real.tolist(), sentence.tolist()
         )
-        expected = torch.tensor(
-            [[[rule(b, i, j) for j in range(n_keys)] for i in range(n_queries)] for b in range(2)]
-        )
+        expected = torch.tensor([[[rule(b, i, j) for j in range(n_keys)] for i in range(n_queries)] for b in range(2)])
         assert not expected[:, :, : n_keys - mask.n_keys].any(), "only unread keys may be dropped"
         assert torch.equal(dense(mask, 2, n_queries), expected[:, :, n_keys - mask.n_keys :]), (span, window, causal)
 

@@ -81,5 +81,5 @@ def test_learned_positions_end() -> None:
 
 def test_only_learned_positions_are_weights() -> None:
     for kind in ("sinusoidal", "learned", "rotary", "none"):
-        state = Positions(kind, 4, 4, 5).state_dict()  # type: ignore[arg-type]
+        state = Positions(kind, 4, 4, 5).state_dict()
         assert list(state) == (["learned"] if kind == "learned" else [])

@@ -39,11 +39,17 @@ def test_short_texts_are_not_cut() -> None:
     assert plan_blocks(1, MIN_BLOCK + 2 * 3 + 1, 3, 3, None, None) is not None
 
 
-class LargestTensor(TorchDispatchMode):
+def test_blocks_are_as_wide_as_a_wide_window() -> None:
+    # So a query computes at most three windows' worth of products, and the number of blocks stays small.
+    blocks = plan_blocks(1, 1000, 100, 100, None, None)
+    assert blocks is not None and (blocks.size, blocks.n_blocks) == (100, 10)
+
+
+class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the most elements that any operation returned."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.elements = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,0 +1,70 @@
+"""What every test shares: quiet threads, tiny configurations, and the local copies of public data where there are any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from minitx.config import Config, load
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = Path(os.environ.get("MINITX_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+TINY_MODEL = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 24, "dropout": 0.1}
+TINY_DATA = {
+    "train_size": 600,
+    "metrics": "error_rate",
+    "max_length": 64,
+    "tokenizer": {"kind": "char", "joint": False},
+    "tgt_tokenizer": {"kind": "word"},
+}
+TINY_TRAINER = {
+    "max_epochs": None, "max_steps": 12, "batch_tokens": 256, "eval_every": 6, "eval_rows": 40,
+    "log_every": 4, "device": "cpu", "precision": "fp32",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """gpu tests skip themselves where there is no GPU."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of local copies of public data sets."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no local copies of the public data sets at {SHARED_DATA} (set MINITX_SHARED_DATA)")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One cache of prepared data for all tests."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def tiny(cache_dir: str) -> Callable[..., Config]:
+    """A run of a second on 600 words; keyword sections go on top: tiny(trainer={"max_steps": 3})."""
+
+    def make(**sections: Mapping[str, Any] | int) -> Config:
+        raw: dict[str, Any] = {
+            "data": {**TINY_DATA, "cache_dir": cache_dir},
+            "model": TINY_MODEL,
+            "optim": {"lr": 3e-3},
+            "trainer": TINY_TRAINER,
+            "seed": 0,
+        }
+        for name, value in sections.items():
+            raw[name] = {**raw[name], **value} if isinstance(value, Mapping) else value
+        return load(raw)
+
+    return make

@@ -1,0 +1,198 @@
+"""Tables to examples: labels, missing splits, references, and a message for every kind of bad record."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minitx.config import DataConfig
+from minitx.data.files import Table
+from minitx.data.prepare import prepare
+from minitx.errors import ConfigError
+
+CLASSIFY = DataConfig(source="dataset", task="classification", path="unused")
+FILES = DataConfig(source="files", task="classification", path="unused.csv")
+TRANSLATE = DataConfig(source="dataset", task="translation", path="unused")
+
+
+def tables(
+    config: DataConfig, train: Any, validation: Any = None, test: Any = None, **options: Any
+) -> dict[str, Table]:
+    """Splits from lists of (input, target); validation and test are valid ones where not given."""
+    default = [train[0]] if train else []
+    rows = {"train": train, "validation": validation or default, "test": test or default}
+    return {
+        name: Table(f"the {name} split", [one for one, _ in pairs], [two for _, two in pairs], **options)
+        for name, pairs in rows.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "numbers"),
+    [
+        pytest.param(["b", "a", "b"], ("a", "b"), [1, 0, 1], id="text"),
+        pytest.param([10, 9, -1], ("-1", "9", "10"), [2, 1, 0], id="integers in the order of their values"),
+        pytest.param(["10", "9", "9"], ("9", "10"), [1, 0, 0], id="integers as text"),
+        pytest.param([True, False, True], ("false", "true"), [1, 0, 1], id="bool"),
+    ],
+)
+def test_labels_of_every_kind(labels: list[Any], names: tuple[str, ...], numbers: list[int]) -> None:
+    corpus = prepare(tables(CLASSIFY, [("x", label) for label in labels]), CLASSIFY)
+    assert corpus.label_names == names
+    assert corpus.splits["train"].labels is not None
+    assert corpus.splits["train"].labels.tolist() == numbers
+
+
+def test_declared_class_names_keep_their_order() -> None:
+    corpus = prepare(tables(CLASSIFY, [("x", 1), ("y", 0)], class_names=("pos", "neg", "rare")), CLASSIFY)
+    assert corpus.label_names == ("pos", "neg", "rare")
+    assert corpus.splits["train"].labels is not None
+    assert corpus.splits["train"].labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("options", [{"class_names": ("neg", "pos")}, {}], ids=["declared", "plain"])
+def test_an_unlabelled_test_split_is_cut_anew(options: dict[str, Any]) -> None:
+    train = [(f"{i}", i % 2) for i in range(40)]
+    corpus = prepare(tables(CLASSIFY, train, test=[("hidden", -1)] * 3, **options), CLASSIFY)
+    assert len(corpus.splits["test"]) == 4
+    assert "hidden" not in corpus.splits["test"].texts
+    assert "the test split has no labels and is left out" in corpus.notes
+
+
+def test_missing_splits_are_cut_from_train() -> None:
+    train = [(f"text {i}", "abbb"[i % 4]) for i in range(200)]
+    some = {"train": tables(CLASSIFY, train)["train"]}
+    config = CLASSIFY.model_copy(update={"validation_size": 0.2, "test_size": 0.1})
+    corpus, again = prepare(some, config), prepare(some, config)
+    assert corpus.splits.keys() == {"train", "validation", "test"}
+    assert {name: len(part) for name, part in corpus.splits.items()} == {"train": 140, "validation": 40, "test": 20}
+    assert sorted(text for part in corpus.splits.values() for text in part.texts) == sorted(text for text, _ in train)
+    assert all(corpus.splits[name].texts == again.splits[name].texts for name in corpus.splits)
+    for part in corpus.splits.values():
+        assert part.labels is not None
+        assert np.mean(part.labels == 0) == 0.25
+    assert corpus.notes == (
+        "test: 20 rows cut from train (data.test_size 0.1), because the source has none",
+        "validation: 40 rows cut from train (data.validation_size 0.2), because the source has none",
+    )
+    assert corpus.splits["train"].texts == sorted(corpus.splits["train"].texts, key=lambda text: int(text[5:]))
+
+
+def test_a_source_text_stays_in_one_split() -> None:
+    train = [(f"{i % 50}", f"reading {i}") for i in range(200)]
+    corpus = prepare({"train": tables(TRANSLATE, train)["train"]}, TRANSLATE)
+    texts = [set(part.texts) for part in corpus.splits.values()]
+    assert sum(map(len, texts)) == 50
+    assert 20 <= len(corpus.splits["test"]) <= 23, "a tenth, and the rest of the last text's rows"
+
+
+def test_too_small_to_cut() -> None:
+    some = {"train": tables(CLASSIFY, [("x", 0), ("y", 1), ("z", 1)])["train"]}
+    with pytest.raises(ConfigError, match=r"^data\.test_size \(0\.1\) must cut at least one of 3 training rows and"):
+        prepare(some, CLASSIFY)
+
+
+def test_references_are_grouped() -> None:
+    config = TRANSLATE.model_copy(update={"multi_reference": True})
+    rows = [("a", "1"), ("b", "2"), ("a", "3"), ("a", "1")]
+    corpus = prepare(tables(config, rows, validation=rows, test=rows), config)
+    assert corpus.splits["train"].references == [("1",), ("2",), ("3",), ("1",)]
+    for name in ("validation", "test"):
+        assert corpus.splits[name].texts == ["a", "b"]
+        assert corpus.splits[name].references == [("1", "3"), ("2",)]
+    plain = prepare(tables(TRANSLATE, rows, validation=rows), TRANSLATE)
+    assert plain.splits["validation"].references == [("1",), ("2",), ("3",), ("1",)]
+
+
+def test_training_pairs_with_an_empty_side_are_dropped() -> None:
+    corpus = prepare(tables(TRANSLATE, [("a", "1"), (" ", "2"), ("c", "")]), TRANSLATE)
+    assert corpus.splits["train"].texts == ["a"]
+    assert corpus.notes == ("2 of 3 training pairs have an empty side and are dropped",)
+
+
+def test_blank_texts_are_told() -> None:
+    corpus = prepare(tables(CLASSIFY, [("a", 0), ("  ", 1)]), CLASSIFY)
+    assert corpus.splits["train"].texts == ["a", "  "]
+    assert corpus.notes == ("the train split has 1 blank texts",)
+
+
+GOOD, PAIR = [("a", "x"), ("b", "y")], [("a", "b")]
+WRONG = [
+    (
+        CLASSIFY,
+        [*GOOD, (None, "x")],
+        {},
+        r"data\.text_column \(text\) must hold text .*; record 3 of the train split has none",
+    ),
+    (
+        CLASSIFY,
+        [*GOOD, (3, "x")],
+        {},
+        r"data\.text_column \(text\) must hold text .*; record 3 of the train split has 3",
+    ),
+    (
+        CLASSIFY,
+        [*GOOD, ("\ud800", "x")],
+        {},
+        r"data\.text_column \(text\) must hold valid Unicode; record 3 of .* a lone",
+    ),
+    (
+        FILES,
+        [*GOOD, ("", "x")],
+        {},
+        r"data\.text_column \(text\) must hold text .*; record 3 of the train split has an empty",
+    ),
+    (CLASSIFY, [*GOOD, ("c", None)], {}, r"data\.label_column \(label\) must hold a label .*; record 3 of .* has none"),
+    (CLASSIFY, [*GOOD, ("c", " ")], {}, r"data\.label_column \(label\) must hold a label .*; record 3 of .* has none"),
+    (CLASSIFY, [*GOOD, ("c", 0.5)], {}, r"data\.label_column \(label\) must hold text, integers or .* has 0\.5"),
+    (
+        CLASSIFY,
+        GOOD,
+        {"test": [("a", "x"), ("a", "z")]},
+        r"must hold labels that training has; record 2 of the test split has 'z'",
+    ),
+    (
+        CLASSIFY,
+        GOOD,
+        {"validation": [("a", "x"), ("a", None)]},
+        r"must hold a label .*; record 2 of the validation split",
+    ),
+    (
+        CLASSIFY,
+        [("a", "x"), ("b", "x")],
+        {},
+        r"data\.label_column \(label\) must hold at least two classes .* have 'x'",
+    ),
+    (CLASSIFY, [], {}, r"data\.path \(unused\) must hold at least one record in each split; the train split has none"),
+    (
+        TRANSLATE,
+        [*PAIR, ("a", None)],
+        {},
+        r"data\.tgt_column \(tgt\) must hold text .*; record 2 of the train split has none",
+    ),
+    (
+        TRANSLATE,
+        PAIR,
+        {"test": [*PAIR, ("a", " ")]},
+        r"data\.tgt_column \(tgt\) must .* record 2 of the test split has an empty",
+    ),
+    (
+        TRANSLATE,
+        PAIR,
+        {"test": [("", "b")]},
+        r"data\.src_column \(src\) must .* record 1 of the test split has an empty",
+    ),
+    (
+        TRANSLATE,
+        [("", "b")],
+        {"test": PAIR, "validation": PAIR},
+        r"data\.src_column \(src\) must .* record 1 of the train",
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "train", "others", "message"), WRONG)
+def test_wrong_records(config: DataConfig, train: Any, others: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        prepare(tables(config, train, **others), config)
+    assert "\n" not in str(caught.value)

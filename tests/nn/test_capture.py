@@ -1,0 +1,106 @@
+"""Captured attention weights: what the fast path used without showing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from attention_reference import may_read
+from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, translator
+
+from minitx.nn.attention import MultiHeadAttention
+from minitx.nn.capture import attentions, capture_attention
+
+SOURCES, TARGETS = texts([41, 13], SRC_VOCAB), texts([7, 39], TGT_VOCAB, seed=2)
+SPANS: list[Any] = [{"span": "global"}, {"span": "window", "window": 2}, {"span": "sentence"}]
+
+
+@pytest.mark.parametrize("attention", SPANS, ids=lambda a: a["span"])
+@pytest.mark.parametrize("heads", ["split", "grouped"])
+def test_capture_changes_no_result_and_rows_sum_to_one(attention: dict[str, Any], heads: str) -> None:
+    model = translator(tiny(attention={**attention, "heads": heads}))
+    batch = make_batch(SOURCES, TARGETS)
+    fast = model(batch)
+    with capture_attention(model) as maps:
+        torch.testing.assert_close(model(batch), fast, rtol=0, atol=1e-11)
+    assert maps.encoder is not None and maps.decoder is not None and maps.cross is not None
+    assert maps.encoder.shape == (2, 2, 3, 41, 41)
+    assert maps.decoder.shape == (2, 2, 3, 40, 40)
+    assert maps.cross.shape == (2, 2, 3, 40, 41)
+    assert batch.src_mask is not None
+    for weights in (maps.cross, maps.decoder, maps.encoder[:, 0], maps.encoder[:, 1, :, :13]):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    for weights in (maps.encoder, maps.cross):
+        assert not weights[:, 1, ..., 13:].any(), "padding is never read"
+
+
+@pytest.mark.parametrize("attention", SPANS, ids=lambda a: a["span"])
+def test_maps_are_zero_exactly_where_nothing_may_be_read(attention: dict[str, Any]) -> None:
+    model = translator(tiny(attention=attention))
+    batch = make_batch(SOURCES, TARGETS)
+    with capture_attention(model) as maps:
+        model(batch)
+    assert maps.encoder is not None and maps.decoder is not None
+    assert batch.src_mask is not None and batch.sentence is not None
+    span, window = attention["span"], attention.get("window", 0)
+    rule = may_read(span, window, False, 41, 41, batch.src_mask.tolist(), batch.sentence.tolist())
+    causal = may_read(span if span == "window" else "global", window, True, 40, 40)
+    for weights, allowed in ((maps.encoder, rule), (maps.decoder, causal)):
+        n = weights.shape[-1]
+        expected = torch.tensor([[[allowed(b, i, j) for j in range(n)] for i in range(n)] for b in range(2)])
+        assert torch.equal(weights > 0, expected[None, :, None].expand_as(weights))
+
+
+def test_weights_are_the_softmax_of_the_products() -> None:
+    torch.manual_seed(0)
+    model = classifier(tiny(n_layers=1))
+    batch = make_batch(SOURCES[:1])
+    with capture_attention(model) as maps:
+        model(batch)
+    layer = model.encoder._layers()[0]
+    x = layer.around_attention.norm(model.encoder.positions.embed(model.src_tokens(batch.src)))
+    q, k, _ = layer.attention.project.own(x)
+    expected = (torch.einsum("bhik,bhjk->bhij", q, k) / 4**0.5).softmax(-1)
+    assert maps.encoder is not None and maps.decoder is None and maps.cross is None
+    torch.testing.assert_close(maps.encoder[0], expected.float())
+
+
+def test_a_row_without_a_real_token_has_an_empty_map() -> None:
+    model = classifier(tiny())
+    with capture_attention(model) as maps:
+        model(make_batch([SOURCES[0], []]))
+    assert maps.encoder is not None
+    assert not maps.encoder[:, 1].any()
+
+
+def test_capture_ends_even_after_an_error_and_detaches() -> None:
+    model = classifier(tiny())
+    with pytest.raises(RuntimeError, match="interrupted"), capture_attention(model) as maps:
+        model(make_batch(SOURCES))
+        raise RuntimeError("interrupted")
+    assert maps.encoder is not None and not maps.encoder.requires_grad
+    assert all(m.recorder is None for m in model.modules() if isinstance(m, MultiHeadAttention))
+
+
+def test_cached_window_step_is_captured_over_every_key() -> None:
+    model = translator(tiny(attention={"span": "window", "window": 2}))
+    batch = make_batch(SOURCES[:1], TARGETS[:1])
+    assert batch.tgt_in is not None
+    with torch.no_grad(), capture_attention(model) as maps:
+        memory = model.encode(batch.src)
+        cache = model.new_cache(memory)
+        for t in range(6):
+            model.decode(batch.tgt_in[:, t : t + 1], memory, cache=cache)
+    assert maps.decoder is not None
+    assert maps.decoder.shape == (2, 1, 3, 1, 6)
+    assert (maps.decoder[0, 0, 0, 0] > 0).tolist() == [False, False, False, True, True, True]
+
+
+def test_attentions_lists_every_attention_once_by_role() -> None:
+    model = translator(tiny(n_layers=3, n_decoder_layers=2))
+    by_role = attentions(model)
+    assert {role: len(stack) for role, stack in by_role.items()} == {"encoder": 3, "decoder": 2, "cross": 2}
+    listed = {id(m) for stack in by_role.values() for m in stack}
+    assert listed == {id(m) for m in model.modules() if isinstance(m, MultiHeadAttention)}
+    assert all(m.reach.causal == (role == "decoder") for role, stack in by_role.items() for m in stack)

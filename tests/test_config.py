@@ -1,0 +1,142 @@
+"""Every message is matched, every file in conf/ composes and types, and no default is written twice."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+
+import train
+from minitx.config import Config, ConfigError, dotted_keys, load, override
+from minitx.studies.hydra_plugin import config_of
+
+CONF = ROOT / "conf"
+GROUPS = {group: sorted(p.stem for p in (CONF / group).glob("*.yaml")) for group in ("data", "model", "optim", "trainer")}
+EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        pytest.param(
+            {"model": {"d_mdoel": 64}}, "unknown key 'model.d_mdoel'; did you mean 'model.d_model'?", id="unknown-key"
+        ),
+        pytest.param({"modle": {}}, "unknown key 'modle'; did you mean 'model'?", id="unknown-section"),
+        pytest.param({"n_head": 3}, "unknown key 'n_head'; did you mean 'model.n_heads'?", id="right-leaf-wrong-place"),
+        pytest.param(
+            {"model": {"n_heads": 5}},
+            "model.d_model (128) must be divisible by model.n_heads (5); change one of them or set model.head_dim "
+            "(any width is allowed)",
+            id="heads-do-not-fit",
+        ),
+        pytest.param(
+            {"optim": {"schedule": "cosin"}},
+            "optim.schedule (cosin) must be one of 'cosine', 'inverse_sqrt', 'linear' or 'constant'; did you mean cosine?",
+            id="choice",
+        ),
+        pytest.param({"optim": {"lr": -1.0}}, "optim.lr (-1.0) must be greater than 0", id="range"),
+        pytest.param({"trainer": {"batch_tokens": "many"}}, "trainer.batch_tokens (many) must be an integer", id="type"),
+        pytest.param({"optim": {"lr": True}}, "optim.lr (True) must be a number", id="bool-is-no-number"),
+        pytest.param(
+            {"data": {"train_size": 1.5}},
+            "data.train_size (1.5) must be null, a count >= 1 or a fraction in (0, 1]",
+            id="train-size",
+        ),
+        pytest.param(
+            {"model": {"attention": {"span": "window"}, "pooling": "cls"}},
+            "model.pooling (cls) must not be cls, because model.attention.span is window; "
+            "the first token would read its neighbourhood alone; use mean or attention",
+            id="cls-with-window",
+        ),
+        pytest.param(
+            {"trainer": {"max_epochs": None}},
+            "trainer.max_epochs (null) must be set, or max_steps or max_minutes; a run needs an end",
+            id="endless",
+        ),
+        pytest.param(
+            {"data": {"source": "dataset"}},
+            "data.path (null) must name a hub id or a local folder; data=cmudict needs no path and no network",
+            id="no-path",
+        ),
+        pytest.param(
+            {"model": {"position": "rotary", "head_dim": 7}},
+            "model.head_dim (7) must be even, because model.position is rotary; use an even width",
+            id="rotary-odd",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_key_value_rule_and_remedy(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(raw)
+    assert str(caught.value) == message
+
+
+def test_defaults_load_and_are_frozen() -> None:
+    config = load({})
+    assert config == Config()
+    with pytest.raises(Exception, match="frozen"):
+        config.model.n_heads = 2  # type: ignore[misc]
+
+
+def test_any_head_dim_fits() -> None:
+    config = load({"model": {"d_model": 256, "n_heads": 3, "head_dim": 64}})
+    assert config.model.k_dim == 64
+
+
+def test_every_key_is_documented_or_speaks_for_itself() -> None:
+    keys = list(dotted_keys(Config))
+    assert len(keys) == len(set(keys)) and "model.attention.window" in keys and "data.tgt_tokenizer.kind" in keys
+
+
+def test_override_types_values_and_keeps_the_rest() -> None:
+    config = override(load({}), ["trainer.max_epochs=20", "model.attention.span=window", "data.train_size=null"])
+    assert (config.trainer.max_epochs, config.model.attention.span, config.data.train_size) == (20, "window", None)
+    assert override(config, []) == config
+    with pytest.raises(ConfigError, match="unknown key 'trainer.max_epoch'"):
+        override(config, ["trainer.max_epoch=3"])
+    with pytest.raises(ConfigError, match="trainer must be of the form key=value"):
+        override(config, ["trainer"])
+
+
+# ------------------------------------------------------------------------------------------------------------ conf/
+
+
+def composed(*overrides: str) -> Config:
+    train.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return config_of(compose("config", list(overrides)))
+
+
+@pytest.mark.parametrize(
+    "choice", [f"{g}={name}" for g, names in GROUPS.items() for name in names] + [f"experiment={e}" for e in EXPERIMENTS]
+)
+def test_every_file_in_conf_composes_and_types(choice: str) -> None:
+    needs_path = choice in ("data=files", "data=tatoeba", "data=g2p")
+    config = composed(choice, *(["data.path=somewhere.csv"] if needs_path else []))
+    assert isinstance(config, Config)
+
+
+def test_conf_states_no_default_again() -> None:
+    """A value in conf/ that equals the default of minitx/config.py would be a fact stated twice."""
+    defaults = Config().model_dump(mode="json")
+    for group, names in GROUPS.items():
+        for name in names:
+            tree = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+            repeated = [k for k, v in tree.items() if k != "defaults" and defaults[group].get(k, object()) == v]
+            identity = {"name", "source", "task"}  # what a data set is, stated also where it is the default one
+            assert not set(repeated) - identity, f"conf/{group}/{name}.yaml repeats {repeated}"
+
+
+def test_the_default_is_the_embedded_set() -> None:
+    assert composed().data.source == "cmudict"
+
+
+def test_conf_has_no_unread_file() -> None:
+    known = {CONF / "config.yaml", CONF / "hydra" / "sweeper" / "minitx.yaml"}
+    read = {CONF / g / f"{n}.yaml" for g, names in itertools.chain(GROUPS.items(), [("experiment", EXPERIMENTS)]) for n in names}
+    assert set(Path(CONF).rglob("*.yaml")) == known | read

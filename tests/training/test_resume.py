@@ -1,0 +1,169 @@
+"""Promise 3 and 4: killed anywhere and resumed, a run is bit for bit the run that was not.
+
+Each attempt is a process of its own, killed with SIGKILL by itself at a chosen step or a chosen system call of the
+checkpoint. A fork server has torch loaded, so an attempt costs little.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minitx.config import Config
+from minitx.training import checkpoint, loop, session
+
+N_STEPS = 60
+TRAINER: dict[str, Any] = {
+    "max_steps": N_STEPS, "save_every": 4, "eval_every": 10, "log_every": 3, "accumulate": 2,
+    "average": {"kind": "ema", "decay": 0.9}, "resume": "auto",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["minitx.training.session", "torch.utils.tensorboard", "matplotlib.figure"])
+    return context
+
+
+def attempt(config: Config, folder: Path, die_at_step: int | None, die_at_call: tuple[str, int] | None) -> None:
+    """Train; with SIGKILL in the way."""
+    if die_at_step is not None:
+        original = loop.Loop._train_step
+
+        def step(self: loop.Loop) -> None:
+            original(self)
+            if self.progress.step >= die_at_step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        loop.Loop._train_step = step  # type: ignore[method-assign]
+    if die_at_call is not None:
+        _die_at_call(*die_at_call)
+    session.run(config, folder, quiet=True)
+
+
+def _die_at_call(name: str, number: int) -> None:
+    """Die on entry of the `number`-th call of `checkpoint.<name>`, before it has done its work."""
+    original, calls = getattr(checkpoint, name), iter(range(1, 10_000))
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(checkpoint, name, counted)
+
+
+def run_process(server: ForkServerContext, *args: Any) -> int:
+    process = server.Process(target=attempt, args=args)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """Everything the promise covers: all bytes of both checkpoints' tensors, the log and results without times."""
+    untimed = [
+        {k: v for k, v in json.loads(line).items() if k not in ("seconds", "tokens_per_second")}
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    results = json.loads((folder / "results.json").read_text())
+    return {
+        "log": untimed,
+        "metrics": results["metrics"],
+        **{
+            f"{link}/{path.name}": path.read_bytes()
+            for link in ("last", "best")
+            for path in (folder / "checkpoints" / link).glob("*.safetensors")
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def straight(server: ForkServerContext, tmp_path_factory: pytest.TempPathFactory, cache_dir: str) -> dict[str, Any]:
+    """The run that nobody killed."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    assert run_process(server, make_config(cache_dir), folder, None, None) == 0
+    return fingerprint(folder)
+
+
+def make_config(cache_dir: str, **trainer: Any) -> Config:
+    from conftest import TINY_DATA, TINY_MODEL, TINY_TRAINER
+
+    from minitx.config import load
+
+    return load(
+        {
+            "data": {**TINY_DATA, "cache_dir": cache_dir},
+            "model": TINY_MODEL,
+            "trainer": {**TINY_TRAINER, **TRAINER, **trainer},
+        }
+    )
+
+
+def assert_same(folder: Path, straight: dict[str, Any]) -> None:
+    found = fingerprint(folder)
+    assert found.keys() == straight.keys()
+    assert [key for key in straight if found[key] != straight[key]] == []
+
+
+def test_twenty_kills_at_random_steps(
+    server: ForkServerContext, straight: dict[str, Any], tmp_path: Path, cache_dir: str
+) -> None:
+    kills = sorted(random.Random(0).sample(range(1, N_STEPS), 20))
+    for step in kills:
+        assert run_process(server, make_config(cache_dir), tmp_path / "run", step, None) == -signal.SIGKILL
+    assert run_process(server, make_config(cache_dir), tmp_path / "run", None, None) == 0
+    assert_same(tmp_path / "run", straight)
+
+
+# A checkpoint here syncs five files or folders and its parent, so calls 1 .. 12 reach into the second checkpoint.
+@pytest.mark.parametrize(
+    "call", [("save_file", 1), ("save_file", 4), ("_sync", 3), ("_sync", 9), ("_point", 2), ("_drop_old", 3)]
+)
+def test_killed_inside_the_writing_of_a_checkpoint(
+    server: ForkServerContext, straight: dict[str, Any], tmp_path: Path, cache_dir: str, call: tuple[str, int]
+) -> None:
+    assert run_process(server, make_config(cache_dir), tmp_path / "run", None, call) == -signal.SIGKILL
+    assert run_process(server, make_config(cache_dir), tmp_path / "run", None, None) == 0
+    assert_same(tmp_path / "run", straight)
+
+
+def test_killed_between_best_and_last(
+    server: ForkServerContext, straight: dict[str, Any], tmp_path: Path, cache_dir: str
+) -> None:
+    """The first validation's `best` is on disk, its `last` is not: the validation is held again."""
+    config = make_config(cache_dir)
+    assert run_process(server, config, tmp_path / "run", None, ("_point", 3)) == -signal.SIGKILL
+    links = {p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.is_symlink()}
+    assert run_process(server, config, tmp_path / "run", None, None) == 0
+    assert "last" in links
+    assert_same(tmp_path / "run", straight)
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    short = tiny(trainer={"max_steps": 6, "resume": "auto"}, optim={"schedule": "constant", "warmup_steps": 0})
+    longer = tiny(trainer={"max_steps": 12, "resume": "auto"}, optim={"schedule": "constant", "warmup_steps": 0})
+    session.run(short, tmp_path / "two", quiet=True)
+    session.run(longer, tmp_path / "two", quiet=True)
+    session.run(longer, tmp_path / "one", quiet=True)
+    one, two = fingerprint(tmp_path / "one"), fingerprint(tmp_path / "two")
+    assert one["last/model.safetensors"] == two["last/model.safetensors"]
+
+
+def test_a_finished_run_is_returned_as_it_is(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny(trainer={"resume": "auto"})
+    first = session.run(config, tmp_path / "run", quiet=True)
+    written = (tmp_path / "run" / "results.json").stat().st_mtime_ns
+    assert session.run(config, tmp_path / "run", quiet=True) == json.loads(json.dumps(first))
+    assert (tmp_path / "run" / "results.json").stat().st_mtime_ns == written
