@@ -40,7 +40,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("minitx.run_dir", lambda *, _root_: default_run_dir(_root_), replace=True)
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def main(raw: DictConfig) -> Any:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
@@ -79,8 +79,12 @@ def plain_errors() -> Iterator[None]:
         sys.exit(stop.exit_code)
 
 
-if __name__ == "__main__":
+def entry() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises; without, it prints a trace of its own
     register()
     with plain_errors():
         main()
+
+
+if __name__ == "__main__":
+    entry()

@@ -82,7 +82,8 @@ class DataConfig(Section):
     multi_reference: bool = False
     """Translation: rows that share a source text are one validation or test example with several references."""
     metrics: Literal["auto", "bleu", "error_rate"] = "auto"
-    """Translation: bleu (BLEU and chrF) or error_rate (PER and WER over space-separated symbols); auto = bleu."""
+    """Translation: bleu (BLEU and chrF) or error_rate (PER and WER over space-separated symbols); auto
+    = error_rate for the embedded cmudict, else bleu."""
     train_size: int | float | None = None
     """null = all; a count or a fraction of the training rows: nested, seeded, stratified subsets."""
     subset_seed: int = 0
@@ -134,7 +135,7 @@ class AttentionConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the attention weights; fast kernels have none on the CPU, so it is apart from `model.dropout`."""
     backend: Literal["auto", "naive", "sdpa"] = "auto"
-    """naive: plain matrix products; sdpa: torch's fused kernel; auto picks by shape."""
+    """naive: plain matrix products; sdpa: torch's fused kernel; auto picks by device, type and length."""
 
 
 class TransformerConfig(Section):
@@ -362,12 +363,12 @@ def _nearest_hint(value: str, expected: str) -> str:
 
 def unknown_key(key: str) -> str:
     """`unknown key 'model.d_mdoel'; did you mean 'model.d_model'?`"""
-    known = list(dotted_keys(Config))
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not close:
-        by_leaf = {k.rsplit(".", 1)[-1]: k for k in known}
-        leaf = difflib.get_close_matches(key.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.6)
-        close = [by_leaf[leaf[0]]] if leaf else []
+    section, _, last = key.rpartition(".")
+    leaves: dict[str, list[str]] = {}
+    for known in dotted_keys(Config):
+        leaves.setdefault(known.rpartition(".")[2], []).append(known)
+    close = [k for leaf in difflib.get_close_matches(last, leaves, n=1, cutoff=0.6) for k in leaves[leaf]]
+    close.sort(key=lambda known: known.rpartition(".")[0] != section)  # the same section first
     hint = f"did you mean '{close[0]}'?" if close else "`python train.py --cfg job` prints every key"
     return f"unknown key '{key}'; {hint}"
 

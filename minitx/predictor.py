@@ -60,16 +60,14 @@ class Predictor:
         return predict_texts(self.model, texts, self.codec, device=self.device)
 
     def evaluate(self, split: str = "test", overrides: Sequence[str] = ()) -> Evaluation:
-        """Metrics on a split of the run's own data, or of other data that `overrides` (`data.path=...`) name.
+        """Metrics on a split of the run's own data, or of other data that `overrides` (`data.path=...`) name; the
+        vocabulary and the classes stay those of the run.
 
         Raises:
-            ConfigError: the data cannot be read, or was tokenised otherwise than this run's.
+            ConfigError: the data cannot be read, or has a class that this run does not know.
         """
         config = override(self.config, overrides)
-        data = load_data(config.data)
-        own = (self.codec.src_tokenizer.to_json(), self.codec.label_names)
-        if (data.src_tokenizer.to_json(), data.label_names) != own:
-            data = load_data(config.data, fitted=self.codec)
+        data = load_data(config.data, fitted=self.codec if overrides else None)
         return evaluate(
             self.model,
             data.splits[split],

@@ -1,15 +1,18 @@
-"""What every test shares: quiet threads, tiny configurations, and the local copies of public data where there are any."""
+"""What every test shares: tiny configurations, and the local copies of public data where there are any."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import train
 from minitx.config import Config, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,3 +71,36 @@ def tiny(cache_dir: str) -> Callable[..., Config]:
         return load(raw)
 
     return make
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left: exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def train_py(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], cache_dir: str
+) -> Callable[..., Said]:
+    """`python train.py ...` in this process, in an empty folder, on the tiny configuration."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+    small = [f"model.{k}={v}" for k, v in TINY_MODEL.items()]
+    small += [f"trainer.{k}={'null' if v is None else v}" for k, v in TINY_TRAINER.items()]
+    small += [f"data.cache_dir={cache_dir}", "data.train_size=600"]
+
+    def command(*arguments: str, bare: bool = False) -> Said:
+        monkeypatch.setattr(sys, "argv", ["train.py", *([] if bare else small), *arguments])
+        code = 0
+        try:
+            train.entry()
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        said = capfd.readouterr()
+        return Said(code, said.out, said.err)
+
+    return command

@@ -63,7 +63,11 @@ def test_every_module_has_a_layer() -> None:
 
 
 def test_only_two_files_know_hydra() -> None:
-    knowing = {str(p.relative_to(ROOT)) for p in [*MODULES, ROOT / "train.py"] if any(n.split(".")[0] in ("hydra", "omegaconf") for n in imports_of(p))}
+    knowing = {
+        str(p.relative_to(ROOT))
+        for p in [*MODULES, ROOT / "train.py"]
+        if any(n.split(".")[0] in ("hydra", "omegaconf") for n in imports_of(p))
+    }
     assert knowing == {"train.py", "minitx/studies/hydra_plugin.py"}
 
 
@@ -93,5 +97,7 @@ def test_nothing_loads_code_from_data() -> None:
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
         assert not [word for word in forbidden if word in text], path
-        calls = [n.func.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        calls = [
+            n.func.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        ]
         assert not {"eval", "exec"} & set(calls), path

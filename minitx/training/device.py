@@ -58,5 +58,7 @@ def resolve_compute(config: TrainerConfig) -> Compute:
 
 def _cpu_multiplies_bf16() -> bool:
     """True where the processor has bf16 products of its own; emulated ones are slower than float32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch that we accept
+    capabilities: dict[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # newer than the oldest torch that we accept
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -47,6 +47,7 @@ class Window:
 
     loss: float = 0.0
     targets: int = 0
+    tokens: int = 0
     grad_norm: float = 0.0
     steps: int = 0
     seconds: float = 0.0
@@ -60,7 +61,8 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     seconds: float = 0.0
-    targets: int = 0
+    tokens: int = 0
+    """Real tokens trained on: of the target side for a translator, of the text for a classifier."""
     horizon: int | None = None
     """The number of steps that `max_minutes` became, once it has."""
     best: float | None = None
@@ -101,12 +103,16 @@ class Loop:
         seed: int,
         average: WeightAverage,
         reporter: Reporter,
+        sentences: bool = False,
     ) -> None:
+        """sentences: the model reads sentence numbers (span "sentence")."""
         self.stepper, self.split, self.config, self.average, self.reporter = stepper, split, config, average, reporter
         self.stream = BatchStream(split.lengths, config.batch_tokens, seed)
         self.progress = Progress()
         self._pending: list[tuple[int, list[np.ndarray], torch.Tensor, torch.Tensor, int]] = []
         self._shown_loss = math.nan
+        self._sentences = sentences
+        self._counted = (split.tgt or split.src).lengths
 
     # ------------------------------------------------------------------------------------------------- limits
 
@@ -179,10 +185,12 @@ class Loop:
         progress = self.progress
         lr = learning_rate(self.stepper.optim, progress.step, self.total_steps)
         rows = [self.stream.next() for _ in range(self.config.accumulate)]
-        result = self.stepper.step([self.split.batch(r) for r in rows], lr)
+        result = self.stepper.step([self.split.batch(r, sentences=self._sentences) for r in rows], lr)
         progress.step += 1
         progress.epoch, progress.batch = self.stream.epoch, self.stream.batch
-        progress.targets += result.n_targets
+        tokens = sum(int(self._counted[r].sum()) for r in rows)
+        progress.tokens += tokens
+        progress.window.tokens += tokens
         self.average.after_step(progress.step)
         self._pending.append((progress.step, rows, result.loss, result.grad_norm, result.n_targets))
         if self.stepper.device.type == "cpu" or progress.step % self.config.log_every == 0:
@@ -226,7 +234,7 @@ class Loop:
                 total_steps=self.total_steps,
                 loss=self._shown_loss,
                 lr=lr,
-                tokens_per_second=progress.targets / progress.seconds,
+                tokens_per_second=progress.tokens / progress.seconds,
                 seconds_left=left,
             )
         )
@@ -244,7 +252,7 @@ class Loop:
                 "loss": window.loss / window.targets,
                 "lr": learning_rate(self.stepper.optim, progress.step - 1, self.total_steps),
                 "grad_norm": window.grad_norm / window.steps,
-                "tokens_per_second": round(window.targets / window.seconds, 1),
+                "tokens_per_second": round(window.tokens / window.seconds, 1),
                 "seconds": round(progress.seconds, 3),
             }
         )

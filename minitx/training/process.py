@@ -19,4 +19,5 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     settings = {_M_MMAP_THRESHOLD: 1 << 30, _M_TRIM_THRESHOLD: (1 << 31) - 1, _M_TOP_PAD: 64 << 20}
-    return all([mallopt(ctypes.c_int(key), ctypes.c_int(value)) == 1 for key, value in settings.items()])
+    done = [mallopt(ctypes.c_int(key), ctypes.c_int(value)) == 1 for key, value in settings.items()]
+    return all(done)

@@ -95,7 +95,8 @@ class _Session:
         self.average = WeightAverage(self.model, config.trainer.average)
         stepper = Stepper(self.model, config.optim, compute.device, compute.bf16, compute.compiled)
         train = self.data.splits["train"]
-        self.loop = Loop(stepper, train, config.trainer, config.seed, self.average, reporter)
+        sentences = config.model.attention.span == "sentence"
+        self.loop = Loop(stepper, train, config.trainer, config.seed, self.average, reporter, sentences)
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self._resume()
         self.board = Board(folder.tensorboard, start_step=self.loop.progress.step)
@@ -256,7 +257,7 @@ class _Session:
             "seconds": round(progress.seconds, 3),
             "device": self.compute.name,
             "precision": self.compute.precision,
-            "tokens_per_second": round(progress.targets / progress.seconds, 1) if progress.seconds else None,
+            "tokens_per_second": round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
             "metrics": {
                 split: {name: interval.to_json() for name, interval in e.metrics.items()} for split, e in judged.items()
             },

@@ -87,7 +87,7 @@ def final_report(
     speed = results["tokens_per_second"]
     reporter.say(
         f"{results['n_params']:,} parameters, {results['steps']:,} steps in {results['seconds']:.0f} s"
-        + (f", {speed:,.0f} target tokens/s" if speed else "")
+        + (f", {speed:,.0f} tokens/s" if speed else "")
         + f", best at step {results['best_step']:,}"
     )
     reporter.say(f"results {folder.path}/results.json\n")

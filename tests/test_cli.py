@@ -1,0 +1,133 @@
+"""`minitx predict | evaluate | inspect` and `minitx.load`, on one tiny trained run."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY_DATA, TINY_MODEL, TINY_TRAINER
+
+import minitx
+from minitx.cli import main
+from minitx.config import load
+from minitx.predictor import Predictor
+from minitx.training.session import run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cache_dir: str) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    raw = {"data": {**TINY_DATA, "cache_dir": cache_dir}, "model": TINY_MODEL, "trainer": TINY_TRAINER}
+    run(load(raw), folder, quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory, cache_dir: str) -> Path:
+    folder = tmp_path_factory.mktemp("classifier") / "run"
+    data = {"source": "digits", "task": "classification", "name": "digits", "cache_dir": cache_dir}
+    raw = {"data": {**data, "tokenizer": {"kind": "word"}}, "model": TINY_MODEL, "trainer": TINY_TRAINER}
+    run(load(raw), folder, quiet=True)
+    return folder
+
+
+def test_predict_arguments_and_lines_agree_and_keep_their_order(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["banana", "a", "extraordinarily", "", "of", "banana"]
+    main(["predict", str(trained), *words])
+    by_argument = capsys.readouterr().out.split("\n")[:-1]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\r\n".join(words) + "\n"))
+    main(["predict", str(trained)])
+    assert capsys.readouterr().out.split("\n")[:-1] == by_argument == minitx.load(str(trained)).predict(words)
+    assert len(by_argument) == len(words) and by_argument[0] == by_argument[5]
+
+
+def test_evaluate_repeats_the_results_of_the_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = json.loads((trained / "results.json").read_text())
+    for split in ("test", "validation"):
+        evaluation = minitx.load(str(trained)).evaluate(split)
+        assert {n: i.to_json() for n, i in evaluation.metrics.items()} == results["metrics"][split]
+    main(["evaluate", str(trained)])
+    out = capsys.readouterr().out
+    assert f"{100 * results['metrics']['test']['per']['value']:.2f} %" in out
+
+
+def test_evaluate_on_other_data_keeps_vocabulary_and_classes(classifier: Path, tmp_path: Path) -> None:
+    """The user's own file with the classes in another order: judged by name."""
+    predictor = minitx.load(str(classifier))
+    texts = ["0 " * 63 + "1", "16 " * 63 + "2", "3 5 " * 32, "9 0 " * 32] * 5
+    labels = predictor.predict(texts)
+    file = tmp_path / "own.csv"
+    file.write_text("text,label\n" + "".join(f"{t.strip()},{n}\n" for t, n in zip(texts, labels, strict=True)))
+    overrides = [
+        "data.source=files", f"data.path={file}", f"data.test_path={file}", f"data.validation_path={file}",
+        f"data.cache_dir={tmp_path}",
+    ]  # fmt: skip
+    assert predictor.evaluate("test", overrides).score == 1.0
+
+
+def test_inspect_writes_one_self_contained_page(
+    trained: Path, classifier: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    main(["inspect", str(trained), "<b>word</b>", "-o", str(page)])
+    assert capsys.readouterr().out.strip() == str(page)
+    text = page.read_text(encoding="utf-8")
+    assert "&lt;b&gt;word" in text and "<b>word" not in text and "http" not in text.replace("http://www.w3.org", "")
+    main(["inspect", str(classifier), "1 2 3"])
+    assert (classifier / "inspect.html").is_file()
+
+
+def test_last_checkpoint_can_be_asked_for(trained: Path) -> None:
+    assert Predictor.from_run(trained, checkpoint="last").predict(["word"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["predict", "no/run", "x"], "run (no/run) must be a run folder with a config.yaml; see outputs/runs for yours\n"),
+        (["evaluate", "RUN", "data.pth=x"], "unknown key 'data.pth'; did you mean 'data.path'?\n"),
+        (["inspect", "RUN", "x", "-o", "no/folder/x.html"], "--output (no/folder/x.html) must be a file that can be written"),
+    ],
+)
+def test_mistakes_are_one_line(
+    trained: Path, arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([str(trained) if a == "RUN" else a for a in arguments])
+    err = capsys.readouterr().err
+    assert left.value.code == 2 and err.startswith(line) and err.count("\n") == 1
+
+
+def test_a_damaged_best_is_one_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy, symlinks=True)
+    (copy / "checkpoints" / "best" / "model.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(SystemExit) as left:
+        main(["predict", str(copy), "x"])
+    err = capsys.readouterr().err
+    assert left.value.code == 1 and "is corrupt: model.safetensors has changed" in err and err.count("\n") == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error(trained: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = f"yes word | head -5000 | {sys.executable} -m minitx.cli predict {trained} | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stderr == "" and done.stdout.count("\n") == 1
+
+
+def test_help_needs_no_torch() -> None:
+    """What the two-second bar of the start rests on; seconds themselves are not asserted."""
+    started = time.perf_counter()
+    script = "import sys; from minitx.cli import main\ntry: main(['--help'])\nexcept SystemExit: assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
+    assert time.perf_counter() - started < 60

@@ -1,0 +1,170 @@
+"""`python train.py` as a user meets it: the run folder, one-line mistakes, stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Said
+
+from minitx.training import loop
+
+Train = Callable[..., Said]
+
+
+def only_run(folder: Path) -> Path:
+    [run] = (folder / "outputs" / "runs").glob("*/*")
+    return run
+
+
+def test_a_run_leaves_the_folder_of_the_contract(train_py: Train, tmp_path: Path) -> None:
+    said = train_py("seed=3")
+    assert (said.code, said.err) == (0, "")
+    run = only_run(tmp_path)
+    assert run.name.split("-")[3:6] == ["cmudict", "transformer", "s3"]
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints", "config.yaml", "metrics.jsonl", "results.json", "tensorboard", "train.log",
+    ]  # fmt: skip
+    results = json.loads((run / "results.json").read_text())
+    assert (results["status"], results["seed"], results["n_train"], results["steps"]) == ("finished", 3, 600, 12)
+    for split in ("validation", "test"):
+        for name in ("per", "wer"):
+            metric = results["metrics"][split][name]
+            assert metric["ci95"][0] <= metric["value"] <= metric["ci95"][1]
+    assert results["seconds"] > 0 and results["tokens_per_second"] > 0 and results["versions"]["torch"]
+    log = (run / "train.log").read_text()
+    assert "parameters (" in log and "best checkpoint" in log
+    assert f"minitx predict {run.relative_to(tmp_path)}" in said.out
+
+
+def test_metrics_are_logged_at_every_fourth_step(train_py: Train, tmp_path: Path) -> None:
+    train_py()
+    lines = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    assert [(x["split"], x["step"]) for x in lines] == [
+        ("train", 4), ("validation", 6), ("train", 8), ("train", 12), ("validation", 12),
+    ]  # fmt: skip
+    assert {"loss", "lr", "grad_norm", "tokens_per_second", "seconds", "epoch"} <= set(lines[0])
+
+
+def test_two_runs_of_the_same_configuration_have_the_same_hash_and_result(train_py: Train, tmp_path: Path) -> None:
+    train_py("hydra.run.dir=a")
+    train_py("hydra.run.dir=b", "trainer.log_every=3", "trainer.save_every=5")
+    a, b = (json.loads((tmp_path / name / "results.json").read_text()) for name in "ab")
+    assert a["metrics"] == b["metrics"]
+
+
+# -------------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        pytest.param(["model.d_mdoel=3"], "unknown key 'model.d_mdoel'; did you mean 'model.d_model'?", id="unknown-key"),
+        pytest.param(["+model.foo=3"], "unknown key 'model.foo'; `python train.py --cfg job` prints every key", id="added"),
+        pytest.param(["model.n_heads=5"], "model.d_model (128) must be divisible by model.n_heads (5); ", id="heads"),
+        pytest.param(["optim.lr=fast"], "optim.lr (fast) must be a number", id="type"),
+        pytest.param(["data=imbd"], "data (imbd) must be one of ag_news, banking77, cmudict, ", id="unknown-data"),
+        pytest.param(["model"], "model must be of the form key=value; ", id="nothing"),
+        pytest.param(["optim.betas=[0.9"], "optim.betas=[0.9 must be of the form key=value; ", id="unclosed"),
+        pytest.param(
+            ["data=imdb", "data.path=no/such/folder/"], "data.path (no/such/folder/) must ", id="missing-folder"
+        ),
+        pytest.param(["trainer.resume=no/run"], "run (no/run) must be a run folder with a config.yaml; ", id="no-run"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_written(
+    train_py: Train, tmp_path: Path, arguments: list[str], line: str
+) -> None:
+    said = train_py(*arguments, bare=True)
+    assert said.code == 2
+    assert said.err.startswith(line) and said.err.count("\n") == 1, said.err
+    assert said.out == "" and not (tmp_path / "outputs" / "runs").exists()
+
+
+def test_cuda_where_there_is_none(train_py: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = train_py("trainer.device=cuda", bare=True)
+    assert said.code == 2 and said.err.count("\n") == 1
+    assert said.err.startswith("trainer.device (cuda) must name a device that is there (")
+    assert said.err.endswith("; use trainer.device=auto or cpu\n")
+
+
+def test_outputs_that_cannot_be_written(train_py: Train, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    said = train_py("hydra.run.dir=taken/run")
+    assert said.code != 0 and said.err.count("\n") == 1
+    assert "taken" in said.err and "Not a directory" in said.err
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(train_py: Train, tmp_path: Path) -> None:
+    train_py("hydra.run.dir=mine")
+    before = (tmp_path / "mine" / "results.json").read_bytes()
+    again = train_py("hydra.run.dir=mine")
+    assert again.code == 2
+    assert again.err == (
+        "hydra.run.dir (mine) must be empty, it holds a run; add trainer.resume=auto to continue it, "
+        "or name another folder\n"
+    )
+    other = train_py("hydra.run.dir=mine", "trainer.resume=auto", "optim.lr=0.5")
+    assert other.code == 2 and "it holds one with other settings" in other.err
+    assert (tmp_path / "mine" / "results.json").read_bytes() == before
+
+
+def test_a_corrupt_checkpoint_is_one_line(train_py: Train, tmp_path: Path) -> None:
+    train_py("hydra.run.dir=mine", "trainer.max_steps=6")
+    file = tmp_path / "mine" / "checkpoints" / "last" / "training.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    said = train_py("hydra.run.dir=mine", "trainer.resume=auto")
+    assert said.code == 1 and said.err.count("\n") == 1
+    assert said.err.startswith("checkpoint mine/checkpoints/last is corrupt: training.safetensors")
+
+
+def test_a_loss_that_explodes_names_step_and_rows(train_py: Train, tmp_path: Path) -> None:
+    said = train_py("hydra.run.dir=mine", "optim.lr=1e30", "optim.clip=null", "optim.warmup_steps=0")
+    assert said.code == 1 and said.err.count("\n") == 1
+    assert said.err.startswith("loss is ") and " at step " in said.err and "train rows " in said.err
+    results = json.loads((tmp_path / "mine" / "results.json").read_text())
+    assert results["status"] == "failed" and results["error"] in said.err
+
+
+# -------------------------------------------------------------------------------------------------- stop and go on
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_says_how_to_go_on_and_the_rest_is_exact(
+    train_py: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: signal.Signals, code: int
+) -> None:
+    train_py("hydra.run.dir=straight")
+    original = loop.Loop._train_step
+
+    def step(self: loop.Loop) -> None:
+        original(self)
+        if self.progress.step == 7:
+            os.kill(os.getpid(), kind)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Loop, "_train_step", step)
+        stopped = train_py("hydra.run.dir=stopped")
+    assert stopped.code == code
+    assert "stopped at step 7, all saved; continue with: python train.py trainer.resume=stopped" in stopped.out
+    assert json.loads((tmp_path / "stopped" / "results.json").read_text())["status"] == "stopped"
+    again = train_py("trainer.resume=stopped", bare=True)
+    assert (again.code, again.err) == (0, "")
+    weights = [
+        (tmp_path / run / "checkpoints" / "last" / "model.safetensors").read_bytes() for run in ("straight", "stopped")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_resume_takes_dotted_overrides_and_refuses_groups(train_py: Train, tmp_path: Path) -> None:
+    train_py("hydra.run.dir=mine")
+    group = train_py("trainer.resume=mine", "data=digits", bare=True)
+    assert group.code == 2 and group.err.startswith("data=digits must not be given with trainer.resume, ")
+    longer = train_py("trainer.resume=mine", "trainer.max_steps=15", bare=True)
+    assert longer.code == 0, longer.err
+    assert json.loads((tmp_path / "mine" / "results.json").read_text())["steps"] == 15
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine"]
