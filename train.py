@@ -20,13 +20,12 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from minitx.config import Config
 from minitx.errors import Stopped
-from minitx.studies.hydra_plugin import ResumableSweeper, config_of, continued, default_run_dir, one_line
+from minitx.studies.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper
 
 
 def register() -> None:
@@ -36,7 +35,7 @@ def register() -> None:
     store.store(name="base", node={"seed": sections.pop("seed")})
     for group, defaults in sections.items():
         store.store(group=group, name="base", node=defaults)
-    Plugins.instance().register(ResumableSweeper)
+    register_sweeper()
     OmegaConf.register_new_resolver("minitx.run_dir", lambda *, _root_: default_run_dir(_root_), replace=True)
 
 

@@ -268,6 +268,8 @@ class TrainerConfig(Section):
     """Stop after this many validations without a better one; null = never."""
     eval_rows: int | None = Field(2000, ge=1)
     """Rows of the validation split judged during training (always the same ones); null = all."""
+    attention_maps: int = Field(3, ge=0)
+    """Validation examples whose attention is drawn in TensorBoard, now and then; 0 = none."""
     average: AverageConfig = AverageConfig()
     resume: str | None = None
     """null | auto (continue whatever this hydra.run.dir holds) | a run folder, continued in place."""

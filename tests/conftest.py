@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,16 +20,17 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("MINITX_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
 TINY_MODEL = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 24, "dropout": 0.1}
-TINY_DATA = {
-    "train_size": 600,
+TINY_DATA: dict[str, Any] = {
+    "name": "spelling",
+    "source": "files",
     "metrics": "error_rate",
     "max_length": 64,
     "tokenizer": {"kind": "char", "joint": False},
     "tgt_tokenizer": {"kind": "word"},
 }
 TINY_TRAINER = {
-    "max_epochs": None, "max_steps": 12, "batch_tokens": 256, "eval_every": 6, "eval_rows": 40,
-    "log_every": 4, "device": "cpu", "precision": "fp32",
+    "max_epochs": None, "max_minutes": None, "max_steps": 12, "batch_tokens": 256, "eval_every": 6, "eval_rows": 40,
+    "log_every": 4, "attention_maps": 0, "device": "cpu", "precision": "fp32",
 }  # fmt: skip
 
 
@@ -49,18 +51,23 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One cache of prepared data for all tests."""
-    return str(tmp_path_factory.mktemp("cache"))
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Words to spell out, in the user's own format, and one cache of prepared data for all tests."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = random.Random(0)
+    words = sorted({"".join(rng.choices("abcdefg", k=rng.randint(2, 9))) for _ in range(400)})
+    lines = [f"{word},{' '.join(word.upper())}" for word in words]
+    (folder / "spelling.csv").write_text("\n".join(["src,tgt", *lines]) + "\n")
+    return {**TINY_DATA, "path": str(folder / "spelling.csv"), "cache_dir": str(folder / "cache")}
 
 
 @pytest.fixture
-def tiny(cache_dir: str) -> Callable[..., Config]:
-    """A run of a second on 600 words; keyword sections go on top: tiny(trainer={"max_steps": 3})."""
+def tiny(tiny_data: dict[str, Any]) -> Callable[..., Config]:
+    """A run of a second; keyword sections go on top: tiny(trainer={"max_steps": 3})."""
 
     def make(**sections: Mapping[str, Any] | int) -> Config:
         raw: dict[str, Any] = {
-            "data": {**TINY_DATA, "cache_dir": cache_dir},
+            "data": tiny_data,
             "model": TINY_MODEL,
             "optim": {"lr": 3e-3},
             "trainer": TINY_TRAINER,
@@ -71,6 +78,17 @@ def tiny(cache_dir: str) -> Callable[..., Config]:
         return load(raw)
 
     return make
+
+
+def tiny_overrides(tiny_data: Mapping[str, Any]) -> list[str]:
+    """The tiny run as a user would type it."""
+    trainer = {k: "null" if v is None else v for k, v in TINY_TRAINER.items()}
+    return [
+        "data=files", "data.task=translation", "data.name=spelling", f"data.path={tiny_data['path']}",
+        f"data.cache_dir={tiny_data['cache_dir']}", "data.metrics=error_rate", "data.tokenizer.kind=char",
+        "data.tokenizer.joint=false", "+data.tgt_tokenizer={kind:word}",
+        *(f"model.{k}={v}" for k, v in TINY_MODEL.items()), *(f"trainer.{k}={v}" for k, v in trainer.items()),
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,17 +102,17 @@ class Said:
 
 @pytest.fixture
 def train_py(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], cache_dir: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], tiny_data: dict[str, Any]
 ) -> Callable[..., Said]:
     """`python train.py ...` in this process, in an empty folder, on the tiny configuration."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.chdir(tmp_path)
-    small = [f"model.{k}={v}" for k, v in TINY_MODEL.items()]
-    small += [f"trainer.{k}={'null' if v is None else v}" for k, v in TINY_TRAINER.items()]
-    small += [f"data.cache_dir={cache_dir}", "data.train_size=600"]
+    small = tiny_overrides(tiny_data)
 
     def command(*arguments: str, bare: bool = False) -> Said:
-        monkeypatch.setattr(sys, "argv", ["train.py", *([] if bare else small), *arguments])
+        flags = [a for a in arguments if a.startswith("-")]
+        typed = [a for a in arguments if not a.startswith("-")]
+        monkeypatch.setattr(sys, "argv", ["train.py", *flags, *([] if bare else small), *typed])
         code = 0
         try:
             train.entry()

@@ -25,12 +25,12 @@ def test_a_run_leaves_the_folder_of_the_contract(train_py: Train, tmp_path: Path
     said = train_py("seed=3")
     assert (said.code, said.err) == (0, "")
     run = only_run(tmp_path)
-    assert run.name.split("-")[3:6] == ["cmudict", "transformer", "s3"]
+    assert run.name.split("-")[3:6] == ["spelling", "transformer", "s3"]
     assert sorted(p.name for p in run.iterdir()) == [
         "checkpoints", "config.yaml", "metrics.jsonl", "results.json", "tensorboard", "train.log",
     ]  # fmt: skip
     results = json.loads((run / "results.json").read_text())
-    assert (results["status"], results["seed"], results["n_train"], results["steps"]) == ("finished", 3, 600, 12)
+    assert (results["status"], results["seed"], results["data"], results["steps"]) == ("finished", 3, "spelling", 12)
     for split in ("validation", "test"):
         for name in ("per", "wer"):
             metric = results["metrics"][split][name]
@@ -63,8 +63,12 @@ def test_two_runs_of_the_same_configuration_have_the_same_hash_and_result(train_
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        pytest.param(["model.d_mdoel=3"], "unknown key 'model.d_mdoel'; did you mean 'model.d_model'?", id="unknown-key"),
-        pytest.param(["+model.foo=3"], "unknown key 'model.foo'; `python train.py --cfg job` prints every key", id="added"),
+        pytest.param(
+            ["model.d_mdoel=3"], "unknown key 'model.d_mdoel'; did you mean 'model.d_model'?", id="unknown-key"
+        ),
+        pytest.param(
+            ["+model.foo=3"], "unknown key 'model.foo'; `python train.py --cfg job` prints every key", id="added"
+        ),
         pytest.param(["model.n_heads=5"], "model.d_model (128) must be divisible by model.n_heads (5); ", id="heads"),
         pytest.param(["optim.lr=fast"], "optim.lr (fast) must be a number", id="type"),
         pytest.param(["data=imbd"], "data (imbd) must be one of ag_news, banking77, cmudict, ", id="unknown-data"),

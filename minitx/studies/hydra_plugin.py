@@ -6,9 +6,11 @@ With `train.py` the only file that knows Hydra.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -163,4 +165,13 @@ class ResumableSweeper(Sweeper):
         return results
 
 
-ResumableSweeper.__module__ = "hydra_plugins.minitx"  # Hydra takes sweepers from this name alone
+def register_sweeper() -> None:
+    """Make the sweeper known as `hydra_plugins.minitx.ResumableSweeper`: Hydra takes plugins from that package alone,
+    which this project, with its one package, does not install."""
+    ResumableSweeper.__module__ = "hydra_plugins.minitx"
+    plugins = Plugins.instance()  # first, for it looks into a real `hydra_plugins` package where others installed one
+    package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
+    module = sys.modules.setdefault("hydra_plugins.minitx", ModuleType("hydra_plugins.minitx"))
+    vars(module)["ResumableSweeper"] = ResumableSweeper
+    vars(package)["minitx"] = module
+    plugins.register(ResumableSweeper)

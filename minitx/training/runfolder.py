@@ -20,7 +20,7 @@ from minitx.config import Config, ConfigError, load
 # Keys that say where, how often it is told, or how it is continued: none changes the result.
 _OUTSIDE_THE_HASH = {
     "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
-    "trainer": {"resume", "log_every", "save_every", "keep", "keep_memory", "device", "precision"},
+    "trainer": {"resume", "attention_maps", "log_every", "save_every", "keep", "keep_memory", "device", "precision"},
 }
 _LIMITS = {"max_epochs", "max_steps", "max_minutes", "patience"}
 
@@ -101,25 +101,21 @@ class MetricsLog:
     """metrics.jsonl, one object per logged step; a resumed run first cuts it back to its checkpoint."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self._path = path
+        path.touch()
 
     @property
     def size(self) -> int:
         """Bytes written so far; what a checkpoint remembers."""
-        self._file.flush()
-        return os.fstat(self._file.fileno()).st_size
+        return self._path.stat().st_size
 
     def cut(self, size: int) -> None:
         """Forget what was written after `size` bytes."""
-        self._file.flush()
-        os.truncate(self._file.fileno(), min(size, self.size))
+        os.truncate(self._path, min(size, self.size))
 
     def write(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        with self._path.open("ab") as file:
+            file.write(json.dumps(record).encode() + b"\n")
 
 
 def write_atomic(path: Path, text: str) -> None:

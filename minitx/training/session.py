@@ -30,6 +30,9 @@ from minitx.training.show import Showcase, final_report
 from minitx.training.signals import EXIT_BASE, stop_on_signals
 from minitx.training.stepper import Stepper
 
+EVALUATION_BATCHES = 4
+"""Training batches that one of evaluation holds: no activations are kept for a backward pass."""
+
 
 def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
     """Train in folder `path`, or continue what it holds when `trainer.resume` says so; returns results.json.
@@ -101,7 +104,9 @@ class _Session:
         self._resume()
         self.board = Board(folder.tensorboard, start_step=self.loop.progress.step)
         codec = Codec.of(self.data, config.data.max_length)
-        self.showcase = Showcase(self.board, self.model, self.data, codec, compute.device)
+        self.showcase = Showcase(
+            self.board, self.model, self.data, codec, compute.device, config.trainer.attention_maps
+        )
 
     def run(self) -> dict[str, Any]:
         hooks = Hooks(
@@ -114,7 +119,6 @@ class _Session:
                 self._stop(stop.signal)
             return self._finish()
         finally:
-            self.log.close()
             self.board.close()
 
     # ------------------------------------------------------------------------------------------------- beginning
@@ -172,7 +176,7 @@ class _Session:
             self.data,
             device=self.compute.device,
             precision=self.compute.precision,
-            batch_tokens=self.config.trainer.batch_tokens,
+            batch_tokens=EVALUATION_BATCHES * self.config.trainer.batch_tokens,
             rows=rows,
         )
 

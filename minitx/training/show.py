@@ -21,7 +21,6 @@ from minitx.training.console import Reporter
 from minitx.training.runfolder import RunFolder
 
 N_SAMPLES = 8
-N_MAPS = 3
 LONGEST_MAP = 48
 """Tokens a mapped example may have, so that its labels can be read."""
 
@@ -30,14 +29,20 @@ class Showcase:
     """The same few validation examples from beginning to end, so that one can watch them change."""
 
     def __init__(
-        self, board: Board, model: Classifier | Translator, data: TaskData, codec: Codec, device: torch.device
+        self,
+        board: Board,
+        model: Classifier | Translator,
+        data: TaskData,
+        codec: Codec,
+        device: torch.device,
+        n_maps: int,
     ) -> None:
         self.board, self.model, self.data, self.codec, self.device = board, model, data, codec, device
         split = data.splits["validation"]
         order = np.random.default_rng(0).permutation(len(split))
         self.sample_rows = order[:N_SAMPLES]
         short = [int(row) for row in order if split.lengths[row] <= LONGEST_MAP]
-        self.map_texts = [split.text(row) for row in (short[:N_MAPS] or [int(order[0])])]
+        self.map_texts = [split.text(row) for row in (short or [int(order[0])])[:n_maps]]
 
     def after_validation(self, evaluation: Evaluation, number: int, step: int) -> None:
         """Samples at every validation; maps at validations 1, 2, 4, 8, ...: they change most early on."""
@@ -50,9 +55,10 @@ class Showcase:
             self.maps(step)
 
     def maps(self, step: int) -> None:
-        """One image per example and kind of attention, layers down and heads across."""
+        """Images with layers down and heads across: each example's most telling kind (cross-attention, or a
+        classifier's own), and every kind of the first example."""
         for number, shown in enumerate(inspect_texts(self.model, self.map_texts, self.codec, device=self.device)):
-            for view in shown.views:
+            for view in shown.views if number == 0 else shown.views[:1]:
                 title = f"{shown.text}  →  {shown.output}"
                 self.board.figure(f"attention_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY_MODEL, TINY_TRAINER, Said
+from conftest import ROOT, Said, tiny_overrides
 from scipy import stats
 
 from minitx.studies.table import Arm, Mean, summarise, write_plot
@@ -30,7 +30,7 @@ def test_a_sweep_ends_in_a_table_and_typed_again_runs_nothing(train_py: Train, t
     line = ("-m", "model.n_heads=1,2", "seed=0,1")
     first = train_py(*line)
     assert (first.code, first.err) == (0, "")
-    folder = tmp_path / "outputs" / "sweeps" / "cmudict-n_heads-seed"
+    folder = tmp_path / "outputs" / "sweeps" / "spelling-n_heads-seed"
     cells = sorted(p.name for p in folder.iterdir() if p.is_dir())
     assert [c.rsplit("-", 1)[0] for c in cells] == [
         "n_heads-1_seed-0", "n_heads-1_seed-1", "n_heads-2_seed-0", "n_heads-2_seed-1",
@@ -61,7 +61,7 @@ def test_failures_are_told_live_and_do_not_end_the_sweep(train_py: Train, tmp_pa
     assert said.code == 1
     assert said.out.count("FAILED: model.d_model (16) must be divisible by model.n_heads (3)") == 2
     assert said.out.count("FAILED: loss is ") == 1
-    rows = rows_of(tmp_path / "outputs" / "sweeps" / "cmudict-n_heads-lr" / "cells.csv")
+    rows = rows_of(tmp_path / "outputs" / "sweeps" / "spelling-n_heads-lr" / "cells.csv")
     assert [bool(row["per"]) for row in rows] == [False, False, False, True]
     assert "must be divisible" in rows[0]["error"] and "loss is" in rows[2]["error"]
     assert "Traceback" not in said.out + said.err
@@ -75,17 +75,15 @@ def test_train_size_sweeps_over_nested_subsets(train_py: Train, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_killed_five_times_the_table_is_the_same(tmp_path: Path, cache_dir: str) -> None:
+def test_killed_five_times_the_table_is_the_same(tmp_path: Path, tiny_data: dict[str, Any]) -> None:
     """SIGKILL at uneven moments while cells train; the same line is typed again until it ends."""
-    settings = [f"model.{k}={v}" for k, v in TINY_MODEL.items()]
-    settings += [f"trainer.{k}={'null' if v is None else v}" for k, v in {**TINY_TRAINER, "max_steps": 60}.items()]
     line = [
-        sys.executable, str(ROOT / "train.py"), "-m", "model.n_heads=1,2", "seed=0,1", "trainer.save_every=5",
-        "data.train_size=600", f"data.cache_dir={cache_dir}", *settings,
+        sys.executable, str(ROOT / "train.py"), "-m", *tiny_overrides(tiny_data), "model.n_heads=1,2", "seed=0,1",
+        "trainer.save_every=5", "trainer.max_steps=60",
     ]  # fmt: skip
 
     def tables(folder: Path) -> list[list[dict[str, str]]]:
-        swept = folder / "outputs" / "sweeps" / "cmudict-n_heads-seed"
+        swept = folder / "outputs" / "sweeps" / "spelling-n_heads-seed"
         return [rows_of(swept / name) for name in ("table.csv", "cells.csv")]
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -106,7 +104,7 @@ def test_killed_five_times_the_table_is_the_same(tmp_path: Path, cache_dir: str)
 def _wait_for_lines(folder: Path, process: subprocess.Popen[bytes], count: int) -> None:
     """Until the cells' logs have `count` lines in all, so that each kill finds work done and work to do."""
     while process.poll() is None:
-        logs = folder.rglob("metrics.jsonl")
+        logs = folder.glob("outputs/sweeps/*/*/metrics.jsonl")
         if sum(log.read_bytes().count(b"\n") for log in logs) >= count:
             return
 
@@ -121,7 +119,10 @@ def result(value: float, seconds: float = 1.0) -> dict[str, Any]:
 def test_arms_group_everything_but_the_seed_in_order_of_appearance() -> None:
     cells = [({"a": a, "seed": s}, result(float(a) + float(s))) for a in ("2", "1") for s in ("0", "1", "2")]
     arms = summarise(cells)
-    assert [(arm.values["a"], arm.n_seeds, arm.metrics["accuracy"].mean) for arm in arms] == [("2", 3, 3.0), ("1", 3, 2.0)]
+    assert [(arm.values["a"], arm.n_seeds, arm.metrics["accuracy"].mean) for arm in arms] == [
+        ("2", 3, 3.0),
+        ("1", 3, 2.0),
+    ]
 
 
 def test_interval_is_scipys_and_one_seed_has_none() -> None:

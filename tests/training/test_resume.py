@@ -90,21 +90,23 @@ def fingerprint(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def straight(server: ForkServerContext, tmp_path_factory: pytest.TempPathFactory, cache_dir: str) -> dict[str, Any]:
+def straight(
+    server: ForkServerContext, tmp_path_factory: pytest.TempPathFactory, tiny_data: dict[str, Any]
+) -> dict[str, Any]:
     """The run that nobody killed."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    assert run_process(server, make_config(cache_dir), folder, None, None) == 0
+    assert run_process(server, make_config(tiny_data), folder, None, None) == 0
     return fingerprint(folder)
 
 
-def make_config(cache_dir: str, **trainer: Any) -> Config:
-    from conftest import TINY_DATA, TINY_MODEL, TINY_TRAINER
+def make_config(tiny_data: dict[str, Any], **trainer: Any) -> Config:
+    from conftest import TINY_MODEL, TINY_TRAINER
 
     from minitx.config import load
 
     return load(
         {
-            "data": {**TINY_DATA, "cache_dir": cache_dir},
+            "data": tiny_data,
             "model": TINY_MODEL,
             "trainer": {**TINY_TRAINER, **TRAINER, **trainer},
         }
@@ -118,12 +120,12 @@ def assert_same(folder: Path, straight: dict[str, Any]) -> None:
 
 
 def test_twenty_kills_at_random_steps(
-    server: ForkServerContext, straight: dict[str, Any], tmp_path: Path, cache_dir: str
+    server: ForkServerContext, straight: dict[str, Any], tmp_path: Path, tiny_data: dict[str, Any]
 ) -> None:
     kills = sorted(random.Random(0).sample(range(1, N_STEPS), 20))
     for step in kills:
-        assert run_process(server, make_config(cache_dir), tmp_path / "run", step, None) == -signal.SIGKILL
-    assert run_process(server, make_config(cache_dir), tmp_path / "run", None, None) == 0
+        assert run_process(server, make_config(tiny_data), tmp_path / "run", step, None) == -signal.SIGKILL
+    assert run_process(server, make_config(tiny_data), tmp_path / "run", None, None) == 0
     assert_same(tmp_path / "run", straight)
 
 
@@ -132,18 +134,22 @@ def test_twenty_kills_at_random_steps(
     "call", [("save_file", 1), ("save_file", 4), ("_sync", 3), ("_sync", 9), ("_point", 2), ("_drop_old", 3)]
 )
 def test_killed_inside_the_writing_of_a_checkpoint(
-    server: ForkServerContext, straight: dict[str, Any], tmp_path: Path, cache_dir: str, call: tuple[str, int]
+    server: ForkServerContext,
+    straight: dict[str, Any],
+    tmp_path: Path,
+    tiny_data: dict[str, Any],
+    call: tuple[str, int],
 ) -> None:
-    assert run_process(server, make_config(cache_dir), tmp_path / "run", None, call) == -signal.SIGKILL
-    assert run_process(server, make_config(cache_dir), tmp_path / "run", None, None) == 0
+    assert run_process(server, make_config(tiny_data), tmp_path / "run", None, call) == -signal.SIGKILL
+    assert run_process(server, make_config(tiny_data), tmp_path / "run", None, None) == 0
     assert_same(tmp_path / "run", straight)
 
 
 def test_killed_between_best_and_last(
-    server: ForkServerContext, straight: dict[str, Any], tmp_path: Path, cache_dir: str
+    server: ForkServerContext, straight: dict[str, Any], tmp_path: Path, tiny_data: dict[str, Any]
 ) -> None:
     """The first validation's `best` is on disk, its `last` is not: the validation is held again."""
-    config = make_config(cache_dir)
+    config = make_config(tiny_data)
     assert run_process(server, config, tmp_path / "run", None, ("_point", 3)) == -signal.SIGKILL
     links = {p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.is_symlink()}
     assert run_process(server, config, tmp_path / "run", None, None) == 0
