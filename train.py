@@ -66,7 +66,7 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("stopped before the first step; nothing to save", file=sys.stderr)
+        print("stopped before training began; nothing to save", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         line, code = one_line(error)

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import SHARED_DATA, TINY_DATA, TINY_MODEL, TINY_TRAINER, Said, tiny_overrides
 
 import train
 from minitx.config import Config, load
-
-ROOT = Path(__file__).resolve().parent.parent
-SHARED_DATA = Path(os.environ.get("MINITX_SHARED_DATA", ROOT.parent / "shared" / "data"))
-
-TINY_MODEL = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 24, "dropout": 0.1}
-TINY_DATA: dict[str, Any] = {
-    "name": "spelling",
-    "source": "files",
-    "metrics": "error_rate",
-    "max_length": 64,
-    "tokenizer": {"kind": "char", "joint": False},
-    "tgt_tokenizer": {"kind": "word"},
-}
-TINY_TRAINER = {
-    "max_epochs": None, "max_minutes": None, "max_steps": 12, "batch_tokens": 256, "eval_every": 6, "eval_rows": 40,
-    "log_every": 4, "attention_maps": 0, "device": "cpu", "precision": "fp32",
-}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,26 +60,6 @@ def tiny(tiny_data: dict[str, Any]) -> Callable[..., Config]:
         return load(raw)
 
     return make
-
-
-def tiny_overrides(tiny_data: Mapping[str, Any]) -> list[str]:
-    """The tiny run as a user would type it."""
-    trainer = {k: "null" if v is None else v for k, v in TINY_TRAINER.items()}
-    return [
-        "data=files", "data.task=translation", "data.name=spelling", f"data.path={tiny_data['path']}",
-        f"data.cache_dir={tiny_data['cache_dir']}", "data.metrics=error_rate", "data.tokenizer.kind=char",
-        "data.tokenizer.joint=false", "+data.tgt_tokenizer={kind:word}",
-        *(f"model.{k}={v}" for k, v in TINY_MODEL.items()), *(f"trainer.{k}={v}" for k, v in trainer.items()),
-    ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command left: exit code and both streams."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

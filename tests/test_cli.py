@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY_MODEL, TINY_TRAINER
+from tiny import ROOT, TINY_MODEL, TINY_TRAINER
 
 import minitx
 from minitx.cli import main

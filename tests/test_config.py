@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from tiny import ROOT
 
 import train
 from minitx.config import Config, ConfigError, dotted_keys, load, override

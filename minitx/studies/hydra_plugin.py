@@ -5,6 +5,7 @@ With `train.py` the only file that knows Hydra.
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Sequence
@@ -94,6 +95,8 @@ def one_line(error: BaseException) -> tuple[str | None, int]:
             return line, ConfigError.exit_code
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).splitlines()[0], ConfigError.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full; free some space, then continue with trainer.resume=RUN (checkpoints are whole)", 1
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename} cannot be used ({error.strerror}); name another folder or free the place", 1
     return None, 1

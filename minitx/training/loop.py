@@ -33,7 +33,7 @@ from minitx.training.stream import BatchStream
 
 ESTIMATE_AT = 0.1
 """Share of `max_minutes` after which minutes become a number of steps."""
-ESTIMATE_MARGIN = 0.98
+ESTIMATE_MARGIN = 0.95
 """A little is left for steps that turn out slower than those measured."""
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from minitx.config import Config, ConfigError, load
+from minitx.config import Config, ConfigError, load, rule
 
 # Keys that say where, how often it is told, or how it is continued: none changes the result.
 _OUTSIDE_THE_HASH = {
@@ -70,6 +72,22 @@ class RunFolder:
                 f"hydra.run.dir ({self.path}) must be a folder that can be written ({error.strerror}); "
                 f"name another with hydra.run.dir=..."
             ) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process trains in this folder meanwhile; the system lets go when a process dies, however it does.
+
+        Raises:
+            ConfigError: another process has the folder.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise rule("hydra.run.dir", self.path, "be free", "another process is training in it") from None
+        finally:
+            os.close(handle)
 
     def write_config(self, config: Config) -> None:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

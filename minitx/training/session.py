@@ -5,15 +5,17 @@ Config -> RunFolder -> TaskData -> model -> Loop -> best weights -> test, once -
 
 from __future__ import annotations
 
+import signal
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 from minitx.config import Config, ConfigError
-from minitx.data import TaskData, check_source, load_data, source_fingerprint
+from minitx.data import Split, TaskData, check_source, load_data, source_fingerprint
 from minitx.errors import RunError, Stopped
 from minitx.evaluation.evaluate import Evaluation, evaluate
 from minitx.evaluation.predict import Codec
@@ -49,14 +51,18 @@ def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
     check_source(config.data)
     folder = RunFolder(path)
     folder.create()
-    done = _finished_before(config, folder, compute)
-    if done is not None:
-        return done
+    with folder.locked():
+        done = _finished_before(config, folder, compute)
+        return done if done is not None else _train(config, folder, compute, quiet)
+
+
+def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool) -> dict[str, Any]:
     reporter = Reporter(folder.log, quiet=quiet)
     try:
         return _Session(config, folder, compute, reporter).run()
     except Exception as error:
-        folder.write_results({"status": "failed", "error": str(error).splitlines()[0] if str(error) else repr(error)})
+        with suppress(OSError):  # on a full disk this fails too, and the error to tell is the one that came first
+            folder.write_results({"status": "failed", "error": (str(error) or repr(error)).splitlines()[0]})
         raise
     finally:
         reporter.close()
@@ -118,6 +124,8 @@ class _Session:
             if stop.signal is not None and not self.loop.finished:
                 self._stop(stop.signal)
             return self._finish()
+        except KeyboardInterrupt:  # while the best weights were being judged; training itself is saved
+            self._stop(signal.SIGINT)
         finally:
             self.board.close()
 
@@ -206,7 +214,7 @@ class _Session:
 
     def _save(self, link: str, extra: dict[str, dict[str, torch.Tensor]], keep: int = 1) -> None:
         progress = self.loop.progress
-        tensors = {"model.safetensors": _untied(self.model.state_dict()), **extra}
+        tensors = {"model.safetensors": self.model.state_dict(), **extra}
         state = {
             "step": progress.step,
             "progress": progress.to_json(),
@@ -228,12 +236,12 @@ class _Session:
 
     # ---------------------------------------------------------------------------------------------------- ending
 
-    def _stop(self, signal: int) -> None:
+    def _stop(self, number: int) -> NoReturn:
         self.folder.write_results(self._results("stopped", {}))
         again = f"python train.py trainer.resume={self.folder.path}"
         line = f"stopped at step {self.loop.progress.step:,}, all saved; continue with: {again}"
         self.reporter.say(line)
-        raise Stopped(line, EXIT_BASE + signal)
+        raise Stopped(line, EXIT_BASE + number)
 
     def _finish(self) -> dict[str, Any]:
         """Judge the best weights: validation whole, test once."""
@@ -243,7 +251,7 @@ class _Session:
         results = self._results("finished", judged)
         self.showcase.at_end(self.config, judged, self.loop.progress.best_step)
         self.folder.write_results(results)
-        final_report(self.reporter, self.folder, results, judged, example=self.data.splits["test"].text(0))
+        final_report(self.reporter, self.folder, results, judged, example=_example(self.data.splits["test"]))
         return results
 
     def _results(self, status: str, judged: dict[str, Evaluation]) -> dict[str, Any]:
@@ -285,11 +293,7 @@ def model_shape(config: Config, data: TaskData) -> ModelShape:
     )
 
 
-def _untied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """safetensors stores each name's tensor apart: tied ones are cloned, and load into one again."""
-    seen: set[int] = set()
-    out = {}
-    for name, tensor in state.items():
-        out[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return out
+def _example(split: Split) -> str:
+    """A text to try the run on: the longest of the first few that fits on a command line."""
+    texts = [split.text(row) for row in range(min(50, len(split)))]
+    return max((t for t in texts if len(t) <= 60 and '"' not in t), key=len, default=texts[0][:60])

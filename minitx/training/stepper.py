@@ -68,5 +68,7 @@ class Stepper:
         for key, value in state.items():
             name, slot = key.rsplit(".", 1)
             parameter = by_name[name]
-            on_parameter = value.to(parameter.device) if value.shape == parameter.shape else value
-            self.optimizer.state[parameter][slot] = on_parameter
+            device = (
+                parameter.device if value.shape == parameter.shape else value.device
+            )  # step counts stay where they are
+            self.optimizer.state[parameter][slot] = value.to(device, copy=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Said, tiny_overrides
 from scipy import stats
+from tiny import ROOT, Said, tiny_overrides
 
 from minitx.studies.table import Arm, Mean, summarise, write_plot
 

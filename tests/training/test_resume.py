@@ -100,7 +100,7 @@ def straight(
 
 
 def make_config(tiny_data: dict[str, Any], **trainer: Any) -> Config:
-    from conftest import TINY_MODEL, TINY_TRAINER
+    from tiny import TINY_MODEL, TINY_TRAINER
 
     from minitx.config import load
 

@@ -1,0 +1,121 @@
+"""The small committed results that the README quotes, made from run folders.
+
+python -m minitx.studies.reference default RUN     default.json, its console, its picture, the unseen words
+python -m minitx.studies.reference runs NAME RUN...  NAME.json: what several runs reached, beside a trivial baseline
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minitx.data import TaskData, load_data
+from minitx.evaluation.attention_maps import inspect_texts
+from minitx.evaluation.figures import attention_figure
+from minitx.evaluation.metrics import Interval, error_rates
+from minitx.predictor import Predictor
+from minitx.training.runfolder import RunFolder
+
+REFERENCE = Path("outputs/reference")
+UNSEEN = REFERENCE / "unseen_words.csv"
+KEPT = ("data", "model", "seed", "n_params", "n_train", "steps", "seconds", "device", "precision", "tokens_per_second")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = parser.add_subparsers(required=True)
+    default = commands.add_parser("default")
+    default.add_argument("run", type=Path)
+    default.add_argument("--word", default="thoughtful", help="the word of the picture")
+    default.set_defaults(command=lambda o: write_default(o.run, o.word))
+    runs = commands.add_parser("runs")
+    runs.add_argument("name")
+    runs.add_argument("runs", nargs="+", type=Path)
+    runs.set_defaults(command=lambda o: write_runs(o.name, o.runs))
+    options = parser.parse_args()
+    options.command(options)
+
+
+def summary(run: Path) -> dict[str, Any]:
+    """What a README line needs of results.json."""
+    results = RunFolder(run).results()
+    if results is None or results["status"] != "finished":
+        raise SystemExit(f"{run} is not a finished run")
+    return {key: results[key] for key in (*KEPT, "metrics", "loss", "versions")}
+
+
+def write_default(run: Path, word: str) -> None:
+    """The default run: summary, console, the words that are in no dictionary, and one picture."""
+    predictor = Predictor.from_run(run)
+    report = {"command": "python train.py", **summary(run), "unseen_words": score_unseen(predictor)}
+    _write_json(REFERENCE / "default.json", report)
+    log = (run / "train.log").read_text(encoding="utf-8").rstrip()
+    (REFERENCE / "default_console.txt").write_text(_shortened(log.splitlines()) + "\n", encoding="utf-8")
+    [shown] = inspect_texts(predictor.model, [word], predictor.codec, device=predictor.device)
+    figure = attention_figure(shown.views[0], f"{shown.text}  →  {shown.output}")
+    figure.savefig(REFERENCE / "attention.png", dpi=110)
+
+
+def score_unseen(predictor: Predictor) -> dict[str, Any]:
+    """Predict the words written for this project, keep the predictions beside the references, and score them."""
+    with UNSEEN.open(encoding="utf-8") as file:
+        rows = [(row["word"], row["phonemes"]) for row in csv.DictReader(file)]
+    predicted = predictor.predict([word for word, _ in rows])
+    with UNSEEN.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["word", "phonemes", "predicted"])
+        writer.writerows((word, phonemes, p) for (word, phonemes), p in zip(rows, predicted, strict=True))
+    return {name: interval.to_json() for name, interval in unseen_rates().items()}
+
+
+def unseen_rates() -> dict[str, Interval]:
+    """PER and WER of the committed predictions."""
+    with UNSEEN.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    references = [[spelling.split() for spelling in row["phonemes"].split("|")] for row in rows]
+    return error_rates([row["predicted"].split() for row in rows], references)
+
+
+def write_runs(name: str, runs: list[Path]) -> None:
+    _write_json(REFERENCE / f"{name}.json", [{**summary(run), "baseline": baseline(run)} for run in runs])
+
+
+def baseline(run: Path) -> dict[str, float]:
+    """What no learning at all reaches on the test split.
+
+    Classification: accuracy of always naming the commonest training class. Translation: cross-entropy per target token
+    of the training tokens' relative frequencies (one added to each count), to stand beside the model's test loss.
+    """
+    config = RunFolder(run).read_config()
+    data = load_data(config.data)
+    if data.task == "classification":
+        train, test = (data.splits[name].labels for name in ("train", "test"))
+        assert train is not None and test is not None
+        return {"majority_accuracy": float(np.mean(test == np.bincount(train).argmax()))}
+    return {"unigram_loss": _unigram_loss(data)}
+
+
+def _unigram_loss(data: TaskData) -> float:
+    train, test = (data.splits[name].tgt for name in ("train", "test"))
+    assert train is not None and test is not None and data.tgt_tokenizer is not None
+    counts = np.bincount(np.asarray(train.flat), minlength=data.tgt_tokenizer.vocab_size) + 1
+    return float(-np.log(counts / counts.sum())[np.asarray(test.flat)].mean())
+
+
+def _shortened(lines: list[str], head: int = 12, tail: int = 18) -> str:
+    """The beginning and the end of a log, the middle left out."""
+    return "\n".join(lines if len(lines) <= head + tail else [*lines[:head], "...", *lines[-tail:]])
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

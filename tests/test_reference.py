@@ -1,0 +1,93 @@
+"""Every number in the README comes from outputs/reference, and the committed results are what they say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from tiny import ROOT
+
+from minitx.studies.reference import unseen_rates
+
+REFERENCE = ROOT / "outputs" / "reference"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def read(name: str) -> Any:
+    return json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def percent(metric: dict[str, Any]) -> str:
+    low, high = metric["ci95"]
+    return f"{100 * metric['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def results_rows() -> list[str]:
+    """The README's results table, made from the files."""
+    default, digits, first = read("default"), read("digits"), read("first_steps")
+    test = default["metrics"]["test"]
+    accuracies = [100 * r["metrics"]["test"]["accuracy"]["value"] for r in digits]
+    half = stats.t.ppf(0.975, len(accuracies) - 1) * stats.sem(accuracies)
+    rows = [
+        row(
+            "`python train.py`", f"{default['n_params']:,}", f"PER {percent(test['per'])}, WER {percent(test['wer'])}",
+            f"{default['seconds']:.0f} s", f"{default['device']}, {default['precision']}", str(default["seed"]),
+        ),
+        row(
+            "`python train.py data=digits`", f"{digits[0]['n_params']:,}",
+            f"accuracy {np.mean(accuracies):.2f} ± {half:.2f} % (mean of {len(digits)} seeds)",
+            f"{max(r['seconds'] for r in digits):.0f} s", f"{digits[0]['device']}, {digits[0]['precision']}",
+            ", ".join(str(r["seed"]) for r in digits),
+        ),
+    ]  # fmt: skip
+    for result in first:
+        if "majority_accuracy" in result["baseline"]:
+            reached = f"accuracy {percent(result['metrics']['test']['accuracy'])}"
+            trivial = f"majority {100 * result['baseline']['majority_accuracy']:.1f} %"
+        else:
+            reached = f"loss {result['loss']['test']:.3f} per token"
+            trivial = f"unigrams {result['baseline']['unigram_loss']:.3f}"
+        rows.append(row(f"`{result['data']}`", reached, trivial, f"{result['seconds']:.0f} s"))
+    return rows
+
+
+@pytest.mark.parametrize("line", results_rows())
+def test_the_readme_shows_the_stored_results(line: str) -> None:
+    assert line in README
+
+
+def test_the_readme_shows_the_stored_console() -> None:
+    assert f"```\n{(REFERENCE / 'default_console.txt').read_text(encoding='utf-8')}```" in README
+
+
+def test_every_file_the_readme_names_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links and not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_unseen_words_are_scored_as_reported() -> None:
+    report = read("default")["unseen_words"]
+    assert {name: interval.to_json() for name, interval in unseen_rates().items()} == report
+    wer = report["wer"]["value"]
+    assert f"{round(50 * (1 - wer))} of 50 words" in README
+
+
+def test_the_unseen_words_are_in_no_dictionary_we_train_on(tmp_path: Path) -> None:
+    from minitx.config import load
+    from minitx.data import load_data
+
+    data = load_data(load({"data": {"tokenizer": {"kind": "char", "joint": False}, "cache_dir": str(tmp_path)}}).data)
+    known = {split.text(i) for split in data.splits.values() for i in range(len(split))}
+    with (REFERENCE / "unseen_words.csv").open(encoding="utf-8") as file:
+        words = [line["word"] for line in csv.DictReader(file)]
+    assert len(words) == len(set(words)) == 50 and not known & set(words)

@@ -1,0 +1,46 @@
+"""The tiny run that tests train, as a configuration and as a user would type it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = Path(os.environ.get("MINITX_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+TINY_MODEL = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 24, "dropout": 0.1}
+TINY_DATA: dict[str, Any] = {
+    "name": "spelling",
+    "source": "files",
+    "metrics": "error_rate",
+    "max_length": 64,
+    "tokenizer": {"kind": "char", "joint": False},
+    "tgt_tokenizer": {"kind": "word"},
+}
+TINY_TRAINER = {
+    "max_epochs": None, "max_minutes": None, "max_steps": 12, "batch_tokens": 256, "eval_every": 6, "eval_rows": 40,
+    "log_every": 4, "attention_maps": 0, "device": "cpu", "precision": "fp32",
+}  # fmt: skip
+
+
+def tiny_overrides(tiny_data: Mapping[str, Any]) -> list[str]:
+    """The tiny run as a user would type it."""
+    trainer = {k: "null" if v is None else v for k, v in TINY_TRAINER.items()}
+    return [
+        "data=files", "data.task=translation", "data.name=spelling", f"data.path={tiny_data['path']}",
+        f"data.cache_dir={tiny_data['cache_dir']}", "data.metrics=error_rate", "data.tokenizer.kind=char",
+        "data.tokenizer.joint=false", "+data.tgt_tokenizer={kind:word}",
+        *(f"model.{k}={v}" for k, v in TINY_MODEL.items()), *(f"trainer.{k}={v}" for k, v in trainer.items()),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left: exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
