@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from minitx.config import Config
+from minitx.config import Config, rule
 from minitx.errors import Stopped
 from minitx.studies.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper
 
@@ -52,6 +52,8 @@ def main(raw: DictConfig) -> Any:
 def train(raw: DictConfig, overrides: Sequence[str], folder: Path, quiet: bool = False) -> dict[str, Any]:
     """Type the configuration, then train in `folder`; returns results.json."""
     earlier = raw.trainer.resume if raw.trainer.resume not in (None, "auto") else None
+    if earlier and Path(earlier).resolve() != folder.resolve():
+        raise rule("hydra.run.dir", folder, f"be left out with trainer.resume={earlier}", "a run goes on in place")
     config = continued(earlier, overrides) if earlier else config_of(raw)
 
     from minitx.training.session import run  # torch and the rest, only once the configuration is known to be right

@@ -49,6 +49,8 @@ class Batch:
         return int(self.targets.shape[0])
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`; asynchronous from pinned memory."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in moved.items() if v is not None})
+        """The same batch on `device`; to a GPU through pinned memory, without waiting."""
+        tensors = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        if device.type == "cuda":
+            tensors = {name: value.pin_memory() for name, value in tensors.items()}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})

@@ -21,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ConfigError, RunError) as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    except UnicodeDecodeError as error:
+        print(f"standard input must be UTF-8 text; byte {error.start} is not", file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does

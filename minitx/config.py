@@ -8,10 +8,9 @@ state only where they differ.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from minitx.errors import ConfigError as ConfigError
@@ -20,7 +19,9 @@ from minitx.errors import ConfigError as ConfigError
 class Section(BaseModel):
     """Base of every section: frozen, strict types, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def rule(key: str, value: object, must: str, remedy: str = "") -> ConfigError:
@@ -96,10 +97,11 @@ class DataConfig(Section):
     cache_dir: str = "data/cache"
     """Where prepared token ids are kept."""
 
-    @field_validator("train_size")
+    @field_validator("train_size", mode="before")
     @classmethod
-    def _positive(cls, value: int | float | None) -> int | float | None:
-        if value is not None and (value <= 0 or (isinstance(value, float) and value > 1)):
+    def _positive(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and (not number or value <= 0 or (isinstance(value, float) and value > 1)):
             raise rule("data.train_size", value, "be null, a count >= 1 or a fraction in (0, 1]")
         return value
 
@@ -108,6 +110,11 @@ class DataConfig(Section):
         if self.source in ("dataset", "files") and not self.path:
             what = "a hub id or a local folder" if self.source == "dataset" else "your training file"
             raise rule("data.path", self.path, f"name {what}", "data=cmudict needs no path and no network")
+        embedded = self.source not in ("dataset", "files")
+        for key in ("path", "validation_path", "test_path"):
+            if embedded and getattr(self, key) is not None:
+                remedy = "add data=files for a file of your own, or name the set, e.g. data=imdb"
+                raise rule(f"data.{key}", getattr(self, key), f"be null, because data={self.name} is embedded", remedy)
         if self.task == "translation" and self.src_column == self.tgt_column and self.source in ("dataset", "files"):
             raise rule("data.tgt_column", self.tgt_column, "differ from data.src_column", "name the two columns")
         return self
@@ -207,7 +214,7 @@ class OptimConfig(Section):
     lr: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "inverse_sqrt", "linear", "constant"] = "cosine"
-    """Shape after the warm-up; cosine and linear fall to `min_lr_ratio` of the peak at the last step."""
+    """Shape after the warm-up; cosine and linear fall to `min_lr_ratio` of the peak at the end."""
     warmup_steps: int | None = Field(None, ge=0)
     """Steps of linear warm-up; null = `warmup_ratio` of the run."""
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
@@ -223,7 +230,10 @@ class OptimConfig(Section):
     @field_validator("betas", mode="before")
     @classmethod
     def _pair(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+        pair = tuple(value) if isinstance(value, list) else value
+        if isinstance(pair, tuple) and not all(isinstance(b, float) and 0 <= b < 1 for b in pair):
+            raise rule("optim.betas", list(pair), "be two numbers in [0, 1)")
+        return pair
 
 
 class AverageConfig(Section):
@@ -320,22 +330,6 @@ def load(raw: Mapping[str, Any]) -> Config:
         return Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_word(error.errors()[0])) from None
-
-
-def override(config: Config, overrides: Sequence[str]) -> Config:
-    """`config` with dotted overrides (`trainer.max_epochs=20`, values in YAML) on top, typed again."""
-    tree = config.model_dump(mode="json")
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"{text} must be of the form key=value")
-        *sections, last = key.lstrip("+").split(".")
-        place = tree
-        for section in sections:
-            inner = place.setdefault(section, {})
-            place[section] = place = inner if isinstance(inner, dict) else {}
-        place[last] = yaml.safe_load(value)
-    return load(tree)
 
 
 def _word(error: Any) -> str:

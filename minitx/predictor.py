@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from minitx.config import Config, override
+from minitx.config import Config
 from minitx.data import Tokenizer, load_data
 from minitx.errors import ConfigError
 from minitx.evaluation.attention_maps import inspect_texts
@@ -18,8 +18,9 @@ from minitx.evaluation.page import inspect_page
 from minitx.evaluation.predict import Codec, predict_texts
 from minitx.nn.build import ModelShape, build_model
 from minitx.nn.models import Classifier, Translator
+from minitx.override import override
 from minitx.training.checkpoint import Checkpoint, load_checkpoint
-from minitx.training.device import resolve_device
+from minitx.training.device import Precision, resolve_compute
 from minitx.training.runfolder import RunFolder
 
 
@@ -33,6 +34,8 @@ class Predictor:
     """In eval mode, on `device`."""
     codec: Codec
     device: torch.device
+    precision: Precision
+    """As the run was judged in, where this machine resolves `auto` alike."""
 
     @classmethod
     def from_run(cls, run: str | Path, device: str = "auto", checkpoint: str = "best") -> Predictor:
@@ -47,17 +50,23 @@ class Predictor:
         place = folder.checkpoints / checkpoint
         if not place.exists():
             raise ConfigError(f"run ({run}) must have a checkpoint '{checkpoint}'; it has not been trained that far")
-        where = resolve_device(device)
+        compute = resolve_compute(config.trainer.model_copy(update={"device": device}))
+        where = compute.device
         loaded = load_checkpoint(place)
         model = build_model(config.model, ModelShape(**loaded.state["shape"]))
         model.load_state_dict(dict(loaded.tensors["model.safetensors"]))
         return cls(
-            folder=folder, config=config, model=model.to(where).eval(), codec=_codec(config, loaded), device=where
+            folder=folder,
+            config=config,
+            model=model.to(where).eval(),
+            codec=_codec(config, loaded),
+            device=where,
+            precision=compute.precision,
         )
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label, or the greedy output, of each text, in their order."""
-        return predict_texts(self.model, texts, self.codec, device=self.device)
+        return predict_texts(self.model, texts, self.codec, device=self.device, precision=self.precision)
 
     def evaluate(self, split: str = "test", overrides: Sequence[str] = ()) -> Evaluation:
         """Metrics on a split of the run's own data, or of other data that `overrides` (`data.path=...`) name; the
@@ -66,14 +75,19 @@ class Predictor:
         Raises:
             ConfigError: the data cannot be read, or has a class that this run does not know.
         """
-        config = override(self.config, overrides)
-        data = load_data(config.data, fitted=self.codec if overrides else None)
+        fixed = [o for o in overrides if not o.startswith("data.")]
+        if fixed:
+            raise ConfigError(
+                f"{fixed[0]} must be a data.* key, because the run's model is fixed; e.g. data.path=FOLDER"
+            )
+        config = override(self.config, [*overrides, f"data.max_length={self.codec.max_length}"])
+        data = load_data(config.data, fitted=self.codec)
         return evaluate(
             self.model,
             data.splits[split],
             data,
             device=self.device,
-            precision="fp32",
+            precision=self.precision,
             batch_tokens=config.trainer.batch_tokens,
         )
 

@@ -96,6 +96,10 @@ def test_last_checkpoint_can_be_asked_for(trained: Path) -> None:
             ["predict", "no/run", "x"],
             "run (no/run) must be a run folder with a config.yaml; see outputs/runs for yours\n",
         ),
+        (
+            ["evaluate", "RUN", "model.n_heads=1"],
+            "model.n_heads=1 must be a data.* key, because the run's model is fixed; ",
+        ),
         (["evaluate", "RUN", "data.pth=x"], "unknown key 'data.pth'; did you mean 'data.path'?\n"),
         (
             ["inspect", "RUN", "x", "-o", "no/folder/x.html"],

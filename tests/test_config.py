@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 from tiny import ROOT
 
 import train
-from minitx.config import Config, ConfigError, dotted_keys, load, override
+from minitx.config import Config, ConfigError, dotted_keys, load
+from minitx.override import override
 from minitx.studies.hydra_plugin import config_of
 
 CONF = ROOT / "conf"

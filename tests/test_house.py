@@ -12,13 +12,13 @@ from tiny import ROOT
 
 PACKAGE = ROOT / "minitx"
 LAYERS = {
-    "errors": 0, "config": 1, "batch": 1,
-    "nn": 2, "data": 2,
-    "evaluation": 3,
-    "training": 4,
-    "predictor": 5,
-    "studies": 6,
-    "cli": 7, "__init__": 7,
+    "errors": 0, "config": 1, "batch": 1, "override": 2,
+    "nn": 3, "data": 3,
+    "evaluation": 4,
+    "training": 5,
+    "predictor": 6,
+    "studies": 7,
+    "cli": 8, "__init__": 8,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NEVER = {("nn", "data"), ("data", "nn")}

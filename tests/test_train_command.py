@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import Said
@@ -77,6 +78,18 @@ def test_two_runs_of_the_same_configuration_have_the_same_hash_and_result(train_
         pytest.param(
             ["data=imdb", "data.path=no/such/folder/"], "data.path (no/such/folder/) must ", id="missing-folder"
         ),
+        pytest.param(
+            ["data.path=mine.csv"],
+            "data.path (mine.csv) must be null, because data=cmudict is embedded; ",
+            id="forgotten",
+        ),
+        pytest.param(
+            ["data=multi30k", "data.tgt_tokenizer.kind=word"],
+            "data.tgt_tokenizer (null) must be given whole to set kind; type '+data.tgt_tokenizer={kind:...}'",
+            id="null-section",
+        ),
+        pytest.param(["optim.betas=[1.5,0.9]"], "optim.betas ([1.5, 0.9]) must be two numbers in [0, 1)", id="betas"),
+        pytest.param(["trainer.max_epochs=.inf"], "trainer.max_epochs (inf) must be a finite number", id="infinite"),
         pytest.param(["trainer.resume=no/run"], "run (no/run) must be a run folder with a config.yaml; ", id="no-run"),
     ],
 )
@@ -114,8 +127,52 @@ def test_a_folder_that_holds_a_run_is_not_written_over(train_py: Train, tmp_path
         "or name another folder\n"
     )
     other = train_py("hydra.run.dir=mine", "trainer.resume=auto", "optim.lr=0.5")
-    assert other.code == 2 and "it holds one with other settings" in other.err
+    assert other.code == 2 and "it holds another (optim.lr 0.001, not 0.5)" in other.err
     assert (tmp_path / "mine" / "results.json").read_bytes() == before
+
+
+def test_a_finished_run_says_so(train_py: Train) -> None:
+    train_py("hydra.run.dir=mine")
+    again = train_py("trainer.resume=mine", bare=True)
+    assert again.code == 0 and again.out.startswith("already finished: mine/results.json; raise trainer.max_epochs, ")
+
+
+def test_data_that_changed_is_not_continued_on(train_py: Train, tmp_path: Path, tiny_data: dict[str, Any]) -> None:
+    own = tmp_path / "own.csv"
+    text = Path(tiny_data["path"]).read_text()
+    own.write_text(text)
+    train_py("hydra.run.dir=mine", f"data.path={own}")
+    results = (tmp_path / "mine" / "results.json").read_bytes()
+    own.write_text(text + "hhh,H H H\n")
+    for more in ([], ["trainer.max_steps=20"]):
+        said = train_py("trainer.resume=mine", *more, bare=True)
+        assert said.code == 2 and "has changed since" in said.err and said.err.count("\n") == 1, said.err
+    assert (tmp_path / "mine" / "results.json").read_bytes() == results
+
+
+def test_resume_in_another_folder_is_refused(train_py: Train) -> None:
+    train_py("hydra.run.dir=mine")
+    said = train_py("trainer.resume=mine", "hydra.run.dir=other", bare=True)
+    assert said.code == 2 and "must be left out with trainer.resume=mine" in said.err
+
+
+def test_a_limit_already_passed_still_ends_in_results(
+    train_py: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before the first validation, then continued with fewer steps than were taken."""
+    original = loop.Loop._train_step
+
+    def step(self: loop.Loop) -> None:
+        original(self)
+        if self.progress.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Loop, "_train_step", step)
+        train_py("hydra.run.dir=mine")
+    said = train_py("trainer.resume=mine", "trainer.max_steps=3", bare=True)
+    assert said.code == 0, said.err
+    assert json.loads((tmp_path / "mine" / "results.json").read_text())["status"] == "finished"
 
 
 def test_a_corrupt_checkpoint_is_one_line(train_py: Train, tmp_path: Path) -> None:

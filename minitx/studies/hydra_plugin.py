@@ -23,8 +23,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from minitx.config import Config, load, override, unknown_key
+from minitx.config import Config, dotted_keys, load, rule, unknown_key
 from minitx.errors import ConfigError, RunError
+from minitx.override import override
 from minitx.studies.sweep import Cell, run_cells, sweep_name
 
 AUTO_SWEEP_DIR = "outputs/sweeps/auto"
@@ -110,6 +111,9 @@ def _composition_line(error: BaseException) -> str | None:
     if isinstance(error, OverrideParseException):
         return f"{error.override} must be of the form key=value; quote special characters: 'key=\"...\"'"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if unknown and unknown[1] in dotted_keys(Config):
+        section, _, key = unknown[1].rpartition(".")
+        return f"{section} (null) must be given whole to set {key}; type '+{section}={{{key}:...}}'"
     return unknown_key(unknown[1]) if unknown else None
 
 
@@ -150,6 +154,10 @@ class ResumableSweeper(Sweeper):
         try:
             raw = self._context.config_loader.load_sweep_config(self._composed, list(overrides))
             config = config_of(raw)
+            if config.trainer.resume is not None:
+                raise rule(
+                    "trainer.resume", config.trainer.resume, "be null in a sweep", "its cells resume by themselves"
+                )
             return Cell(overrides=tuple(overrides), values=values, config=config, hash=identify(config))
         except Exception as error:  # one impossible combination is told in the table, and does not end the others
             line, _ = one_line(error)

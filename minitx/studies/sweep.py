@@ -5,14 +5,16 @@ A cell is one configuration; an arm is the cells that differ in nothing but the 
 
 from __future__ import annotations
 
+import hashlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minitx.config import Config
-from minitx.studies.table import Arm, summarise, write_csv, write_plot
+from minitx.errors import Stopped
+from minitx.studies.table import Arm, all_metrics, summarise, write_csv, write_plot
 from minitx.training.console import Reporter
 from minitx.training.runfolder import RunFolder, safe_name
 
@@ -32,7 +34,8 @@ class Cell:
     @property
     def folder(self) -> str:
         """`<swept values>-<hash>`, safe as a folder name and in an override."""
-        return safe_name("_".join(f"{leaf(k)}-{v}" for k, v in self.values.items()) + f"-{self.hash}").lstrip("-")
+        values = "_".join(f"{leaf(k)}-{v}" for k, v in self.values.items()) or "cell"
+        return safe_name(f"{values}-{self.hash}")
 
     @property
     def label(self) -> str:
@@ -46,7 +49,8 @@ class Outcome:
     cell: Cell
     results: dict[str, Any] | None = None
     error: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
+    """It had finished before."""
 
 
 def leaf(key: str) -> str:
@@ -55,10 +59,13 @@ def leaf(key: str) -> str:
 
 
 def sweep_name(cells: Sequence[Cell], swept: Sequence[str]) -> str:
-    """`<data>-<swept keys>`: the same line typed again finds the same folder."""
+    """`<data>-<swept keys>-<digest of what is typed beside them>`: the same line, or one with more values, finds the
+    same folder."""
     names = {cell.config.data.name for cell in cells if cell.config is not None}
     data = names.pop() if len(names) == 1 else "sweep"
-    return safe_name("-".join([data, *(leaf(key) for key in swept)]))
+    fixed = sorted({o for cell in cells for o in cell.overrides if o.split("=", 1)[0] not in swept})
+    digest = hashlib.sha256("\n".join(fixed).encode()).hexdigest()[:6]
+    return safe_name("-".join([data, *(leaf(key) for key in swept), digest]))
 
 
 def run_cells(
@@ -73,11 +80,16 @@ def run_cells(
     reporter = Reporter(folder / "sweep.log")
     unique = list({cell.hash or cell.label: cell for cell in cells}.values())
     reporter.say(f"sweep   {len(unique)} cells in {folder}")
-    outcomes = []
-    for number, cell in enumerate(unique):
-        outcome = _run_cell(cell, folder, number, launch)
-        outcomes.append(outcome)
-        reporter.say(f"[{number + 1}/{len(unique)}] {cell.label}  {_told(outcome)}")
+    if len(unique) < len(cells):
+        reporter.warn(f"{len(cells) - len(unique)} cells differ in nothing that changes a result, and run once")
+    try:
+        outcomes = []
+        for number, cell in enumerate(unique):
+            outcomes.append(_run_cell(cell, folder, number, launch))
+            reporter.say(f"[{number + 1}/{len(unique)}] {cell.label}  {_told(outcomes[-1])}")
+    except (Stopped, KeyboardInterrupt) as stop:
+        reporter.say("sweep stopped; type the same line again to go on")
+        raise SystemExit(stop.exit_code if isinstance(stop, Stopped) else 130) from None
     arms = summarise([(o.cell.values, o.results) for o in outcomes if o.results is not None])
     _report(reporter, arms, outcomes, folder, swept)
     reporter.close()
@@ -91,7 +103,7 @@ def _run_cell(cell: Cell, folder: Path, number: int, launch: Callable[[Cell, int
         return Outcome(cell, error=cell.error)
     before = RunFolder(folder / cell.folder).results()
     if before is not None and before["status"] == "finished":
-        return Outcome(cell, results=before, fields={"skipped": True})
+        return Outcome(cell, results=before, skipped=True)
     try:
         return Outcome(cell, results=launch(cell, number))
     except Exception as error:
@@ -105,7 +117,7 @@ def _told(outcome: Outcome) -> str:
         return f"FAILED: {outcome.error}"
     metrics = outcome.results["metrics"]["test"]
     shown = "  ".join(f"{name} {m['value']:.4f}" for name, m in metrics.items())
-    how = "already done" if outcome.fields.get("skipped") else f"{outcome.results['seconds']:.0f} s"
+    how = "already done" if outcome.skipped else f"{outcome.results['seconds']:.0f} s"
     return f"{shown}  ({how})"
 
 
@@ -117,12 +129,12 @@ def _report(
         reporter.say("no cell finished; there is nothing to tabulate")
         return
     keys = [key for key in swept if key != "seed"]
-    metrics = list(arms[0].metrics)
+    metrics = all_metrics(arms)
     rows = [
         [
             arm.label(keys),
             str(arm.n_seeds),
-            *(arm.metrics[m].text for m in metrics),
+            *(arm.metrics[m].text if m in arm.metrics else "" for m in metrics),
             f"{arm.n_params:,}",
             f"{arm.seconds:.0f}",
         ]

@@ -76,6 +76,11 @@ def _arm(values: dict[str, str], members: Sequence[Mapping[str, Any]], split: st
     )
 
 
+def all_metrics(arms: Sequence[Arm]) -> list[str]:
+    """Names of every metric that any arm has, in order of appearance: arms of different tasks have different ones."""
+    return list(dict.fromkeys(name for arm in arms for name in arm.metrics))
+
+
 def write_csv(
     folder: Path,
     arms: Sequence[Arm],
@@ -83,19 +88,21 @@ def write_csv(
     keys: Sequence[str],
 ) -> None:
     """table.csv, one line an arm; cells.csv, one line a cell, failed ones with their error."""
-    metrics = list(arms[0].metrics)
+    metrics = all_metrics(arms)
     with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*keys, "n_seeds", *(f"{m}_{part}" for m in metrics for part in ("mean", "ci95")), "n_params"])
         for arm in arms:
-            scores = [x for m in metrics for x in (arm.metrics[m].mean, arm.metrics[m].half_width)]
+            means = [arm.metrics.get(m) for m in metrics]
+            scores = [x for mean in means for x in ((mean.mean, mean.half_width) if mean else ("", ""))]
             writer.writerow([*(arm.values[k] for k in keys), arm.n_seeds, *scores, arm.n_params])
     swept = list(cells[0][0].values)
     with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*swept, *metrics, "folder", "error"])
         for cell, results, error in cells:
-            values = [results["metrics"]["test"][m]["value"] if results else "" for m in metrics]
+            tested = results["metrics"]["test"] if results else {}
+            values = [tested[m]["value"] if m in tested else "" for m in metrics]
             writer.writerow([*(cell.values[k] for k in swept), *values, cell.folder if results else "", error or ""])
 
 
@@ -104,12 +111,14 @@ def write_plot(path: Path, arms: Sequence[Arm], keys: Sequence[str]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    metrics = list(arms[0].metrics)
+    metrics = all_metrics(arms)
     figure = Figure(figsize=(1 + 4.2 * len(metrics), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     places, numeric = _places(arms, keys)
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for place, arm in zip(places, arms, strict=True):
+            if metric not in arm.metrics:
+                continue
             mean = arm.metrics[metric]
             axes.plot([place] * arm.n_seeds, mean.values, "o", color="#888888", markersize=3.5, alpha=0.8, zorder=1)
             axes.errorbar(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ class Board:
     """Writes event files under a run's `tensorboard/`; a resumed run purges what lies after its checkpoint."""
 
     def __init__(self, folder: Path, start_step: int = 0) -> None:
+        if start_step == 0:  # what lies here is of an attempt that left no checkpoint
+            shutil.rmtree(folder, ignore_errors=True)
         from torch.utils.tensorboard import SummaryWriter  # half a second of imports, not before a run begins
 
-        self._writer = SummaryWriter(str(folder), purge_step=start_step or None, flush_secs=20)
+        self._writer = SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else None, flush_secs=20)
 
     def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
@@ -35,7 +38,9 @@ class Board:
         """HParams beside the scalars (`SummaryWriter.add_hparams` would open a second, stray run)."""
         from torch.utils.tensorboard.summary import hparams as summaries
 
-        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in hparams.items()}
+        plain = {
+            k: v if isinstance(v, int | float | str) and not isinstance(v, bool) else str(v) for k, v in hparams.items()
+        }
         writer: Any = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
         for summary in summaries(plain, dict(metrics)):  # type: ignore[no-untyped-call]
             writer.add_summary(summary)

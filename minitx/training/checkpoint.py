@@ -11,6 +11,7 @@ A checkpoint is a folder written beside, synced, and swapped in by renaming a li
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -63,7 +64,10 @@ def save_checkpoint(root: Path, link: str, step: int, checkpoint: Checkpoint, ke
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     for name, group in checkpoint.tensors.items():
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, folder / name)
+        try:
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, folder / name)
+        except SafetensorError as error:  # how safetensors tells of a full disk
+            raise OSError(errno.EIO, str(error)) from error
     for name, text in checkpoint.texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     sums = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
@@ -99,7 +103,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, was cut short, or does not match its recorded SHA-256.
     """
-    remedy = "delete it to fall back on the other of last and best, or start the run anew"
+    remedy = "start the run anew; trainer.keep=2 would keep an older one"
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         sums: dict[str, str] = state.pop("sha256")

@@ -7,13 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 LOG_WIDTH = 120
+PLAIN: dict[str, Any] = {"highlight": False, "emoji": False, "markup": False}
+"""Text comes from data and from paths: it is shown as it is."""
 SECONDS_BETWEEN_PLAIN_LINES = 10.0
 SECONDS_BETWEEN_UPDATES = 0.25
 
@@ -42,9 +44,9 @@ class Reporter:
     """Speaks to the terminal (or a pipe) and to train.log alike."""
 
     def __init__(self, log: Path | None = None, stream: TextIO | None = None, quiet: bool = False) -> None:
-        self.console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+        self.console = Console(file=stream or sys.stdout, soft_wrap=True, **PLAIN)
         self._log_file = log.open("a", encoding="utf-8") if log else None
-        self._log = Console(file=self._log_file, width=LOG_WIDTH, highlight=False) if self._log_file else None
+        self._log = Console(file=self._log_file, width=LOG_WIDTH, **PLAIN) if self._log_file else None
         self._quiet = quiet
         self._live: Progress | None = None
         self._task = TaskID(0)
@@ -53,7 +55,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """One line; text is shown as it is, never read as markup."""
         for console in self._both():
-            console.print(text, markup=False)
+            console.print(text)
 
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}")

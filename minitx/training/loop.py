@@ -33,6 +33,8 @@ from minitx.training.stream import BatchStream
 
 ESTIMATE_AT = 0.1
 """Share of `max_minutes` after which minutes become a number of steps."""
+SETTLED_AT = 10
+"""The first steps compile, fault pages in and fill caches; they say nothing about speed."""
 ESTIMATE_MARGIN = 0.95
 """A little is left for steps that turn out slower than those measured."""
 
@@ -63,9 +65,12 @@ class Progress:
     seconds: float = 0.0
     tokens: int = 0
     """Real tokens trained on: of the target side for a translator, of the text for a classifier."""
+    settled: float | None = None
+    """Seconds at step `SETTLED_AT`; the speed is measured from there."""
     horizon: int | None = None
     """The number of steps that `max_minutes` became, once it has."""
     best: float | None = None
+    best_loss: float = math.inf
     best_step: int = 0
     validations: int = 0
     without_better: int = 0
@@ -117,8 +122,8 @@ class Loop:
     # ------------------------------------------------------------------------------------------------- limits
 
     @property
-    def steps_per_epoch(self) -> int:
-        return math.ceil(self.stream.batches_per_epoch / self.config.accumulate)
+    def steps_per_epoch(self) -> float:
+        return self.stream.batches_per_epoch / self.config.accumulate
 
     @property
     def total_steps(self) -> int:
@@ -135,10 +140,10 @@ class Loop:
         progress = self.progress
         if progress.horizon is not None:
             return progress.horizon
-        if progress.step < 5:
-            return 10_000
-        left = max(0.0, budget - progress.seconds)
-        estimate = progress.step + int(ESTIMATE_MARGIN * left * progress.step / progress.seconds)
+        if progress.settled is None or progress.step < 2 * SETTLED_AT:
+            return max(10_000, progress.step + 1)
+        speed = (progress.step - SETTLED_AT) / (progress.seconds - progress.settled)
+        estimate = progress.step + int(ESTIMATE_MARGIN * max(0.0, budget - progress.seconds) * speed)
         if progress.seconds >= ESTIMATE_AT * budget:
             progress.horizon = estimate
         return max(estimate, progress.step + 1)
@@ -176,6 +181,8 @@ class Loop:
             if due or ends:
                 self._save(hooks)
                 saved_at = step
+        if self.progress.best is None and not stop:  # continued with a limit that had been passed already
+            self._validate(hooks)
         if self.progress.step > saved_at:
             self._save(hooks)
         self.reporter.end_progress()
@@ -198,6 +205,8 @@ class Loop:
         elapsed = time.perf_counter() - started
         progress.seconds += elapsed
         progress.window.seconds += elapsed
+        if progress.step == SETTLED_AT:
+            progress.settled = progress.seconds
         self._show(lr)
 
     def _read_pending(self) -> None:
@@ -266,10 +275,11 @@ class Loop:
             evaluation = hooks.validate()
             value = evaluation.score
             better = progress.best is None or is_better(value, progress.best, evaluation.main)
+            better = better or (value == progress.best and evaluation.loss < progress.best_loss)
             progress.validations += 1
             progress.without_better = 0 if better else progress.without_better + 1
             if better:
-                progress.best, progress.best_step = value, progress.step
+                progress.best, progress.best_loss, progress.best_step = value, evaluation.loss, progress.step
             record = {"step": progress.step, "epoch": round(self.stream.epochs, 6), "split": "validation"}
             scores = {name: interval.value for name, interval in evaluation.metrics.items()}
             hooks.record({**record, "loss": evaluation.loss, **scores, "seconds": round(progress.seconds, 3)})

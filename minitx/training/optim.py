@@ -30,8 +30,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
     """The learning rate of optimiser step `step` (0-based) in a run of `total_steps`.
 
-    Linear warm-up to `lr`, then: `cosine` or `linear` down to `min_lr_ratio * lr` at the last step, `inverse_sqrt`
-    (Vaswani et al. 2017, section 5.3), or `constant`.
+    Linear warm-up to `lr`, then: `cosine` or `linear`, which reach `min_lr_ratio * lr` one step after the last (at
+    0 it would train nothing), `inverse_sqrt` (Vaswani et al. 2017, section 5.3), or `constant`.
     """
     warmup = warmup_steps(config, total_steps)
     if step < warmup:
@@ -40,7 +40,7 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
         return config.lr
     if config.schedule == "inverse_sqrt":
         return config.lr * math.sqrt(max(warmup, 1) / (step + 1))
-    done = min(1.0, (step + 1 - warmup) / max(1, total_steps - warmup))
+    done = min(1.0, (step + 1 - warmup) / (total_steps - warmup + 1))
     shape = 1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * shape)
 

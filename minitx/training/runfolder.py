@@ -38,6 +38,20 @@ def run_hash(config: Config, fingerprint: str, device_type: str, precision: str,
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def differences(before: Config, after: Config, most: int = 3) -> list[str]:
+    """Dotted keys inside the hash that differ, each with both values."""
+    found = []
+    for section, keys in after.model_dump(mode="json").items():
+        earlier = before.model_dump(mode="json")[section]
+        if not isinstance(keys, dict):
+            found += [f"{section} {earlier}, not {keys}"] if earlier != keys else []
+            continue
+        skipped = _OUTSIDE_THE_HASH.get(section, set()) | (_LIMITS if section == "trainer" else set())
+        changed = [key for key in keys if key not in skipped and earlier[key] != keys[key]]
+        found += [f"{section}.{key} {earlier[key]}, not {keys[key]}" for key in changed]
+    return found[:most]
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths and small files of one run; see DESIGN: config.yaml, metrics.jsonl, results.json, checkpoints/, ..."""
@@ -82,10 +96,11 @@ class RunFolder:
         """
         handle = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise rule("hydra.run.dir", self.path, "be free", "another process is training in it") from None
             yield
-        except BlockingIOError:
-            raise rule("hydra.run.dir", self.path, "be free", "another process is training in it") from None
         finally:
             os.close(handle)
 

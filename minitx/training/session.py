@@ -27,13 +27,16 @@ from minitx.training.console import Reporter
 from minitx.training.device import Compute, resolve_compute
 from minitx.training.loop import Hooks, Loop, Progress
 from minitx.training.process import keep_freed_memory
-from minitx.training.runfolder import MetricsLog, RunFolder, git_commit, run_hash, versions
+from minitx.training.runfolder import MetricsLog, RunFolder, differences, git_commit, run_hash, versions
 from minitx.training.show import Showcase, final_report
 from minitx.training.signals import EXIT_BASE, stop_on_signals
 from minitx.training.stepper import Stepper
 
 EVALUATION_BATCHES = 4
 """Training batches that one of evaluation holds: no activations are kept for a backward pass."""
+
+
+DEFAULT_THREADS = torch.get_num_threads()
 
 
 def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
@@ -53,7 +56,11 @@ def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
     folder.create()
     with folder.locked():
         done = _finished_before(config, folder, compute)
-        return done if done is not None else _train(config, folder, compute, quiet)
+        if done is None:
+            return _train(config, folder, compute, quiet)
+    if not quiet:
+        print(f"already finished: {path}/results.json; raise trainer.max_epochs, max_steps or max_minutes to go on")
+    return done
 
 
 def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool) -> dict[str, Any]:
@@ -61,8 +68,11 @@ def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool) -> 
     try:
         return _Session(config, folder, compute, reporter).run()
     except Exception as error:
-        with suppress(OSError):  # on a full disk this fails too, and the error to tell is the one that came first
-            folder.write_results({"status": "failed", "error": (str(error) or repr(error)).splitlines()[0]})
+        if folder.results() is None:  # else it tells of the run that was to be continued, and still stands
+            line = (str(error) or repr(error)).splitlines()[0]
+            failed = {"status": "failed", "error": line, "data": config.data.name, "model": config.model.kind}
+            with suppress(OSError):  # on a full disk this fails too, and the error to tell is the one that came first
+                folder.write_results({**failed, "seed": config.seed})
         raise
     finally:
         reporter.close()
@@ -70,19 +80,22 @@ def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool) -> 
 
 def _finished_before(config: Config, folder: RunFolder, compute: Compute) -> dict[str, Any] | None:
     """Refuse a folder that holds another run; return the results of this very run when it has ended."""
-    if not folder.config_file.is_file():
+    if not folder.has_checkpoint() or not folder.config_file.is_file():
         return None
     key, remedy = f"hydra.run.dir ({folder.path})", "name another folder"
     if config.trainer.resume is None:
         raise ConfigError(f"{key} must be empty, it holds a run; add trainer.resume=auto to continue it, or {remedy}")
-    fingerprint = source_fingerprint(config.data)
-    before = folder.read_config()
-    args = (fingerprint, compute.device.type, compute.precision)
+    before, results = folder.read_config(), folder.results()
+    args = (source_fingerprint(config.data), compute.device.type, compute.precision)
     if run_hash(before, *args, limits=False) != run_hash(config, *args, limits=False):
-        raise ConfigError(f"{key} must hold this run to be continued, it holds one with other settings; {remedy}")
-    results = folder.results()
+        changed = "; ".join(differences(before, config)) or "other data or precision"
+        raise ConfigError(f"{key} must hold this run to be continued, it holds another ({changed}); {remedy}")
     same = run_hash(before, *args) == run_hash(config, *args)
-    return results if same and results is not None and results["status"] == "finished" else None
+    if not same or results is None or results["status"] != "finished":
+        return None
+    if results["source"] != args[0]:
+        raise ConfigError(f"{key} must hold a run on this data, but {config.data.name} has changed since; {remedy}")
+    return results
 
 
 class _Session:
@@ -90,12 +103,13 @@ class _Session:
 
     def __init__(self, config: Config, folder: RunFolder, compute: Compute, reporter: Reporter) -> None:
         self.config, self.folder, self.compute, self.reporter = config, folder, compute, reporter
-        if config.trainer.threads is not None:
-            torch.set_num_threads(config.trainer.threads)
+        torch.set_num_threads(config.trainer.threads or DEFAULT_THREADS)
+        if compute.compiled:
+            torch.compiler.reset()  # a sweep's earlier cells have used up their number of recompilations
         if config.trainer.keep_memory and compute.device.type == "cpu":
             keep_freed_memory()
-        folder.write_config(config)
         reporter.say(f"run     {folder.path}")
+        self.source = source_fingerprint(config.data)
         self.data = load_data(config.data)
         self.shape = model_shape(config, self.data)
         torch.manual_seed(config.seed)
@@ -119,13 +133,18 @@ class _Session:
             validate=self._validate, record=self._record, on_validation=self._on_validation, save_last=self._save_last
         )
         try:
+            if not self.loop.finished:  # from here on the folder speaks of this run, and no more of a shorter one
+                (self.folder.path / "results.json").unlink(missing_ok=True)
+            self.folder.write_config(self.config)
             with stop_on_signals() as stop:
                 self.loop.run(hooks, stop)
             if stop.signal is not None and not self.loop.finished:
                 self._stop(stop.signal)
-            return self._finish()
-        except KeyboardInterrupt:  # while the best weights were being judged; training itself is saved
-            self._stop(signal.SIGINT)
+            try:
+                judged = self._judge_best()
+            except KeyboardInterrupt:  # training itself is saved
+                self._stop(signal.SIGINT)
+            return self._finish(judged)
         finally:
             self.board.close()
 
@@ -137,7 +156,7 @@ class _Session:
         rows = {name: len(split) for name, split in data.splits.items()}
         say(f"data    {self.config.data.name}: " + ", ".join(f"{n:,} {name}" for name, n in rows.items()) + " rows")
         for note in data.notes:
-            say(f"note    {note}")
+            say(f"{'warning' if note.startswith('data.max_length') else 'note   '} {note}")
         parts = parameter_counts(self.config.model, self.shape)
         self.n_params = sum(parts.values())
         listed = ", ".join(f"{name} {count:,}" for name, count in parts.items())
@@ -150,6 +169,11 @@ class _Session:
             self.log.cut(0)
             return
         checkpoint = load_checkpoint(self.folder.checkpoints / "last")
+        if {**self._texts(), **checkpoint.texts} != self._texts() or checkpoint.state["source"] != self.source:
+            raise ConfigError(
+                f"trainer.resume ({self.folder.path}) must find the data as it was, but {self.config.data.name} has "
+                f"changed since the checkpoint; restore it, or start a new run"
+            )
         loop, tensors = self.loop, checkpoint.tensors
         self.model.load_state_dict(dict(tensors["model.safetensors"]))
         groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "average": {}, "rng": {}}
@@ -212,6 +236,13 @@ class _Session:
         training = {f"{group}/{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
         self._save("last", {"training.safetensors": training}, keep=self.config.trainer.keep)
 
+    def _texts(self) -> dict[str, str]:
+        """The tokenisers, as a checkpoint keeps them."""
+        texts = {"tokenizer.json": self.data.src_tokenizer.to_json()}
+        if self.data.tgt_tokenizer is not None and not self.data.joint:
+            texts["tgt_tokenizer.json"] = self.data.tgt_tokenizer.to_json()
+        return texts
+
     def _save(self, link: str, extra: dict[str, dict[str, torch.Tensor]], keep: int = 1) -> None:
         progress = self.loop.progress
         tensors = {"model.safetensors": self.model.state_dict(), **extra}
@@ -221,13 +252,11 @@ class _Session:
             "max_minutes": self.config.trainer.max_minutes,
             "metrics_size": self.log.size,
             "shape": asdict(self.shape),
+            "source": self.source,
             "label_names": self.data.label_names,
             "metrics": self.data.metrics,
         }
-        texts = {"tokenizer.json": self.data.src_tokenizer.to_json()}
-        if self.data.tgt_tokenizer is not None and not self.data.joint:
-            texts["tgt_tokenizer.json"] = self.data.tgt_tokenizer.to_json()
-        checkpoint = Checkpoint(tensors=tensors, texts=texts, state=state)
+        checkpoint = Checkpoint(tensors=tensors, texts=self._texts(), state=state)
         try:
             save_checkpoint(self.folder.checkpoints, link, progress.step, checkpoint, keep)
         except OSError as error:
@@ -243,14 +272,16 @@ class _Session:
         self.reporter.say(line)
         raise Stopped(line, EXIT_BASE + number)
 
-    def _finish(self) -> dict[str, Any]:
-        """Judge the best weights: validation whole, test once."""
+    def _judge_best(self) -> dict[str, Evaluation]:
+        """The best weights on the whole validation split, and on test, once."""
         best = load_checkpoint(self.folder.checkpoints / "best")
         self.model.load_state_dict(dict(best.tensors["model.safetensors"]))
-        judged = {name: self._judge(name) for name in ("validation", "test")}
+        return {name: self._judge(name) for name in ("validation", "test")}
+
+    def _finish(self, judged: dict[str, Evaluation]) -> dict[str, Any]:
         results = self._results("finished", judged)
-        self.showcase.at_end(self.config, judged, self.loop.progress.best_step)
         self.folder.write_results(results)
+        self.showcase.at_end(self.config, judged, self.loop.progress.best_step)
         final_report(self.reporter, self.folder, results, judged, example=_example(self.data.splits["test"]))
         return results
 
@@ -261,6 +292,7 @@ class _Session:
             "data": config.data.name,
             "model": config.model.kind,
             "seed": config.seed,
+            "source": self.source,
             "n_params": self.n_params,
             "n_params_non_embedding": non_embedding(parameter_counts(config.model, self.shape)),
             "n_train": len(self.data.splits["train"]),

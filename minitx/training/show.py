@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ from minitx.training.console import Reporter
 from minitx.training.runfolder import RunFolder
 
 N_SAMPLES = 8
+COMPARED_DATA_KEYS = ("name", "train_size", "subset_seed", "max_length")
+COMPARED_TRAINER_KEYS = ("batch_tokens", "accumulate", "max_epochs", "max_steps", "max_minutes")
 LONGEST_MAP = 48
 """Tokens a mapped example may have, so that its labels can be read."""
 
@@ -69,17 +72,24 @@ class Showcase:
         if test.confusion is not None and self.data.label_names is not None:
             self.board.figure("test/confusion", confusion_figure(test.confusion, self.data.label_names), step)
         metrics = {f"{split}/{name}": i.value for split, e in judged.items() for name, i in e.metrics.items()}
-        self.board.hparams(_flat(config.model_dump(mode="json")), {f"final_{k}": v for k, v in metrics.items()})
+        self.board.hparams(_hparams(config), {f"final_{k}": v for k, v in metrics.items()})
         self.board.flush()
 
 
+def _hparams(config: Config) -> dict[str, Any]:
+    """What one compares runs by, as dotted keys; names, paths and logging left out."""
+    data = {key: value for key, value in config.data.model_dump().items() if key in COMPARED_DATA_KEYS}
+    trainer = {key: value for key, value in config.trainer.model_dump().items() if key in COMPARED_TRAINER_KEYS}
+    tree = {"data": data, "model": config.model.model_dump(), "optim": config.optim.model_dump(), "trainer": trainer}
+    return {"seed": config.seed, **_flat(tree)}
+
+
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections to dotted keys."""
     out: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            out |= _flat(value, f"{prefix}{key}.")
-        elif key not in ("resume", "cache_dir"):
-            out[prefix + key] = "null" if value is None else value
+        nested = isinstance(value, Mapping)
+        out |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return out
 
 
@@ -99,8 +109,8 @@ def final_report(
     reporter.say(f"results {folder.path}/results.json\n")
     reporter.say("next:")
     reporter.say(f"  tensorboard --logdir {folder.path.parent}")
-    reporter.say(f'  minitx predict {folder.path} "{example}"')
-    reporter.say(f'  minitx inspect {folder.path} "{example}"')
+    reporter.say(f"  minitx predict {shlex.quote(str(folder.path))} {shlex.quote(example)}")
+    reporter.say(f"  minitx inspect {shlex.quote(str(folder.path))} {shlex.quote(example)}")
 
 
 def shown_metric(evaluation: Evaluation, name: str) -> str:

@@ -68,7 +68,6 @@ class Stepper:
         for key, value in state.items():
             name, slot = key.rsplit(".", 1)
             parameter = by_name[name]
-            device = (
-                parameter.device if value.shape == parameter.shape else value.device
-            )  # step counts stay where they are
-            self.optimizer.state[parameter][slot] = value.to(device, copy=True)
+            # AdamW counts its steps on the CPU, but for the fused kernel of a GPU.
+            counter = value.ndim == 0 and parameter.ndim > 0 and not parameter.is_cuda
+            self.optimizer.state[parameter][slot] = value.to("cpu" if counter else parameter.device, copy=True)

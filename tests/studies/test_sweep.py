@@ -30,7 +30,7 @@ def test_a_sweep_ends_in_a_table_and_typed_again_runs_nothing(train_py: Train, t
     line = ("-m", "model.n_heads=1,2", "seed=0,1")
     first = train_py(*line)
     assert (first.code, first.err) == (0, "")
-    folder = tmp_path / "outputs" / "sweeps" / "spelling-n_heads-seed"
+    [folder] = (tmp_path / "outputs" / "sweeps").glob("spelling-n_heads-seed-*")
     cells = sorted(p.name for p in folder.iterdir() if p.is_dir())
     assert [c.rsplit("-", 1)[0] for c in cells] == [
         "n_heads-1_seed-0", "n_heads-1_seed-1", "n_heads-2_seed-0", "n_heads-2_seed-1",
@@ -61,10 +61,28 @@ def test_failures_are_told_live_and_do_not_end_the_sweep(train_py: Train, tmp_pa
     assert said.code == 1
     assert said.out.count("FAILED: model.d_model (16) must be divisible by model.n_heads (3)") == 2
     assert said.out.count("FAILED: loss is ") == 1
-    rows = rows_of(tmp_path / "outputs" / "sweeps" / "spelling-n_heads-lr" / "cells.csv")
+    [cells] = tmp_path.glob("outputs/sweeps/spelling-n_heads-lr-*/cells.csv")
+    rows = rows_of(cells)
     assert [bool(row["per"]) for row in rows] == [False, False, False, True]
     assert "must be divisible" in rows[0]["error"] and "loss is" in rows[2]["error"]
     assert "Traceback" not in said.out + said.err
+
+
+def test_arms_of_different_tasks_stand_in_one_table(train_py: Train, tmp_path: Path) -> None:
+    said = train_py("-m", "data=cmudict_stress,digits", "data.train_size=300", "trainer.max_steps=3", bare=True)
+    assert said.code == 0, said.err
+    [table] = tmp_path.glob("outputs/sweeps/sweep-data-*/table.csv")
+    assert [row["data"] for row in rows_of(table)] == ["cmudict_stress", "digits"]
+
+
+def test_cells_that_differ_in_nothing_run_once_and_it_is_said(train_py: Train) -> None:
+    said = train_py("-m", "trainer.log_every=2,3", "trainer.max_steps=3")
+    assert said.code == 0 and "warning: 1 cells differ in nothing that changes a result" in said.out
+
+
+def test_a_sweep_refuses_to_resume_one_run(train_py: Train) -> None:
+    said = train_py("-m", "trainer.resume=some/run", "seed=0,1")
+    assert said.code == 1 and said.out.count("trainer.resume (some/run) must be null in a sweep") == 2
 
 
 def test_train_size_sweeps_over_nested_subsets(train_py: Train, tmp_path: Path) -> None:
@@ -83,7 +101,7 @@ def test_killed_five_times_the_table_is_the_same(tmp_path: Path, tiny_data: dict
     ]  # fmt: skip
 
     def tables(folder: Path) -> list[list[dict[str, str]]]:
-        swept = folder / "outputs" / "sweeps" / "spelling-n_heads-seed"
+        [swept] = folder.glob("outputs/sweeps/spelling-n_heads-seed-*")
         return [rows_of(swept / name) for name in ("table.csv", "cells.csv")]
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -75,5 +75,5 @@ def test_damage_is_one_line_that_names_the_checkpoint(tmp_path: Path, name: str,
         file.write_bytes(content[: len(content) // 2])
     else:
         file.write_bytes(bytes([content[0] ^ 255]) + content[1:])
-    with pytest.raises(CheckpointError, match=r"^checkpoint .*last is corrupt: [^\n]+; delete it to fall back[^\n]+$"):
+    with pytest.raises(CheckpointError, match=r"^checkpoint .*last is corrupt: [^\n]+; start the run anew[^\n]+$"):
         load_checkpoint(tmp_path / "last")

@@ -50,7 +50,7 @@ def test_schedules_equal_their_formulas(step: int) -> None:
         return learning_rate(config, step, total_steps=100)
 
     warm = 0.2 * (step + 1) / 10
-    done = (step + 1 - 10) / 90
+    done = (step + 1 - 10) / 91
     expected = {
         "constant": 0.2,
         "linear": 0.2 * (1 - done),
@@ -59,6 +59,7 @@ def test_schedules_equal_their_formulas(step: int) -> None:
     }
     for schedule, value in expected.items():
         assert at(schedule) == pytest.approx(warm if step < 10 else value, abs=1e-15)
+    assert at("linear") > 0
     if step >= 10:
         assert at("linear", min_lr_ratio=0.25) == pytest.approx(0.2 * (0.25 + 0.75 * (1 - done)))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import ROOT, Said
 
-from minitx.config import Config, ConfigError, override
+from minitx.config import Config, ConfigError
+from minitx.override import override
 from minitx.training import session
 from minitx.training.runfolder import MetricsLog, RunFolder, run_hash, safe_name, write_atomic
 
