@@ -89,6 +89,7 @@ def run_cells(
             reporter.say(f"[{number + 1}/{len(unique)}] {cell.label}  {_told(outcomes[-1])}")
     except (Stopped, KeyboardInterrupt) as stop:
         reporter.say("sweep stopped; type the same line again to go on")
+        reporter.close()
         raise SystemExit(stop.exit_code if isinstance(stop, Stopped) else 130) from None
     arms = summarise([(o.cell.values, o.results) for o in outcomes if o.results is not None])
     _report(reporter, arms, outcomes, folder, swept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from scipy import stats
 from tiny import ROOT, Said, tiny_overrides
 
 from minitx.studies.table import Arm, Mean, summarise, write_plot
+from minitx.training import loop
 
 Train = Callable[..., Said]
 
@@ -78,6 +80,26 @@ def test_arms_of_different_tasks_stand_in_one_table(train_py: Train, tmp_path: P
 def test_cells_that_differ_in_nothing_run_once_and_it_is_said(train_py: Train) -> None:
     said = train_py("-m", "trainer.log_every=2,3", "trainer.max_steps=3")
     assert said.code == 0 and "warning: 1 cells differ in nothing that changes a result" in said.out
+
+
+def test_ctrl_c_ends_the_sweep_and_the_same_line_goes_on(
+    train_py: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = loop.Loop._train_step
+
+    def step(self: loop.Loop) -> None:
+        original(self)
+        if self.progress.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Loop, "_train_step", step)
+        stopped = train_py("-m", "seed=0,1", "hydra.sweep.dir=mine")
+    assert stopped.code == 130 and stopped.out.endswith("sweep stopped; type the same line again to go on\n")
+    again = train_py("-m", "seed=0,1", "hydra.sweep.dir=mine")
+    assert again.code == 0, again.err
+    statuses = [json.loads(p.read_text())["status"] for p in (tmp_path / "mine").rglob("results.json")]
+    assert statuses == ["finished", "finished"]
 
 
 def test_a_sweep_refuses_to_resume_one_run(train_py: Train) -> None:
