@@ -11,9 +11,11 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 LOG_WIDTH = 120
+WIDTH_WITH_BAR = 110
+"""Columns of a terminal from which a bar fits beside the progress line."""
 PLAIN: dict[str, Any] = {"highlight": False, "emoji": False, "markup": False}
 """Text comes from data and from paths: it is shown as it is."""
 SECONDS_BETWEEN_PLAIN_LINES = 10.0
@@ -81,7 +83,9 @@ class Reporter:
             self.say(str(status))
             return
         if self._live is None:
-            columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+            one_line = Column(no_wrap=True, overflow="ellipsis")
+            bar = [BarColumn(bar_width=20)] if self.console.width >= WIDTH_WITH_BAR else []
+            columns = [*bar, TextColumn("{task.description}", markup=False, table_column=one_line)]
             self._live = Progress(*columns, console=self.console, transient=True, refresh_per_second=4)
             self._task = self._live.add_task("", total=status.total_steps)
             self._live.start()
