@@ -68,7 +68,7 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("stopped before training began; nothing to save", file=sys.stderr)
+        print("stopped outside training; nothing is lost", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         line, code = one_line(error)

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from minitx.evaluation.figures import drawable
 from minitx.evaluation.metrics import Ints
 from minitx.evaluation.views import SHADES
 
@@ -25,8 +26,9 @@ def confusion_figure(confusion: Ints, names: Sequence[str]) -> Figure:
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, cmap=LinearSegmentedColormap.from_list("share", SHADES), vmin=0, vmax=1)
     size = 9 if n_classes <= 30 else 5
-    axes.set_xticks(range(n_classes), names, rotation=90, fontsize=size, parse_math=False)
-    axes.set_yticks(range(n_classes), names, fontsize=size, parse_math=False)
+    labels = [drawable(name) for name in names]
+    axes.set_xticks(range(n_classes), labels, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(range(n_classes), labels, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if n_classes <= MOST_CLASSES_WITH_COUNTS:

@@ -51,14 +51,14 @@ def attention_figure(view: AttentionView, title: str = "") -> Figure:
     _add_scale(figure, axes, colours)
     cut = len(view.query_tokens) > MOST_TOKENS or len(view.key_tokens) > MOST_TOKENS
     heading = (title or TITLES[view.kind]) + (f" (first {MOST_TOKENS} tokens)" if cut else "")
-    figure.suptitle(_drawable(heading), fontsize=10, parse_math=False)
+    figure.suptitle(drawable(heading), fontsize=10, parse_math=False)
     return figure
 
 
 def _labels(tokens: Sequence[str], inches: float) -> tuple[list[int], list[str]]:
     """Ticks and labels: of every token, or of every second, third, ... where they would overlap."""
     step = max(1, math.ceil(LABEL_INCHES * len(tokens) / inches - 0.2))
-    return list(range(0, len(tokens), step)), [_drawable(token) for token in tokens[::step]]
+    return list(range(0, len(tokens), step)), [drawable(token) for token in tokens[::step]]
 
 
 def _add_scale(figure: Figure, axes: npt.NDArray[np.object_], colours: ScalarMappable) -> None:
@@ -72,7 +72,7 @@ def _colours() -> ScalarMappable:
     return ScalarMappable(PowerNorm(0.5, vmin=0, vmax=1), shades)
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """`text` with a box for every character that the font lacks; matplotlib would warn at each."""
     glyphs = get_font(findfont(FontProperties()))
     return "".join(char if glyphs.get_char_index(ord(char)) else "\u25a1" for char in text)

@@ -26,10 +26,6 @@ class WeightAverage:
         if config.kind == "ema":
             self.snapshots = [self._copy()]
 
-    @property
-    def active(self) -> bool:
-        return self.config.kind != "none"
-
     def _copy(self) -> list[Tensor]:
         return [p.detach().clone() for p in self.parameters]
 

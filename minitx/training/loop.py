@@ -70,7 +70,8 @@ class Progress:
     horizon: int | None = None
     """The number of steps that `max_minutes` became, once it has."""
     best: float | None = None
-    best_loss: float = math.inf
+    best_loss: float | None = None
+    """Decides between equal scores."""
     best_step: int = 0
     validations: int = 0
     without_better: int = 0
@@ -275,7 +276,8 @@ class Loop:
             evaluation = hooks.validate()
             value = evaluation.score
             better = progress.best is None or is_better(value, progress.best, evaluation.main)
-            better = better or (value == progress.best and evaluation.loss < progress.best_loss)
+            if value == progress.best and progress.best_loss is not None:
+                better = evaluation.loss < progress.best_loss
             progress.validations += 1
             progress.without_better = 0 if better else progress.without_better + 1
             if better:

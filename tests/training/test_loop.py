@@ -18,12 +18,14 @@ from torch import nn
 
 from minitx.config import AverageConfig, Config, TrainerConfig
 from minitx.data import TaskData, load_data
+from minitx.evaluation.evaluate import Evaluation
+from minitx.evaluation.metrics import Interval
 from minitx.nn.build import build_model
 from minitx.training import session
 from minitx.training.average import WeightAverage
 from minitx.training.console import Reporter
 from minitx.training.device import resolve_compute
-from minitx.training.loop import ESTIMATE_MARGIN, Loop, Progress, Window
+from minitx.training.loop import ESTIMATE_MARGIN, Hooks, Loop, Progress, Window
 from minitx.training.stepper import Stepper
 from minitx.training.stream import BatchStream
 
@@ -237,3 +239,22 @@ def test_keeping_memory_asks_glibc_or_says_no() -> None:
 def test_a_step_estimate_never_ends_a_run_before_its_first_step(tiny: Callable[..., Config], data: TaskData) -> None:
     loop = make_loop(data, stepper_of(tiny(), data), max_minutes=1e-9)
     assert not loop.finished and loop.total_steps >= 1
+
+
+def test_equal_scores_are_told_apart_by_the_loss(tiny: Callable[..., Config], data: TaskData) -> None:
+    """A BLEU of 0 early on must not keep the very first weights, nor spend the patience."""
+    loop = make_loop(data, stepper_of(tiny(), data), max_steps=9)
+    found: list[bool] = []
+    for score, loss in [(0.5, 3.0), (0.5, 2.0), (0.5, 2.5), (0.6, 1.0), (0.4, 9.0)]:
+        metrics = {"per": Interval(score, score, score)}
+        judged = Evaluation(loss=loss, metrics=metrics, main="per", rows=np.arange(1), predictions=["x"])
+        loop._validate(
+            Hooks(
+                validate=lambda judged=judged: judged,
+                record=lambda record: None,
+                on_validation=lambda _, better: found.append(better),
+                save_last=lambda: None,
+            )
+        )
+    assert found == [True, True, False, False, True]
+    assert (loop.progress.best, loop.progress.best_loss) == (0.4, 9.0)
