@@ -246,6 +246,26 @@ class AverageConfig(Section):
     k: int = Field(5, ge=2)
 
 
+class SpeedConfig(Section):
+    """What makes a step faster and its result no different beyond rounding; `minitx bench --only switches` times each.
+
+    Not in a run's hash. A run that is continued with other settings goes on, but not to the same bits.
+    """
+
+    keep_memory: bool = True
+    """CPU: reuse freed buffers instead of returning them to the system after each step (glibc only)."""
+    onednn: Literal["auto", "on", "off"] = "auto"
+    """CPU, float32: matrix products by oneDNN instead of the BLAS; auto = on an AMD processor."""
+    fast_dropout: bool = True
+    """CPU: one random number decides four elements."""
+    fused_optimizer: bool = True
+    """One kernel per tensor updates weight and moments together."""
+    flush_denormals: bool = True
+    """CPU: numbers below 1e-38 count as 0; the moments of rarely seen tokens end there and are slow to compute with."""
+    freeze_gc: bool = True
+    """Python's garbage collector does not look again and again at what was there before the first step."""
+
+
 class TrainerConfig(Section):
     """The loop: where, how long, how often."""
 
@@ -256,8 +276,7 @@ class TrainerConfig(Section):
     """torch.compile; auto = on for a GPU."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null = torch's own choice."""
-    keep_memory: bool = True
-    """CPU: reuse freed buffers instead of returning them to the system after each step (glibc only)."""
+    speed: SpeedConfig = SpeedConfig()
     batch_tokens: int = Field(4096, ge=1)
     """Padded tokens of the longer side in one batch."""
     accumulate: int = Field(1, ge=1)

@@ -66,16 +66,18 @@ class MultiHeadAttention(nn.Module):
         *,
         mask: Mask | None = None,
         rotation: Rotation | None = None,
+        n_queries: int | None = None,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D).
+        """(B, T, D) -> (B, T, D), or (B, n_queries, D).
 
         memory_BSD: cross-attention reads it; None = self-attention. key_mask: (B, S) bool, True = real key, None = none
         is padded. sentence: (B, S) sentence numbers, needed for span "sentence". cache: keys and values so far; x then
         holds the new positions only (self-attention), or the memory's are computed once (cross-attention). mask: from
         `self.mask`, by a caller who shares it between layers; then key_mask and sentence are not read. rotation: turns
-        the queries and keys of self-attention. A query that may read nothing gets zeros from every head.
+        the queries and keys of self-attention. n_queries: only the first so many ask (self-attention
+        of a global span, no cache). A query that may read nothing gets zeros from every head.
         """
-        q, k, v = self._heads(x_BTD, memory_BSD, cache, rotation)
+        q, k, v = self._heads(x_BTD, memory_BSD, cache, rotation, n_queries)
         if mask is None:
             mask = self.mask(q.shape[0], q.shape[2], k.shape[2], q, key_mask, sentence)
         y_BHTK = self._attend(q, k, v, mask)
@@ -109,7 +111,12 @@ class MultiHeadAttention(nn.Module):
         self._buffers["gate_H"] = gate_H  # not setattr, which would turn an nn.Parameter into a weight of the model
 
     def _heads(
-        self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None, rotation: Rotation | None
+        self,
+        x: Tensor,
+        memory: Tensor | None,
+        cache: KeyValueCache | None,
+        rotation: Rotation | None,
+        n_queries: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """q of x, and k and v of everything that may be read: x or the memory, and what the cache holds."""
         if memory is not None:
@@ -119,9 +126,12 @@ class MultiHeadAttention(nn.Module):
             if cache is None:
                 return q, *self.project.keys_values(memory)
             return q, *(cache.read() if cache.length else cache.append(*self.project.keys_values(memory)))
-        q, k, v = self.project.own(x)
+        if n_queries is None:
+            q, k, v = self.project.own(x)
+        else:
+            q, (k, v) = self.project.queries(x[:, :n_queries]), self.project.keys_values(x)
         if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
+            q, k = rotate(q, rotation.first(n_queries)), rotate(k, rotation)
         return (q, k, v) if cache is None else (q, *cache.append(k, v))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,10 @@ class Residual(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        if self.is_pre:
-            return self.dropout.add(x, sublayer(self.norm(x)))
-        y: Tensor = self.norm(self.dropout.add(x, sublayer(x)))
-        return y
+        """(B, S, D) -> (B, T, D), the sublayer's own T: its result stands for the first T positions of x."""
+        change = sublayer(self.norm(x) if self.is_pre else x)
+        y = self.dropout.add(x[:, : change.shape[1]], change)
+        return y if self.is_pre else cast(Tensor, self.norm(y))
 
 
 class FeedForward(nn.Module):
@@ -48,7 +48,7 @@ class FeedForward(nn.Module):
     def __init__(self, d_model: int, d_ff: int, activation: Literal["relu", "gelu"]) -> None:
         super().__init__()
         self.widen = xavier_linear(d_model, d_ff)
-        self.activation = nn.ReLU(inplace=True) if activation == "relu" else nn.GELU()
+        self.activation = nn.ReLU() if activation == "relu" else nn.GELU()
         self.output = xavier_linear(d_ff, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,9 +66,9 @@ class EncoderLayer(nn.Module):
         self.around_attention = Residual(config.d_model, config.norm, config.dropout)
         self.around_feed_forward = Residual(config.d_model, config.norm, config.dropout)
 
-    def forward(self, x: Tensor, mask: Mask, rotation: Rotation | None = None) -> Tensor:
-        """(B, S, D) -> (B, S, D)."""
-        x = self.around_attention(x, lambda h: self.attention(h, mask=mask, rotation=rotation))
+    def forward(self, x: Tensor, mask: Mask, rotation: Rotation | None = None, n_queries: int | None = None) -> Tensor:
+        """(B, S, D) -> (B, S, D), or (B, n_queries, D): the first positions alone, which still read all."""
+        x = self.around_attention(x, lambda h: self.attention(h, mask=mask, rotation=rotation, n_queries=n_queries))
         y: Tensor = self.around_feed_forward(x, self.feed_forward)
         return y
 

@@ -15,6 +15,15 @@ from torch import Tensor, nn
 LEVELS = 1 << 16
 
 
+class _Switch:
+    fast = True
+
+
+def use_fast_dropout(wanted: bool) -> None:
+    """Whether the CPU draws as described above, or as torch does."""
+    _Switch.fast = wanted
+
+
 class Dropout(nn.Module):
     """Dropout, alone or with the residual sum that follows it."""
 
@@ -49,4 +58,4 @@ def keep_scale(x: Tensor, rate: float) -> Tensor:
 
 
 def _on_plain_cpu(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return _Switch.fast and x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -5,13 +5,12 @@ Letters in shapes: B rows, T target length, S source length, D model width, V vo
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import TransformerConfig
 from minitx.nn.cache import DecoderCache
-from minitx.nn.linear import token_table, xavier_linear
+from minitx.nn.linear import product, token_table, xavier_linear
 from minitx.nn.pooling import Pooling
 from minitx.nn.stacks import Decoder, Encoder
 
@@ -33,7 +32,8 @@ class Classifier(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """(B, D): the pooled state that the head reads."""
-        states = self.encoder(self.src_tokens(batch.src), batch.src_mask, batch.sentence)
+        first_only = self.pooling.kind == "cls"
+        states = self.encoder(self.src_tokens(batch.src), batch.src_mask, batch.sentence, first_only)
         pooled: Tensor = self.pooling(states, batch.src_mask)
         return pooled
 
@@ -80,7 +80,7 @@ class Translator(nn.Module):
 
     def project(self, hidden: Tensor) -> Tensor:
         """(..., D) -> logits (..., V)."""
-        return F.linear(hidden, (self.output or self.tgt_tokens or self.src_tokens).weight)
+        return product(hidden, (self.output or self.tgt_tokens or self.src_tokens).weight)
 
     def new_cache(self, memory: Tensor) -> DecoderCache:
         """For decoding token by token: `cache.select` keeps rows; select `memory` and `src_mask` alike."""

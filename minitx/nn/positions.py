@@ -22,6 +22,10 @@ class Rotation:
     cos: Tensor
     sin: Tensor
 
+    def first(self, n: int | None) -> Rotation:
+        """That of the first n positions; None = all."""
+        return self if n is None else Rotation(self.cos[:n], self.sin[:n])
+
 
 class Positions(nn.Module):
     """What a stack of layers needs to know about position, whichever kind it is.

@@ -12,10 +12,9 @@ from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitx.nn.linear import linear, xavier
+from minitx.nn.linear import linear, product, xavier
 
 Heads = tuple[Tensor, Tensor, Tensor]
 
@@ -46,16 +45,16 @@ class SplitProjection(Projection):
         self.bias = nn.Parameter(torch.zeros(3 * n_heads * head_dim)) if bias else None
 
     def own(self, x_BTD: Tensor) -> Heads:
-        q, k, v = self._cut(F.linear(x_BTD, self.weight, self.bias), 3)
+        q, k, v = self._cut(product(x_BTD, self.weight, self.bias), 3)
         return q, k, v
 
     def queries(self, x_BTD: Tensor) -> Tensor:
         (weight, _), (bias, _) = self._parts()
-        return self._cut(F.linear(x_BTD, weight, bias), 1)[0]
+        return self._cut(product(x_BTD, weight, bias), 1)[0]
 
     def keys_values(self, memory_BSD: Tensor) -> tuple[Tensor, Tensor]:
         (_, weight), (_, bias) = self._parts()
-        k, v = self._cut(F.linear(memory_BSD, weight, bias), 2)
+        k, v = self._cut(product(memory_BSD, weight, bias), 2)
         return k, v
 
     def _cut(self, x: Tensor, n: int) -> tuple[Tensor, ...]:

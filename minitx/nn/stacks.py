@@ -30,15 +30,28 @@ class Encoder(nn.Module):
         if config.norm == "pre":
             shrink_residuals(self._layers())
 
-    def forward(self, tokens: Tensor, key_mask: Tensor | None = None, sentence: Tensor | None = None) -> Tensor:
-        """(B, S, D) -> (B, S, D). key_mask: (B, S) bool, True = real token, None = none is padded; sentence: (B, S)."""
+    def forward(
+        self,
+        tokens: Tensor,
+        key_mask: Tensor | None = None,
+        sentence: Tensor | None = None,
+        first_only: bool = False,
+    ) -> Tensor:
+        """(B, S, D) -> (B, S, D). key_mask: (B, S) bool, True = real token, None = none is padded; sentence: (B, S).
+
+        first_only: the state of the first position alone, (B, 1, D). The last layer then computes nothing else: of the
+        other positions it needs keys and values. Global spans only.
+        """
         n_rows, length = tokens.shape[:2]
         x = self.dropout(self.positions.embed(tokens))
         rotation = self.positions.rotation(length)
         mask = self.attentions()[0].mask(n_rows, length, length, x, key_mask, sentence)
-        for layer in self._layers():
+        *layers, last = self._layers()
+        for layer in layers:
             x = layer(x, mask, rotation)
-        y: Tensor = self.norm(x)
+        whole = not first_only or last.attention.recorder is not None  # a recorded map shows every query
+        x = last(x, mask, rotation, None if whole else 1)
+        y: Tensor = self.norm(x[:, :1] if first_only else x)
         return y
 
     def attentions(self) -> list[MultiHeadAttention]:

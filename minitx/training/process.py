@@ -1,18 +1,42 @@
-"""What a training process does to itself, and only when it trains: the allocator keeps what it has."""
+"""What a training process does to itself, and only when it trains: allocator, denormals, collector, kernels."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from minitx.config import SpeedConfig
+from minitx.nn.dropout import use_fast_dropout
+from minitx.nn.linear import use_onednn
 
 # mallopt's parameter numbers in glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_THREADS = torch.get_num_threads()
+
+
+def prepare_process(speed: SpeedConfig, device: torch.device, threads: int | None = None) -> None:
+    """Set this process up for training on `device`, once per run: all of it replaces what an earlier run set.
+
+    threads: of the CPU; None = torch's own choice.
+    """
+    torch.set_num_threads(threads or _THREADS)
+    torch.set_flush_denormal(speed.flush_denormals)
+    use_fast_dropout(speed.fast_dropout)
+    use_onednn(speed.onednn == "on" or (speed.onednn == "auto" and _is_amd()))
+    if speed.keep_memory and device.type == "cpu":
+        keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:
     """Let glibc reuse freed buffers of any size, instead of handing each back to the system and faulting it in anew.
 
     Every step frees and takes the same activations, so the process grows no larger than its largest step. Returns
-    whether it could be done; other C libraries have no such switch.
+    whether it could be done; other C libraries have no such switch. It cannot be undone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -21,3 +45,25 @@ def keep_freed_memory() -> bool:
     settings = {_M_MMAP_THRESHOLD: 1 << 30, _M_TRIM_THRESHOLD: (1 << 31) - 1, _M_TOP_PAD: 64 << 20}
     done = [mallopt(ctypes.c_int(key), ctypes.c_int(value)) == 1 for key, value in settings.items()]
     return all(done)
+
+
+@contextmanager
+def frozen_garbage(wanted: bool) -> Iterator[None]:
+    """Inside, the garbage collector skips what existed before: many objects, all there to stay."""
+    if not wanted:
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _is_amd() -> bool:
+    """Their float32 products are the ones that oneDNN was measured to do faster than torch's BLAS."""
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False

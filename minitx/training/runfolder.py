@@ -22,7 +22,7 @@ from minitx.config import Config, ConfigError, load, rule
 # Keys that say where, how often it is told, or how it is continued: none changes the result.
 _OUTSIDE_THE_HASH = {
     "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
-    "trainer": {"resume", "attention_maps", "log_every", "save_every", "keep", "keep_memory", "device", "precision"},
+    "trainer": {"resume", "attention_maps", "log_every", "save_every", "keep", "speed", "device", "precision"},
 }
 _LIMITS = {"max_epochs", "max_steps", "max_minutes", "patience"}
 

@@ -26,7 +26,7 @@ from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, resolve_compute
 from minitx.training.loop import Hooks, Loop, Progress
-from minitx.training.process import keep_freed_memory
+from minitx.training.process import frozen_garbage, prepare_process
 from minitx.training.runfolder import MetricsLog, RunFolder, differences, git_commit, run_hash, versions
 from minitx.training.show import Showcase, final_report
 from minitx.training.signals import EXIT_BASE, stop_on_signals
@@ -34,9 +34,6 @@ from minitx.training.stepper import Stepper
 
 EVALUATION_BATCHES = 4
 """Training batches that one of evaluation holds: no activations are kept for a backward pass."""
-
-
-DEFAULT_THREADS = torch.get_num_threads()
 
 
 def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
@@ -103,11 +100,9 @@ class _Session:
 
     def __init__(self, config: Config, folder: RunFolder, compute: Compute, reporter: Reporter) -> None:
         self.config, self.folder, self.compute, self.reporter = config, folder, compute, reporter
-        torch.set_num_threads(config.trainer.threads or DEFAULT_THREADS)
+        prepare_process(config.trainer.speed, compute.device, config.trainer.threads)
         if compute.compiled:
             torch.compiler.reset()  # a sweep's earlier cells have used up their number of recompilations
-        if config.trainer.keep_memory and compute.device.type == "cpu":
-            keep_freed_memory()
         reporter.say(f"run     {folder.path}")
         self.source = source_fingerprint(config.data)
         self.data = load_data(config.data)
@@ -116,7 +111,8 @@ class _Session:
         self.model = build_model(config.model, self.shape).to(compute.device)
         self._introduce()
         self.average = WeightAverage(self.model, config.trainer.average)
-        stepper = Stepper(self.model, config.optim, compute.device, compute.bf16, compute.compiled)
+        fused = config.trainer.speed.fused_optimizer
+        stepper = Stepper(self.model, config.optim, compute.device, compute.bf16, compute.compiled, fused)
         train = self.data.splits["train"]
         sentences = config.model.attention.span == "sentence"
         self.loop = Loop(stepper, train, config.trainer, config.seed, self.average, reporter, sentences)
@@ -136,7 +132,7 @@ class _Session:
             if not self.loop.finished:  # from here on the folder speaks of this run, and no more of a shorter one
                 (self.folder.path / "results.json").unlink(missing_ok=True)
             self.folder.write_config(self.config)
-            with stop_on_signals() as stop:
+            with stop_on_signals() as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
                 self.loop.run(hooks, stop)
             if stop.signal is not None and not self.loop.finished:
                 self._stop(stop.signal)

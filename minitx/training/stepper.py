@@ -28,9 +28,17 @@ class StepResult:
 class Stepper:
     """Owns model, optimiser and precision; knows nothing of epochs, logs or files."""
 
-    def __init__(self, model: nn.Module, optim: OptimConfig, device: torch.device, bf16: bool, compiled: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optim: OptimConfig,
+        device: torch.device,
+        bf16: bool,
+        compiled: bool,
+        fused: bool = True,
+    ) -> None:
         self.model, self.optim, self.device, self.bf16 = model, optim, device, bf16
-        self.optimizer = build_optimizer(model, optim)
+        self.optimizer = build_optimizer(model, optim, fused)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._forward = torch.compile(model, dynamic=True) if compiled else model
 

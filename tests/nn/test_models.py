@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from nn_samples import N_CLASSES, SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, translator
+from nn_samples import N_CLASSES, SRC_VOCAB, TGT_VOCAB, classifier, make_batch, pad, texts, tiny, translator
 from torch import Tensor
 
 from minitx.batch import Batch
@@ -37,6 +37,34 @@ def test_classifier_ignores_padding_batching_and_order(changes: dict[str, Any], 
 
 def test_classifier_reads_its_first_token() -> None:
     check_classifier(tiny(pooling="cls"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"norm": "post", "activation": "gelu"}, id="post-gelu"),
+        pytest.param({"position": "rotary", "n_layers": 1}, id="rotary-one-layer"),
+        pytest.param({"position": "learned", "attention": {"heads": "grouped"}}, id="learned-grouped"),
+    ],
+)
+def test_the_first_position_alone_is_what_the_whole_gives(changes: dict[str, Any]) -> None:
+    """The last layer's short cut under cls pooling: output, gradients, and fewer positions computed."""
+    encoder = classifier(tiny(**changes)).encoder
+    ids, mask = pad(SOURCES)
+    tokens = torch.randn(*ids.shape, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    seen: list[int] = []
+    last = encoder._layers()[-1].feed_forward
+    last.register_forward_hook(lambda _m, args, _y: seen.append(args[0].shape[1]))
+    results = []
+    for first_only in (True, False):
+        encoder.zero_grad()
+        y = encoder(tokens, mask, first_only=first_only)[:, :1]
+        (y * torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)).sum().backward()
+        results.append([y, *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)])
+    for a, b in zip(*results, strict=True):
+        close(a, b)
+    assert seen == [1, ids.shape[1]]
 
 
 def check_classifier(config: TransformerConfig) -> None:
