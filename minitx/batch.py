@@ -5,12 +5,16 @@ Letters in shapes: B rows, S source length, T target length, N real targets of t
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 PAD, UNK, BOS, EOS, CLS = range(5)
+IGNORED = -100
+"""As a target: none, only filling; the loss leaves it out."""
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]", "[CLS]")
 
 
@@ -38,6 +42,16 @@ class Batch:
     decoder never looks from a real position, so it needs no mask."""
     target_index: Tensor | None = None
     """(N,) int64 positions of `targets` in the flattened (B * T) decoder output; None for a classifier."""
+    src_index: Tensor | None = None
+    """(M,) int64 positions of the M real source tokens in the flattened (B * S), ascending. With it and the offsets a
+    model of attention.backend varlen computes real tokens alone; None, as they are, where nobody asked."""
+    src_offsets: Tensor | None = None
+    """(B + 1,) int32: source tokens of row b are src_offsets[b] to src_offsets[b + 1] of the M."""
+    tgt_offsets: Tensor | None = None
+    """(B + 1,) int32: the same for `targets` and `target_index`, which then hold no filling; None for a classifier."""
+
+    n_real: int | None = None
+    """How many of `targets` are real, where the rest is filling (IGNORED, at the end); None = all."""
 
     @property
     def n_rows(self) -> int:
@@ -45,12 +59,32 @@ class Batch:
 
     @property
     def n_targets(self) -> int:
-        """N, known from shapes alone: no device synchronisation."""
-        return int(self.targets.shape[0])
+        """Real targets, known on the host: no device synchronisation."""
+        return int(self.targets.shape[0]) if self.n_real is None else self.n_real
+
+    @property
+    def shapes(self) -> Hashable:
+        """What two batches have in common that one recorded computation can serve."""
+        return tuple((name, tuple(tensor.shape)) for name, tensor in self._tensors().items())
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; to a GPU through pinned memory, without waiting."""
-        tensors = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        if self.src.device.type == device.type:
+            return self
+        tensors = self._tensors()
         if device.type == "cuda":
             tensors = {name: value.pin_memory() for name, value in tensors.items()}
         return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
+
+    def clone(self) -> Batch:
+        """The same batch in memory of its own."""
+        return replace(self, **{name: tensor.clone() for name, tensor in self._tensors().items()})
+
+    def copy_(self, other: Batch) -> None:
+        """Write another batch of the same `shapes` into this one's memory. `n_real` stays: it is not in the tensors."""
+        theirs = other._tensors()
+        for name, tensor in self._tensors().items():
+            tensor.copy_(theirs[name], non_blocking=True)
+
+    def _tensors(self) -> dict[str, Any]:
+        return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}

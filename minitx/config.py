@@ -1,17 +1,15 @@
 """The typed configuration: every key, its default, its choices and its rules. This file is the manual.
 
-Hydra composes `conf/`, and `load` types the result once, strictly, at the door; from there on the objects are frozen.
+Hydra composes `conf/`, and `parse.load` types the result once, strictly; from there on the objects are frozen.
 A default is written here and nowhere else: `train.py` hands these defaults to Hydra, and the YAML files of `conf/`
 state only where they differ.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from minitx.errors import ConfigError as ConfigError
 
@@ -141,8 +139,9 @@ class AttentionConfig(Section):
     """Positions on each side that `span: window` reads (only earlier ones in a decoder)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the attention weights; fast kernels have none on the CPU, so it is apart from `model.dropout`."""
-    backend: Literal["auto", "naive", "sdpa"] = "auto"
-    """naive: plain matrix products; sdpa: torch's fused kernel; auto picks by device, type and length."""
+    backend: Literal["auto", "naive", "sdpa", "varlen"] = "auto"
+    """naive: plain matrix products; sdpa: torch's fused kernel; auto picks by device, type and length. varlen: training
+    computes no padding, in every layer (a GPU and bf16 only); whatever brings padding is computed as with auto."""
 
 
 class TransformerConfig(Section):
@@ -204,6 +203,20 @@ class TransformerConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _unpadded(self) -> TransformerConfig:
+        """What the kernel of `attention.backend: varlen` does not have."""
+        asked, why = self.attention, "because model.attention.backend is varlen"
+        if asked.backend != "varlen":
+            return self
+        if asked.dropout:
+            raise rule("model.attention.dropout", asked.dropout, f"be 0, {why}", "use model.dropout alone")
+        if asked.span == "sentence":
+            raise rule("model.attention.span", "sentence", f"be global or window, {why}", "use backend auto")
+        if self.k_dim % 8 or self.k_dim > 256:
+            raise rule("model.head_dim", self.k_dim, f"be a multiple of 8 up to 256, {why}", "set it, or use auto")
+        return self
+
 
 # ----------------------------------------------------------------------------------------------------- optim, trainer
 
@@ -258,6 +271,8 @@ class SpeedConfig(Section):
     """CPU, float32: matrix products by oneDNN instead of the BLAS; auto = on an AMD processor."""
     fast_dropout: bool = True
     """CPU: one random number decides four elements."""
+    resident: bool = True
+    """GPU: the training split's token ids stay in its memory, and batches are cut there."""
     fused_optimizer: bool = True
     """One kernel per tensor updates weight and moments together."""
     flush_denormals: bool = True
@@ -272,8 +287,11 @@ class TrainerConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 = autocast with float32 weights; auto = bf16 on a GPU and on a CPU with bf16 arithmetic, else fp32."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto = on for a GPU."""
+    compile: bool = False
+    """torch.compile, for shapes that vary: minutes before the first step, less time for each."""
+    cuda_graphs: bool = False
+    """GPU: a step's launches are recorded once for each batch shape and replayed. Lengths are rounded up to multiples
+    of 8, so that shapes come back."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null = torch's own choice."""
     speed: SpeedConfig = SpeedConfig()
@@ -311,7 +329,9 @@ class TrainerConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _ends(self) -> TrainerConfig:
+    def _consistent(self) -> TrainerConfig:
+        if self.compile and self.cuda_graphs:
+            raise rule("trainer.cuda_graphs", True, "be false where trainer.compile is true", "choose one of the two")
         if self.max_epochs is None and self.max_steps is None and self.max_minutes is None:
             raise rule("trainer.max_epochs", None, "be set, or max_steps or max_minutes", "a run needs an end")
         return self
@@ -337,61 +357,7 @@ class Config(Section):
                 "be null, because data.tokenizer.joint is true",
                 "a joint vocabulary has one tokeniser; set data.tokenizer.joint=false",
             )
+        if self.trainer.cuda_graphs and self.model.attention.backend == "varlen":
+            must = "be false, because model.attention.backend is varlen"
+            raise rule("trainer.cuda_graphs", True, must, "without padding no shape comes back; choose one of the two")
         return self
-
-
-# ------------------------------------------------------------------------------------------------------------- loading
-
-
-def load(raw: Mapping[str, Any]) -> Config:
-    """Type a plain nested mapping strictly; every mistake is one `ConfigError` line that names the dotted key."""
-    try:
-        return Config.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(_word(error.errors()[0])) from None
-
-
-def _word(error: Any) -> str:
-    """One pydantic error in our own shape."""
-    key = ".".join(str(part) for part in error["loc"] if part not in ("int", "float"))
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return unknown_key(key)
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "missing":
-        return f"{key} is missing; it has no default"
-    if kind == "literal_error":
-        return str(rule(key, value, f"be one of {context['expected']}", _nearest_hint(str(value), context["expected"])))
-    return str(rule(key, value, _rule_of(error["msg"])))
-
-
-def _rule_of(message: str) -> str:
-    """'Input should be greater than 0' -> 'be greater than 0'."""
-    return message.removeprefix("Input should ").replace("a valid integer", "an integer").replace("a valid ", "a ")
-
-
-def _nearest_hint(value: str, expected: str) -> str:
-    close = difflib.get_close_matches(value, expected.replace("'", "").replace(" or ", ", ").split(", "), n=1)
-    return f"did you mean {close[0]}?" if close else ""
-
-
-def unknown_key(key: str) -> str:
-    """`unknown key 'model.d_mdoel'; did you mean 'model.d_model'?`"""
-    section, _, last = key.rpartition(".")
-    leaves: dict[str, list[str]] = {}
-    for known in dotted_keys(Config):
-        leaves.setdefault(known.rpartition(".")[2], []).append(known)
-    close = [k for leaf in difflib.get_close_matches(last, leaves, n=1, cutoff=0.6) for k in leaves[leaf]]
-    close.sort(key=lambda known: known.rpartition(".")[0] != section)  # the same section first
-    hint = f"did you mean '{close[0]}'?" if close else "`python train.py --cfg job` prints every key"
-    return f"unknown key '{key}'; {hint}"
-
-
-def dotted_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a section and of those inside it."""
-    for name, field in section.model_fields.items():
-        yield prefix + name
-        for part in (field.annotation, *get_args(field.annotation)):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from dotted_keys(part, f"{prefix}{name}.")

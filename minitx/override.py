@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from minitx.config import Config, ConfigError, load
+from minitx.config import Config, ConfigError
+from minitx.parse import load
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:

@@ -13,7 +13,8 @@ import torch
 from tiny import SHARED_DATA, TINY_DATA, TINY_MODEL, TINY_TRAINER, Said, tiny_overrides
 
 import train
-from minitx.config import Config, load
+from minitx.config import Config
+from minitx.parse import load
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

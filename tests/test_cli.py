@@ -15,7 +15,7 @@ from tiny import ROOT, TINY_MODEL, TINY_TRAINER
 
 import minitx
 from minitx.cli import main
-from minitx.config import load
+from minitx.parse import load
 from minitx.predictor import Predictor
 from minitx.training.session import run
 

@@ -12,8 +12,9 @@ from hydra import compose, initialize_config_dir
 from tiny import ROOT
 
 import train
-from minitx.config import Config, ConfigError, dotted_keys, load
+from minitx.config import Config, ConfigError
 from minitx.override import override
+from minitx.parse import dotted_keys, load
 from minitx.studies.hydra_plugin import config_of
 
 CONF = ROOT / "conf"
@@ -73,6 +74,36 @@ EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
             {"model": {"position": "rotary", "head_dim": 7}},
             "model.head_dim (7) must be even, because model.position is rotary; use an even width",
             id="rotary-odd",
+        ),
+        pytest.param(
+            {"model": {"attention": {"backend": "varlen", "dropout": 0.2}}},
+            "model.attention.dropout (0.2) must be 0, because model.attention.backend is varlen; "
+            "use model.dropout alone",
+            id="varlen-dropout",
+        ),
+        pytest.param(
+            {"model": {"attention": {"backend": "varlen", "span": "sentence"}}},
+            "model.attention.span (sentence) must be global or window, because model.attention.backend is varlen; "
+            "use backend auto",
+            id="varlen-sentence",
+        ),
+        pytest.param(
+            {"model": {"attention": {"backend": "varlen"}, "head_dim": 20}},
+            "model.head_dim (20) must be a multiple of 8 up to 256, because model.attention.backend is varlen; "
+            "set it, or use auto",
+            id="varlen-odd-width",
+        ),
+        pytest.param(
+            {"model": {"attention": {"backend": "varlen"}, "d_model": 264, "n_heads": 1}},
+            "model.head_dim (264) must be a multiple of 8 up to 256, because model.attention.backend is varlen; "
+            "set it, or use auto",
+            id="varlen-too-wide",
+        ),
+        pytest.param(
+            {"model": {"attention": {"backend": "varlen"}}, "trainer": {"cuda_graphs": True}},
+            "trainer.cuda_graphs (True) must be false, because model.attention.backend is varlen; "
+            "without padding no shape comes back; choose one of the two",
+            id="varlen-graphs",
         ),
     ],
 )

@@ -12,13 +12,13 @@ from tiny import ROOT
 
 PACKAGE = ROOT / "minitx"
 LAYERS = {
-    "errors": 0, "config": 1, "batch": 1, "override": 2,
-    "nn": 3, "data": 3,
-    "evaluation": 4,
-    "training": 5,
-    "predictor": 6,
-    "studies": 7,
-    "cli": 8, "__init__": 8,
+    "errors": 0, "config": 1, "batch": 1, "parse": 2, "override": 3,
+    "nn": 4, "data": 4,
+    "evaluation": 5,
+    "training": 6,
+    "predictor": 7,
+    "studies": 8, "bench": 8,
+    "cli": 9, "__init__": 9,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NEVER = {("nn", "data"), ("data", "nn")}

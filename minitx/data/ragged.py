@@ -45,14 +45,17 @@ class Ragged:
         """(rows,) int64."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, rows: IntArray) -> IntArray:
+        """(B,) int64: those of some rows."""
+        return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+
     def gather(self, rows: IntArray) -> tuple[IntArray, BoolArray]:
         """(B, L) int64 values of `rows` and (B, L) bool mask, True = real; L is the longest of them.
 
         Past its end a row repeats its last value: callers overwrite it or, for sentence numbers, want exactly that.
         Rows must not be empty.
         """
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
+        starts, lengths = self.offsets[rows], self.lengths_of(rows)
         position = np.arange(lengths.max())
         index = starts[:, None] + np.minimum(position, lengths[:, None] - 1)
         return self.flat[index].astype(np.int64), position < lengths[:, None]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from minitx.batch import BOS, PAD, Batch
-from minitx.data.ragged import IntArray, Ragged, Texts
+from minitx.data.ragged import IntArray, Ragged, Texts, offsets_of
 from minitx.data.tokenizer import Tokenizer
 
 Task = Literal["classification", "translation"]
@@ -54,10 +54,11 @@ class Split:
             return ()
         return tuple(self.reference_texts[i] for i in range(self.reference_groups[row], self.reference_groups[row + 1]))
 
-    def batch(self, rows: IntArray, *, sentences: bool = True) -> Batch:
+    def batch(self, rows: IntArray, *, sentences: bool = True, packed: bool = False) -> Batch:
         """These rows (at least one), padded on the right with PAD; see `Batch` for shapes.
 
-        sentences=False leaves the sentence numbers out. Without targets (prediction), `targets` is empty.
+        sentences=False leaves the sentence numbers out. packed=True adds what attention.backend varlen needs. Without
+        targets (prediction), `targets` is empty.
         """
         src_BS, real_BS = self.src.gather(rows)
         src_BS[~real_BS] = PAD
@@ -70,6 +71,9 @@ class Split:
             targets=torch.from_numpy(targets_N),
             tgt_in=None if tgt_in_BT is None else torch.from_numpy(tgt_in_BT),
             target_index=None if index_N is None else torch.from_numpy(index_N),
+            src_index=torch.from_numpy(np.flatnonzero(real_BS)) if packed else None,
+            src_offsets=_offsets(self.src, rows) if packed else None,
+            tgt_offsets=_offsets(self.tgt, rows) if packed and self.tgt is not None else None,
         )
 
     def _targets(self, rows: IntArray) -> tuple[IntArray, IntArray | None, IntArray | None]:
@@ -83,6 +87,11 @@ class Split:
         tgt_in_BT[:, 1:] = tgt_BT[:, :-1]
         tgt_in_BT[~real_BT] = PAD
         return tgt_BT[real_BT], np.flatnonzero(real_BT), tgt_in_BT
+
+
+def _offsets(side: Ragged, rows: IntArray) -> torch.Tensor:
+    """(B + 1,) int32: where each row begins and ends when they stand end to end."""
+    return torch.from_numpy(offsets_of(side.lengths_of(rows)).astype(np.int32))
 
 
 class Fitted(Protocol):

@@ -2,8 +2,9 @@
 
     x -> q, k, v of every head -> softmax(q k^T / sqrt(K)) v -> heads side by side -> output projection
 
-The one decision worth knowing: heads (split or grouped), span (global, window, sentence) and kernel (naive, sdpa) are
-independent choices that meet only in `forward`, and any combination of heads and kernel gives the same result.
+The one decision worth knowing: heads (split or grouped), span (global, window, sentence) and kernel (naive, sdpa,
+varlen) are independent choices that meet only in `forward`, and any combination of heads and kernel gives the same
+result.
 
 Letters in shapes: B rows, T queries, S keys, D model width, H heads, K head width.
 """
@@ -16,7 +17,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from minitx.nn.cache import KeyValueCache
-from minitx.nn.kernels import Backend, attend, naive_attention
+from minitx.nn.kernels import Backend, attend, attend_packed, naive_attention
 from minitx.nn.linear import xavier_linear
 from minitx.nn.masks import Mask, Reach, Span
 from minitx.nn.positions import Rotation, rotate
@@ -86,6 +87,11 @@ class MultiHeadAttention(nn.Module):
         y: Tensor = self.output(y_BHTK.transpose(1, 2).flatten(2))
         return y
 
+    @property
+    def packs(self) -> bool:
+        """Whether this attention takes packed texts; a recorded map shows the padded square, so not while recording."""
+        return self.backend == "varlen" and self.recorder is None
+
     def mask(
         self,
         n_rows: int,
@@ -137,6 +143,9 @@ class MultiHeadAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         """(B, H, T, K) of every head's result, by the kernel that suits; records the weights while captured."""
         dropout = self.dropout if self.training else 0.0
+        if mask.packed is not None:
+            assert not dropout, "the kernel of packed texts has no dropout"
+            return attend_packed(q, k, v, mask.packed)
         if mask.n_keys < k.shape[2]:
             k, v = k[:, :, -mask.n_keys :], v[:, :, -mask.n_keys :]
         if self.recorder is not None:

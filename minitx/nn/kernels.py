@@ -1,8 +1,9 @@
-"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), written out and as torch's fused kernel.
+"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), written out and as torch's fused kernels.
 
-Both compute softmax(q k^T / sqrt(K)) v, and give zeros with finite gradients to a query that may read nothing.
+All compute softmax(q k^T / sqrt(K)) v. Those of padded texts give zeros with finite gradients to a query that may read
+nothing; in packed texts there is none, for no text is empty.
 
-Letters in shapes: B rows, H heads, T queries, S keys, K head width.
+Letters in shapes: B rows, H heads, T queries, S keys, K head width; N queries and M keys of packed texts.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.varlen import varlen_attn
 
-Backend = Literal["auto", "naive", "sdpa"]
+from minitx.nn.packing import PackedReach
+
+Backend = Literal["auto", "naive", "sdpa", "varlen"]
 LONGEST_NAIVE = 512
 """Keys up to which bf16 on the CPU is computed plainly."""
 
@@ -25,9 +29,10 @@ def attend(
     """(B, H, T, K) from queries (B, H, T, K) and keys and values (B, H, S, K).
 
     allowed: bool, broadcast to (B, H, T, S), True = may attend; None = all. is_causal: the lower triangle, T == S,
-    `allowed` None. dropout: on the weights, 0 outside training. auto: see `_naive_is_faster`.
+    `allowed` None. dropout: on the weights, 0 outside training. auto: see `_naive_is_faster`. varlen: as auto, for
+    what comes here is padded.
     """
-    if backend == "naive" or (backend == "auto" and _naive_is_faster(q, k, dropout)):
+    if backend == "naive" or (backend != "sdpa" and _naive_is_faster(q, k, dropout)):
         return naive_attention(q, k, v, allowed, is_causal, dropout)[0]
     if allowed is not None and q.is_cuda:
         # cuDNN's backward has given NaN with a mask (pytorch issue 196678), and promises nothing for empty rows.
@@ -43,6 +48,17 @@ def _naive_is_faster(q: Tensor, k: Tensor, dropout: float) -> bool:
     if q.device.type != "cpu":
         return False
     return dropout > 0 or (q.dtype == torch.bfloat16 and k.shape[2] <= LONGEST_NAIVE)
+
+
+def attend_packed(q_1HNK: Tensor, k_1HMK: Tensor, v_1HMK: Tensor, reach: PackedReach) -> Tensor:
+    """(1, H, N, K) from packed texts: each query reads within its own text. CUDA, 16 bits, no dropout."""
+    q_NHK, k_MHK, v_MHK = (x[0].transpose(0, 1) for x in (q_1HNK, k_1HMK, v_1HMK))
+    queries, keys = reach.queries, reach.keys
+    y_NHK = varlen_attn(
+        q_NHK, k_MHK, v_MHK, queries.offsets, keys.offsets, queries.longest, keys.longest, window_size=reach.window
+    )
+    assert isinstance(y_NHK, Tensor), "the log-sum-exp was not asked for"
+    return y_NHK.transpose(0, 1)[None]
 
 
 def naive_attention(

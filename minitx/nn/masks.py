@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from minitx.nn.packing import PackedReach, Packing
 from minitx.nn.window import Blocks, plan_blocks
 
 Span = Literal["global", "window", "sentence"]
@@ -27,7 +28,7 @@ Span = Literal["global", "window", "sentence"]
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """One forward pass's mask, in the cheapest form: nothing at all, a flag, a dense tensor, or blocks."""
+    """One forward pass's mask, in the cheapest form: nothing, a flag, a dense tensor, blocks, or the ends of texts."""
 
     n_keys: int
     """Keys to read, counted from the last: a window over a long cache needs only its end."""
@@ -37,6 +38,8 @@ class Mask:
     """(B or 1, 1, T or 1, S) bool, True = may attend; None = every key."""
     blocks: Blocks | None = None
     """Set where a window is computed block by block; holds its own mask."""
+    packed: PackedReach | None = None
+    """Set where queries and keys are real tokens alone, text after text; the kernel needs no more than this."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,13 @@ class Reach:
             return Mask(n_keys, is_causal=True)
         keys = None if key_mask is None else key_mask[:, None, None, :]
         return Mask(n_keys, allowed=_both(_both(band(n_queries, n_keys, before, after, device), same), keys))
+
+    def packed(self, queries: Packing, keys: Packing) -> Mask:
+        """The mask of packed texts (1, N, D): query text b reads key text b, as far as span and causality allow."""
+        if self.span == "sentence":
+            raise ValueError("attention with span 'sentence' cannot be packed")
+        before = self.window if self.span == "window" else -1
+        return Mask(keys.n_tokens, packed=PackedReach(queries, keys, (before, 0 if self.causal else before)))
 
     def _bounds(self, n_queries: int, n_keys: int) -> tuple[int | None, int | None]:
         """How far a query may read before and after itself; None where the limit cuts nothing off."""

@@ -11,6 +11,7 @@ from minitx.batch import Batch
 from minitx.config import TransformerConfig
 from minitx.nn.cache import DecoderCache
 from minitx.nn.linear import product, token_table, xavier_linear
+from minitx.nn.packing import Packing, source_packing, target_packing
 from minitx.nn.pooling import Pooling
 from minitx.nn.stacks import Decoder, Encoder
 
@@ -33,7 +34,12 @@ class Classifier(nn.Module):
     def features(self, batch: Batch) -> Tensor:
         """(B, D): the pooled state that the head reads."""
         first_only = self.pooling.kind == "cls"
-        states = self.encoder(self.src_tokens(batch.src), batch.src_mask, batch.sentence, first_only)
+        packing = source_packing(batch)
+        if packing is not None and self.encoder.packs:
+            states = self.encoder.packed(self.src_tokens(packing.pack(batch.src)), packing, first_only)
+            states = states if first_only else packing.unpack(states)
+        else:
+            states = self.encoder(self.src_tokens(batch.src), batch.src_mask, batch.sentence, first_only)
         pooled: Tensor = self.pooling(states, batch.src_mask)
         return pooled
 
@@ -57,9 +63,18 @@ class Translator(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """(N, V) logits of the real targets alone: hidden states are picked before they are projected."""
         assert batch.tgt_in is not None and batch.target_index is not None, "a translator's batch has targets"
+        src, tgt = source_packing(batch), target_packing(batch)
+        if src is not None and tgt is not None and self.encoder.packs and self.decoder.packs:
+            return self.project(self._packed(batch.src, src, batch.tgt_in, tgt))
         memory = self.encode(batch.src, batch.src_mask, batch.sentence)
         hidden = self.decode(batch.tgt_in, memory, batch.src_mask)
         return self.project(hidden.flatten(0, 1).index_select(0, batch.target_index))
+
+    def _packed(self, ids: Tensor, src: Packing, tgt_in: Tensor, tgt: Packing) -> Tensor:
+        """(N, D) hidden states of packed texts: nothing to be picked, for they stand in the order of the targets."""
+        memory = self.encoder.packed(self.src_tokens(src.pack(ids)), src)
+        tokens = (self.tgt_tokens or self.src_tokens)(tgt.pack(tgt_in))
+        return self.decoder.packed(tokens, memory, tgt, src)[0]
 
     def encode(self, src: Tensor, src_mask: Tensor | None = None, sentence: Tensor | None = None) -> Tensor:
         """(B, S) ids -> memory (B, S, D). src_mask: (B, S) bool, True = real token, None = none is padded."""

@@ -23,9 +23,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from minitx.config import Config, dotted_keys, load, rule, unknown_key
+from minitx.config import Config, rule
 from minitx.errors import ConfigError, RunError
 from minitx.override import override
+from minitx.parse import dotted_keys, load, unknown_key
 from minitx.studies.sweep import Cell, run_cells, sweep_name
 
 AUTO_SWEEP_DIR = "outputs/sweeps/auto"

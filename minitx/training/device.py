@@ -20,6 +20,8 @@ class Compute:
     precision: Precision
     """fp32 | bf16 (autocast with float32 weights)."""
     compiled: bool
+    graphs: bool = False
+    """A step is replayed as CUDA graphs."""
 
     @property
     def bf16(self) -> bool:
@@ -47,13 +49,18 @@ def resolve_device(wanted: str) -> torch.device:
 
 
 def resolve_compute(config: TrainerConfig) -> Compute:
-    """Turn the `auto` of device, precision and compile into a choice."""
+    """Turn the `auto` of device and precision into a choice.
+
+    Raises:
+        ConfigError: device or cuda_graphs ask for a GPU, and there is none.
+    """
     device = resolve_device(config.device)
     on_gpu = device.type == "cuda"
     default: Precision = "bf16" if on_gpu or _cpu_multiplies_bf16() else "fp32"
     precision = default if config.precision == "auto" else config.precision
-    compiled = config.compile == "on" or (config.compile == "auto" and on_gpu)
-    return Compute(device, precision, compiled)
+    if config.cuda_graphs and not on_gpu:
+        raise rule("trainer.cuda_graphs", True, "be false on a CPU", "leave it out, or use trainer.device=cuda")
+    return Compute(device, precision, config.compile, config.cuda_graphs)
 
 
 def _cpu_multiplies_bf16() -> bool:

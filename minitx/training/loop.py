@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minitx.batch import Batch
 from minitx.config import TrainerConfig
 from minitx.data.task import Split
 from minitx.errors import RunError
@@ -37,6 +38,10 @@ SETTLED_AT = 10
 """The first steps compile, fault pages in and fill caches; they say nothing about speed."""
 ESTIMATE_MARGIN = 0.95
 """A little is left for steps that turn out slower than those measured."""
+
+
+MakeBatch = Callable[[np.ndarray], Batch]
+"""Row numbers of a split -> their batch."""
 
 
 class TrainingError(RunError):
@@ -109,15 +114,16 @@ class Loop:
         seed: int,
         average: WeightAverage,
         reporter: Reporter,
-        sentences: bool = False,
+        make_batch: MakeBatch | None = None,
+        length_step: int = 1,
     ) -> None:
-        """sentences: the model reads sentence numbers (span "sentence")."""
+        """make_batch: None = split.batch. length_step: batches are planned with lengths rounded up to its multiples."""
         self.stepper, self.split, self.config, self.average, self.reporter = stepper, split, config, average, reporter
-        self.stream = BatchStream(split.lengths, config.batch_tokens, seed)
+        self.stream = BatchStream(-(-split.lengths // length_step) * length_step, config.batch_tokens, seed)
         self.progress = Progress()
         self._pending: list[tuple[int, list[np.ndarray], torch.Tensor, torch.Tensor, int]] = []
         self._shown_loss = math.nan
-        self._sentences = sentences
+        self.make_batch = make_batch or split.batch
         self._counted = (split.tgt or split.src).lengths
 
     # ------------------------------------------------------------------------------------------------- limits
@@ -193,7 +199,7 @@ class Loop:
         progress = self.progress
         lr = learning_rate(self.stepper.optim, progress.step, self.total_steps)
         rows = [self.stream.next() for _ in range(self.config.accumulate)]
-        result = self.stepper.step([self.split.batch(r, sentences=self._sentences) for r in rows], lr)
+        result = self.stepper.step([self.make_batch(r) for r in rows], lr)
         progress.step += 1
         progress.epoch, progress.batch = self.stream.epoch, self.stream.batch
         tokens = sum(int(self._counted[r].sum()) for r in rows)

@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from minitx.config import Config, ConfigError, load, rule
+from minitx.config import Config, ConfigError, rule
+from minitx.parse import load
 
 # Keys that say where, how often it is told, or how it is continued: none changes the result.
 _OUTSIDE_THE_HASH = {

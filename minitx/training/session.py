@@ -19,18 +19,18 @@ from minitx.data import Split, TaskData, check_source, load_data, source_fingerp
 from minitx.errors import RunError, Stopped
 from minitx.evaluation.evaluate import Evaluation, evaluate
 from minitx.evaluation.predict import Codec
-from minitx.nn.build import ModelShape, build_model, non_embedding, parameter_counts
+from minitx.nn.build import ModelShape, build_model, check_backend, non_embedding, parameter_counts
+from minitx.training.assemble import build_loop
 from minitx.training.average import WeightAverage
 from minitx.training.board import Board
 from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, resolve_compute
-from minitx.training.loop import Hooks, Loop, Progress
+from minitx.training.loop import Hooks, Progress
 from minitx.training.process import frozen_garbage, prepare_process
 from minitx.training.runfolder import MetricsLog, RunFolder, differences, git_commit, run_hash, versions
 from minitx.training.show import Showcase, final_report
 from minitx.training.signals import EXIT_BASE, stop_on_signals
-from minitx.training.stepper import Stepper
 
 EVALUATION_BATCHES = 4
 """Training batches that one of evaluation holds: no activations are kept for a backward pass."""
@@ -48,6 +48,7 @@ def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
         Stopped: SIGINT or SIGTERM came; everything is saved.
     """
     compute = resolve_compute(config.trainer)
+    check_backend(config.model, compute.device.type, compute.precision)
     check_source(config.data)
     folder = RunFolder(path)
     folder.create()
@@ -111,11 +112,18 @@ class _Session:
         self.model = build_model(config.model, self.shape).to(compute.device)
         self._introduce()
         self.average = WeightAverage(self.model, config.trainer.average)
-        fused = config.trainer.speed.fused_optimizer
-        stepper = Stepper(self.model, config.optim, compute.device, compute.bf16, compute.compiled, fused)
-        train = self.data.splits["train"]
-        sentences = config.model.attention.span == "sentence"
-        self.loop = Loop(stepper, train, config.trainer, config.seed, self.average, reporter, sentences)
+        self.loop = build_loop(
+            self.model,
+            self.data.splits["train"],
+            config.optim,
+            config.trainer,
+            compute,
+            self.average,
+            reporter,
+            seed=config.seed,
+            sentences=config.model.attention.span == "sentence",
+            packed=config.model.attention.backend == "varlen",
+        )
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self._resume()
         self.board = Board(folder.tensorboard, start_step=self.loop.progress.step)
@@ -157,7 +165,8 @@ class _Session:
         self.n_params = sum(parts.values())
         listed = ", ".join(f"{name} {count:,}" for name, count in parts.items())
         say(f"model   {self.config.model.kind}, {self.n_params:,} parameters ({listed})")
-        say(f"device  {self.compute.name}, {self.compute.precision}{', compiled' if self.compute.compiled else ''}")
+        how = [", compiled"] * self.compute.compiled + [", CUDA graphs"] * self.compute.graphs
+        say(f"device  {self.compute.name}, {self.compute.precision}{''.join(how)}")
 
     def _resume(self) -> None:
         """Go on from `last`, or begin; either way forget log lines that no checkpoint covers."""

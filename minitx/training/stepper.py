@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import OptimConfig
+from minitx.training.graphs import GraphCache
 from minitx.training.loss import summed_cross_entropy
 from minitx.training.optim import build_optimizer, set_learning_rate
 
@@ -35,30 +36,37 @@ class Stepper:
         device: torch.device,
         bf16: bool,
         compiled: bool,
+        *,
         fused: bool = True,
+        graphs: bool = False,
     ) -> None:
+        """compiled, fused, graphs: see trainer.compile, trainer.speed.fused_optimizer and trainer.cuda_graphs."""
         self.model, self.optim, self.device, self.bf16 = model, optim, device, bf16
         self.optimizer = build_optimizer(model, optim, fused)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._forward = torch.compile(model, dynamic=True) if compiled else model
+        self._graphs = GraphCache(self._compute) if graphs else None
 
     def step(self, batches: Sequence[Batch], lr: float) -> StepResult:
         """Train on `batches` as one: summed losses, divided once by the real targets of them all."""
         n_targets = sum(batch.n_targets for batch in batches)
         self.model.train()
-        losses = [self._backward(batch.to(self.device), n_targets) for batch in batches]
+        compute = self._compute if self._graphs is None else self._graphs.run
+        losses = [compute(batch.to(self.device), 1 / n_targets) for batch in batches]
         max_norm = self.optim.clip if self.optim.clip is not None else float("inf")
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, max_norm)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=self._graphs is None)
         return StepResult(loss=torch.stack(losses).sum(), grad_norm=grad_norm.detach(), n_targets=n_targets)
 
-    def _backward(self, batch: Batch, n_targets: int) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+    def _compute(self, batch: Batch, scale: float | Tensor) -> Tensor:
+        """The batch's summed loss; adds the gradients of scale x loss."""
+        cached = self._graphs is None  # a recorded cast of a weight must happen again in each replay
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=cached):
             logits = self._forward(batch)
         loss = summed_cross_entropy(logits, batch.targets, self.optim.label_smoothing)
-        torch.autograd.backward(loss / n_targets)
+        torch.autograd.backward(loss * scale)
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from minitx.config import DataConfig, TokenizerConfig, load
+from minitx.config import DataConfig, TokenizerConfig
 from minitx.data import load_data
 from minitx.errors import ConfigError
+from minitx.parse import load
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "conf" / "data").glob("*.yaml"))

@@ -102,7 +102,7 @@ def straight(
 def make_config(tiny_data: dict[str, Any], **trainer: Any) -> Config:
     from tiny import TINY_MODEL, TINY_TRAINER
 
-    from minitx.config import load
+    from minitx.parse import load
 
     return load(
         {

@@ -1,0 +1,65 @@
+"""A plain nested mapping -> the typed configuration; every mistake is one line in the one shape of `config.rule`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from minitx.config import Config, ConfigError, rule
+
+
+def load(raw: Mapping[str, Any]) -> Config:
+    """Type a plain nested mapping strictly; every mistake is one `ConfigError` line that names the dotted key."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_word(error.errors()[0])) from None
+
+
+def _word(error: Any) -> str:
+    """One pydantic error in our own shape."""
+    key = ".".join(str(part) for part in error["loc"] if part not in ("int", "float"))
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown_key(key)
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "missing":
+        return f"{key} is missing; it has no default"
+    if kind == "literal_error":
+        return str(rule(key, value, f"be one of {context['expected']}", _nearest_hint(str(value), context["expected"])))
+    return str(rule(key, value, _rule_of(error["msg"])))
+
+
+def _rule_of(message: str) -> str:
+    """'Input should be greater than 0' -> 'be greater than 0'."""
+    return message.removeprefix("Input should ").replace("a valid integer", "an integer").replace("a valid ", "a ")
+
+
+def _nearest_hint(value: str, expected: str) -> str:
+    close = difflib.get_close_matches(value, expected.replace("'", "").replace(" or ", ", ").split(", "), n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def unknown_key(key: str) -> str:
+    """`unknown key 'model.d_mdoel'; did you mean 'model.d_model'?`"""
+    section, _, last = key.rpartition(".")
+    leaves: dict[str, list[str]] = {}
+    for known in dotted_keys(Config):
+        leaves.setdefault(known.rpartition(".")[2], []).append(known)
+    close = [k for leaf in difflib.get_close_matches(last, leaves, n=1, cutoff=0.6) for k in leaves[leaf]]
+    close.sort(key=lambda known: known.rpartition(".")[0] != section)  # the same section first
+    hint = f"did you mean '{close[0]}'?" if close else "`python train.py --cfg job` prints every key"
+    return f"unknown key '{key}'; {hint}"
+
+
+def dotted_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a section and of those inside it."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from dotted_keys(part, f"{prefix}{name}.")

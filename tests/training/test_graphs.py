@@ -1,0 +1,115 @@
+"""Recorded steps compute what plain steps do. Recording needs a GPU; here a recording is a function run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from minitx.config import Config, ConfigError, OptimConfig, TrainerConfig
+from minitx.data import LENGTH_STEP, ResidentSplit, Split, TaskData, load_data, plan_epoch
+from minitx.nn.build import build_model
+from minitx.parse import load
+from minitx.training import session
+from minitx.training.device import resolve_compute
+from minitx.training.graphs import WARM_UP, Graph, GraphCache
+from minitx.training.stepper import Stepper
+
+CPU = torch.device("cpu")
+
+
+class Rerun:
+    """Stands in for a CUDA graph: computes again, from and into the memory that it was recorded with."""
+
+    def __init__(self, compute: Callable[[], Tensor], loss: Tensor) -> None:
+        self.compute, self.loss, self.replays = compute, loss, 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.loss.copy_(self.compute())
+
+
+def record(compute: Callable[[], Tensor]) -> tuple[Graph, Tensor]:
+    loss = torch.full((), float("nan"), dtype=torch.float64)
+    return Rerun(compute, loss), loss
+
+
+def stepper(config: Config, data: TaskData) -> Stepper:
+    torch.manual_seed(0)
+    model: nn.Module = build_model(config.model, session.model_shape(config, data)).double()  # Adam magnifies rounding
+    return Stepper(model, OptimConfig(label_smoothing=0.1), CPU, bf16=False, compiled=False)
+
+
+@pytest.fixture
+def config(tiny: Callable[..., Config]) -> Config:
+    return tiny(model={"dropout": 0.0})
+
+
+@pytest.fixture(params=["translation", "classification"])
+def data(request: pytest.FixtureRequest, config: Config) -> TaskData:
+    """The tiny task; as a classification, texts are labelled with their first letter."""
+    data = load_data(config.data)
+    if request.param == "translation":
+        return data
+    splits = {name: replace(split, tgt=None, labels=first_letters(split)) for name, split in data.splits.items()}
+    names = tuple("abcdefg")
+    return replace(data, task="classification", splits=splits, label_names=names, tgt_tokenizer=None)
+
+
+def first_letters(split: Split) -> np.ndarray:
+    return np.array(["abcdefg".index(split.text(row)[0]) for row in range(len(split))])
+
+
+def test_recorded_steps_equal_plain_ones(config: Config, data: TaskData) -> None:
+    split = data.splits["train"]
+    budget = config.trainer.batch_tokens
+    plan = plan_epoch(-(-split.lengths // LENGTH_STEP) * LENGTH_STEP, budget, 0, 0)[:4] * 3
+    plain, graphed = stepper(config, data), stepper(config, data)
+    cache = graphed._graphs = GraphCache(graphed._compute, record)
+    resident = ResidentSplit(split, CPU, few_shapes=budget)
+    for rows in plan:
+        a = plain.step([split.batch(rows, sentences=False)], 0.01)
+        b = graphed.step([resident.batch(rows)], 0.01)
+        assert a.n_targets == b.n_targets
+        torch.testing.assert_close(b.loss, a.loss, rtol=1e-6, atol=0)
+        torch.testing.assert_close(b.grad_norm, a.grad_norm, rtol=1e-6, atol=0)
+    for p, q in zip(plain.parameters, graphed.parameters, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+    replays = [r.graph.replays for r in cache._recorded.values() if isinstance(r.graph, Rerun)]
+    assert sum(replays) == len(plan) - sum(min(WARM_UP, n) for n in cache._seen.values()) > 0
+
+
+def test_accumulation_uses_one_divisor(config: Config, data: TaskData) -> None:
+    split = data.splits["train"]
+    plain, graphed = stepper(config, data), stepper(config, data)
+    graphed._graphs = GraphCache(graphed._compute, record)
+    rows = [np.arange(5), np.arange(5, 10)]
+    for _ in range(4):
+        a = plain.step([split.batch(r, sentences=False) for r in rows], 0.01)
+        b = graphed.step([split.batch(r, sentences=False) for r in rows], 0.01)
+        torch.testing.assert_close(b.grad_norm, a.grad_norm, rtol=1e-5, atol=0)
+
+
+def test_graphs_need_a_gpu_and_no_compiler() -> None:
+    with pytest.raises(ConfigError, match=r"^trainer\.cuda_graphs \(True\) must be false on a CPU; "):
+        resolve_compute(TrainerConfig(device="cpu", cuda_graphs=True))
+    with pytest.raises(ConfigError, match=r"^trainer\.cuda_graphs \(True\) must be false where trainer\.compile"):
+        load({"trainer": {"compile": True, "cuda_graphs": True}})
+
+
+@pytest.mark.gpu
+def test_graphs_on_a_gpu_equal_plain_steps(config: Config, data: TaskData) -> None:
+    split, device, budget = data.splits["train"], torch.device("cuda"), config.trainer.batch_tokens
+    plan = plan_epoch(-(-split.lengths // LENGTH_STEP) * LENGTH_STEP, budget, 0, 0)[:4] * 5
+    losses: dict[bool, list[Tensor]] = {}
+    for graphs in (False, True):
+        torch.manual_seed(0)
+        model = build_model(config.model, session.model_shape(config, data)).to(device)
+        one = Stepper(model, OptimConfig(), device, bf16=False, compiled=False, graphs=graphs)
+        resident = ResidentSplit(split, device, few_shapes=budget)
+        losses[graphs] = [one.step([resident.batch(rows)], 0.003).loss for rows in plan]
+    torch.testing.assert_close(torch.stack(losses[True]), torch.stack(losses[False]), rtol=1e-3, atol=1e-3)
