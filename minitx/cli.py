@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="minitx", description="Use a trained run: predict, evaluate, inspect.")
+    parser = argparse.ArgumentParser(
+        prog="minitx", description="Use a trained run: predict, evaluate, inspect. Measure this machine: bench."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     predict = commands.add_parser("predict", help="label or translate texts")
@@ -48,7 +50,28 @@ def _parser() -> argparse.ArgumentParser:
     _common(inspect, _inspect)
     inspect.add_argument("text")
     inspect.add_argument("-o", "--output", type=Path, help="where to write it (default: RUN/inspect.html)")
+
+    _add_bench(commands.add_parser("bench", help="speed and memory beside torch's layers and transformers"))
     return parser
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.set_defaults(command=_bench)
+    bench.add_argument("--suite", default="cpu", choices=["cpu", "gpu"])
+    bench.add_argument("--only", nargs="+", default=[], metavar="PART", help="some parts of the suite, not all")
+    bench.add_argument("--rounds", type=_count, help="rounds in which contestants take turns (default 3)")
+    bench.add_argument("--steps", type=_count, help="counted steps per measurement (default 20, on a GPU 200)")
+    bench.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: as the suite says")
+    bench.add_argument("--imdb", metavar="PATH", help="hub id or folder of IMDb; without, ids are generated")
+    bench.add_argument("--multi30k", metavar="PATH", help="hub id or folder of Multi30k; without, ids are generated")
+    bench.add_argument("-o", "--output", type=Path, help="folder (default: outputs/bench/<date>-<time>)")
+    bench.add_argument("--dry-run", action="store_true", help="walk through everything, tiny, in seconds")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return int(text)
 
 
 def _common(parser: argparse.ArgumentParser, command: object) -> None:
@@ -106,6 +129,14 @@ def _inspect(options: argparse.Namespace) -> None:
     except OSError as error:
         raise ConfigError(f"--output ({output}) must be a file that can be written ({error.strerror})") from None
     print(output)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from minitx.bench.plan import Options
+    from minitx.bench.suite import run_suite
+
+    chosen = {key: value for key, value in vars(options).items() if key != "command"}
+    run_suite(Options(**{**chosen, "only": tuple(options.only)}))
 
 
 if __name__ == "__main__":

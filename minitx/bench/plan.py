@@ -1,0 +1,178 @@
+"""What is measured how: one plan for the CPU, one for a GPU, and the dry run's, which walks the same way in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from minitx.bench.job import Ids, Job, Size
+from minitx.config import rule
+
+Suite = Literal["cpu", "gpu"]
+CPU_PARTS = ("peak", "classification", "translation", "inference", "split", "memory", "cost", "scaling", "switches")
+GPU_PARTS = (*CPU_PARTS, "large", "padding", "tests", "training")
+GPU_SECONDS = {
+    "peak": 20, "classification": 360, "translation": 240, "inference": 110, "split": 50, "memory": 90, "cost": 40,
+    "scaling": 120, "switches": 80, "large": 100, "padding": 50, "tests": 110, "training": 130,
+}  # fmt: skip
+"""Time limit of each part of the gpu suite; together 25 minutes."""
+CPU_SECONDS = 7200
+"""The same for any part of the cpu suite: only there so that a hanging process is noticed."""
+
+CLASSIFICATION = Size(d_model=256, n_layers=4, n_heads=8, d_ff=1024, activation="gelu", vocab=16_000, max_length=256)
+TRANSLATION = Size(
+    task="translation", d_model=128, n_layers=4, n_heads=4, d_ff=256, activation="relu", vocab=10_000, max_length=100,
+    label_smoothing=0.1,
+)  # fmt: skip
+GROWTH = Size(d_model=128, n_layers=2, n_heads=2, d_ff=512, activation="relu", dropout=0.0)
+LARGE = Size(d_model=1024, n_layers=12, n_heads=16, d_ff=4096, activation="gelu", vocab=16_000, max_length=512)
+GENERATED_REVIEWS, GENERATED_CAPTIONS = Ids(rows=20_000), Ids(rows=29_000)
+DRY_ROWS, ALL_ROWS = 200, 10**9
+HEAD_WIDTH = 32
+"""Scaling: every width has heads this wide."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for."""
+
+    suite: Suite = "cpu"
+    only: tuple[str, ...] = ()
+    rounds: int | None = None
+    steps: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    imdb: str | None = None
+    multi30k: str | None = None
+    output: Path | None = None
+    dry_run: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts to run, in the order in which they make sense.
+
+        Raises:
+            ConfigError: --only names what this suite does not have.
+        """
+        known = GPU_PARTS if self.suite == "gpu" else CPU_PARTS
+        for name in self.only:
+            if name not in known:
+                remedy = f"parts of the {self.suite} suite: {', '.join(known)}"
+                raise rule("--only", name, "be a part of the suite", remedy)
+        return tuple(name for name in known if not self.only or name in self.only)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Sizes and counts of one run of the suite."""
+
+    device: Literal["cpu", "cuda"]
+    rounds: int = 3
+    base: Job
+    """Steps, warm-up, precision and device of every training measurement."""
+    classification: Size = CLASSIFICATION
+    translation: Size = TRANSLATION
+    growth: Size = GROWTH
+    large: Size = LARGE
+    rows: int = 32
+    batch_tokens: int = 4096
+    """Translation: padded tokens of the longer side."""
+    classification_ids: Ids = GENERATED_REVIEWS
+    translation_ids: Ids = GENERATED_CAPTIONS
+    peak: Job
+    infer_rows: Mapping[str, int] = field(default_factory=lambda: {"classification": 512, "translation": 256})
+    written: int = 32
+    lengths: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
+    """Memory and cost."""
+    cost_seconds: float = 1.0
+    scaling_steps: int = 8
+    scaling: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Values of each factor; `SCALING_BASE` is what the others stay at."""
+    scaling_base: Mapping[str, int] = field(
+        default_factory=lambda: {"width": 256, "batch tokens": 8192, "length": 256, "layers": 2}
+    )
+    part_seconds: Mapping[str, float] = field(default_factory=dict)
+    training: tuple[str, ...] = ()
+    """What `train.py` is told besides data, device and time."""
+    training_data: str = "cmudict"
+    dry: bool = False
+
+    def seconds(self, part: str) -> float:
+        return self.part_seconds.get(part, CPU_SECONDS)
+
+
+def make_plan(options: Options, device: Literal["cpu", "cuda"], cores: int) -> Plan:
+    """The plan that fits the device, with the user's counts, or shrunk for a dry run."""
+    on_gpu = device == "cuda"
+    precision: Literal["fp32", "bf16"] = "bf16" if on_gpu else "fp32"
+    base = Job(work="train", device=device, precision=precision)
+    if on_gpu:  # short steps, and a compiled one meets its shapes during the first
+        base = base.model_copy(update={"steps": 200, "warmup": 100})
+    plan = Plan(
+        device=device,
+        base=base,
+        peak=Job(work="peak", device=device, edge=8192 if on_gpu else 2048),
+        scaling={
+            "width": (64, 128, 256, 512),
+            "batch tokens": (1024, 2048, 4096, 8192, 16384),
+            "length": (64, 128, 256, 512, 1024),
+            **({} if on_gpu else {"threads": tuple(range(1, cores + 1)) if cores <= 4 else _doublings(cores)}),
+        },
+        part_seconds=GPU_SECONDS if options.suite == "gpu" else {},
+    )
+    if on_gpu:
+        plan = replace(plan, infer_rows={"classification": 8192, "translation": 2048}, scaling_steps=30)
+    if options.dry_run:
+        plan = _dry(plan)
+    return _asked(plan, options)
+
+
+def _doublings(cores: int) -> tuple[int, ...]:
+    """1, 2, 4, ... and all cores."""
+    powers = [2**k for k in range(cores.bit_length()) if 2**k < cores]
+    return (*powers, cores)
+
+
+def _asked(plan: Plan, options: Options) -> Plan:
+    """The user's numbers and data sets."""
+    if options.steps is not None:
+        plan = replace(plan, base=plan.base.model_copy(update={"steps": options.steps}))
+    if options.rounds is not None:
+        plan = replace(plan, rounds=options.rounds)
+    rows = DRY_ROWS if options.dry_run else ALL_ROWS
+    if options.imdb is not None:
+        plan = replace(plan, classification_ids=Ids(source="dataset", path=options.imdb, rows=rows))
+    if options.multi30k is not None:
+        plan = replace(plan, translation_ids=Ids(source="dataset", path=options.multi30k, rows=rows))
+    return plan
+
+
+def _dry(plan: Plan) -> Plan:
+    """Everything tiny, one round: it shows that all parts run, and its numbers mean nothing."""
+    small = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32, "max_length": 32}
+    vocab = {"vocab": 400}
+    return replace(
+        plan,
+        dry=True,
+        rounds=1,
+        base=plan.base.model_copy(update={"steps": 2, "warmup": 1}),
+        classification=CLASSIFICATION.model_copy(update={**small, **vocab}),
+        translation=TRANSLATION.model_copy(update={**small, **vocab}),
+        growth=GROWTH.model_copy(update=small),
+        large=LARGE.model_copy(update={**small, **vocab}),
+        rows=4,
+        batch_tokens=128,
+        classification_ids=Ids(rows=DRY_ROWS),
+        translation_ids=Ids(rows=DRY_ROWS),
+        peak=plan.peak.model_copy(update={"edge": 128, "seconds": 0.01}),
+        infer_rows={"classification": 8, "translation": 8},
+        written=3,
+        lengths=(64, 128, 256),
+        cost_seconds=0.01,
+        scaling_steps=2,
+        scaling={"width": (32, 64), "batch tokens": (64, 128), "length": (16, 32), "threads": (1,)},
+        scaling_base={"width": 32, "batch tokens": 64, "length": 16, "layers": 2},
+        training=("trainer.max_steps=2", "trainer.eval_rows=10", "model.d_model=16", "model.n_layers=1"),
+        training_data="digits",
+    )
