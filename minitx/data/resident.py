@@ -105,7 +105,7 @@ class ResidentSplit:
     def _labelled(self, batch: Batch, rows_B: Tensor, real_B: Tensor, n_real: int) -> Batch:
         assert self._labels is not None, "a training split has labels or targets"
         targets_B = self._labels[rows_B].masked_fill(~real_B, IGNORED)
-        return replace(batch, targets=targets_B, n_real=n_real)
+        return replace(batch, targets=targets_B, n_real=None if self._few_shapes is None else n_real)
 
     def _translated(
         self, batch: Batch, tgt: _Rows, rows: IntArray, rows_B: Tensor, real_B: Tensor, longest: int
@@ -122,7 +122,12 @@ class ResidentSplit:
         tgt_in_BT = tgt_in_BT.masked_fill(~real_BT, PAD)
         offsets = _offsets(length_B) if self._packed else None
         return replace(
-            batch, targets=targets_N, n_real=n_real, tgt_in=tgt_in_BT, target_index=index_N, tgt_offsets=offsets
+            batch,
+            targets=targets_N,
+            n_real=None if self._few_shapes is None else n_real,
+            tgt_in=tgt_in_BT,
+            target_index=index_N,
+            tgt_offsets=offsets,
         )
 
     def _places(self, length_B: Tensor, n_real: int, longest: int) -> Tensor:

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from minitx.batch import Batch
 from minitx.data import Split, TaskData, plan_eval
 from minitx.evaluation.decode import greedy
 from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, confusion_matrix, error_rates, macro_f1
+from minitx.nn.cross_entropy import summed_cross_entropy
 from minitx.nn.models import Translator
 
 Precision = Literal["fp32", "bf16"]
@@ -99,7 +99,7 @@ def _classify(model: nn.Module, batches: Iterator[Batch]) -> tuple[float, Ints]:
     losses, found = [], []
     for batch in batches:
         logits = model(batch).float()
-        losses.append(cross_entropy(logits, batch.targets, reduction="sum"))
+        losses.append(summed_cross_entropy(logits, batch.targets))
         found.append(logits.argmax(-1))
     classes = torch.cat(found).cpu().numpy()
     return _total(losses) / len(classes), classes
@@ -109,7 +109,7 @@ def _translate(model: Translator, batches: Iterator[Batch]) -> tuple[float, list
     """(loss per real target token of the reference, greedy output ids of each row in the order of the batches)."""
     losses, outputs, n_targets = [], [], 0
     for batch in batches:
-        losses.append(cross_entropy(model(batch).float(), batch.targets, reduction="sum"))
+        losses.append(model.loss(batch))
         n_targets += batch.n_targets
         outputs += greedy(model, batch)
     return _total(losses) / n_targets, outputs

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from minitx.batch import Batch
 from minitx.config import TransformerConfig
 from minitx.nn.cache import DecoderCache
+from minitx.nn.cross_entropy import projected_cross_entropy, summed_cross_entropy
 from minitx.nn.linear import product, token_table, xavier_linear
 from minitx.nn.packing import Packing, source_packing, target_packing
 from minitx.nn.pooling import Pooling
@@ -30,6 +31,10 @@ class Classifier(nn.Module):
         """(N, C) logits, N = B."""
         logits: Tensor = self.head(self.features(batch))
         return logits
+
+    def loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+        """Scalar: the cross-entropy summed over the texts."""
+        return summed_cross_entropy(self(batch), batch.targets, label_smoothing)
 
     def features(self, batch: Batch) -> Tensor:
         """(B, D): the pooled state that the head reads."""
@@ -62,13 +67,23 @@ class Translator(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """(N, V) logits of the real targets alone: hidden states are picked before they are projected."""
+        return self.project(self.hidden(batch))
+
+    def loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+        """Scalar: the summed cross-entropy of `forward`'s logits, which are never all there at once."""
+        if batch.n_real is not None:  # some targets are filling
+            return summed_cross_entropy(self(batch), batch.targets, label_smoothing)
+        return projected_cross_entropy(self.hidden(batch), self.output_weight, batch.targets, label_smoothing)
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """(N, D): the decoder's states at the real targets, in their order."""
         assert batch.tgt_in is not None and batch.target_index is not None, "a translator's batch has targets"
         src, tgt = source_packing(batch), target_packing(batch)
         if src is not None and tgt is not None and self.encoder.packs and self.decoder.packs:
-            return self.project(self._packed(batch.src, src, batch.tgt_in, tgt))
+            return self._packed(batch.src, src, batch.tgt_in, tgt)
         memory = self.encode(batch.src, batch.src_mask, batch.sentence)
         hidden = self.decode(batch.tgt_in, memory, batch.src_mask)
-        return self.project(hidden.flatten(0, 1).index_select(0, batch.target_index))
+        return hidden.flatten(0, 1).index_select(0, batch.target_index)
 
     def _packed(self, ids: Tensor, src: Packing, tgt_in: Tensor, tgt: Packing) -> Tensor:
         """(N, D) hidden states of packed texts: nothing to be picked, for they stand in the order of the targets."""
@@ -95,7 +110,12 @@ class Translator(nn.Module):
 
     def project(self, hidden: Tensor) -> Tensor:
         """(..., D) -> logits (..., V)."""
-        return product(hidden, (self.output or self.tgt_tokens or self.src_tokens).weight)
+        return product(hidden, self.output_weight)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, D): of the output projection, which is the decoder's token table where they are tied."""
+        return (self.output or self.tgt_tokens or self.src_tokens).weight
 
     def new_cache(self, memory: Tensor) -> DecoderCache:
         """For decoding token by token: `cache.select` keeps rows; select `memory` and `src_mask` alike."""

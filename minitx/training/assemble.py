@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import nn
-
 from minitx.config import OptimConfig, TrainerConfig
 from minitx.data import LENGTH_STEP, ResidentSplit, Split
+from minitx.nn.models import Classifier, Translator
 from minitx.training.average import WeightAverage
 from minitx.training.console import Reporter
 from minitx.training.device import Compute
@@ -16,7 +15,7 @@ from minitx.training.stepper import Stepper
 
 
 def build_loop(
-    model: nn.Module,
+    model: Classifier | Translator,
     split: Split,
     optim: OptimConfig,
     trainer: TrainerConfig,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import OptimConfig
+from minitx.nn.models import Classifier, Translator
 from minitx.training.graphs import GraphCache
-from minitx.training.loss import summed_cross_entropy
 from minitx.training.optim import build_optimizer, set_learning_rate
 
 
@@ -31,7 +31,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Classifier | Translator,
         optim: OptimConfig,
         device: torch.device,
         bf16: bool,
@@ -44,7 +44,8 @@ class Stepper:
         self.model, self.optim, self.device, self.bf16 = model, optim, device, bf16
         self.optimizer = build_optimizer(model, optim, fused)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._forward = torch.compile(model, dynamic=True) if compiled else model
+        self._loss: Callable[[Batch, float], Tensor]
+        self._loss = torch.compile(model.loss, dynamic=True) if compiled else model.loss
         self._graphs = GraphCache(self._compute) if graphs else None
 
     def step(self, batches: Sequence[Batch], lr: float) -> StepResult:
@@ -64,8 +65,7 @@ class Stepper:
         """The batch's summed loss; adds the gradients of scale x loss."""
         cached = self._graphs is None  # a recorded cast of a weight must happen again in each replay
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=cached):
-            logits = self._forward(batch)
-        loss = summed_cross_entropy(logits, batch.targets, self.optim.label_smoothing)
+            loss = self._loss(batch, self.optim.label_smoothing)
         torch.autograd.backward(loss * scale)
         return loss.detach()
 

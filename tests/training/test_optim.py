@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from minitx.config import AverageConfig, OptimConfig
+from minitx.nn.cross_entropy import summed_cross_entropy
 from minitx.training.average import WeightAverage
-from minitx.training.loss import summed_cross_entropy
 from minitx.training.optim import build_optimizer, learning_rate
 
 

@@ -1,0 +1,117 @@
+"""Cross-entropy summed over real targets, so that one division per step is exact; from logits, or from hidden states.
+
+With a vocabulary of 10,000 the logits of a batch take more memory than everything else in a step. From hidden states
+they are made a chunk of targets at a time, and their gradient is used up before the next chunk, so that they are never
+all there.
+
+Letters in shapes: N targets, D model width, V classes or vocabulary, C targets of a chunk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from minitx.nn.linear import product
+
+CHUNK = 1 << 23
+"""Logits held at a time."""
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Sum over N targets of the cross-entropy with smoothed labels (Szegedy et al. 2016, section 7).
+
+    logits (N, V) in any float type, computed in float32 at least; targets (N,) int64, IGNORED ones count 0. The caller
+    divides once, by the real targets of the whole optimiser step, so padding and accumulation cannot bias it.
+    """
+    wide = logits.float() if logits.element_size() < 4 else logits
+    return F.cross_entropy(wide, targets, reduction="sum", label_smoothing=label_smoothing)
+
+
+def projected_cross_entropy(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """`summed_cross_entropy` of hidden @ weight^T, without holding more than `CHUNK` logits. All targets must be real.
+
+    Under autocast the products are in its type and everything else in float32. Its gradients are computed along with
+    it, once: they have none of their own.
+    """
+    if hidden_ND.shape[0] * weight_VD.shape[0] <= CHUNK or torch.compiler.is_compiling():
+        return summed_cross_entropy(product(hidden_ND, weight_VD), targets_N, label_smoothing)
+    kind = hidden_ND.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
+    with torch.autocast(kind, enabled=False):
+        if not torch.is_grad_enabled():
+            return _sum(hidden_ND.to(dtype), weight_VD.to(dtype), targets_N, label_smoothing)
+        args = hidden_ND, weight_VD, targets_N, label_smoothing, dtype
+        loss: Tensor = _Projected.apply(*args)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Projected(torch.autograd.Function):
+    """The gradients are made in the forward pass, where the logits are, for a factor of 1."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, dtype: torch.dtype
+    ) -> Tensor:
+        gradients = (
+            hidden.new_empty(hidden.shape, dtype=_wide(hidden)), weight.new_zeros(weight.shape, dtype=_wide(weight))
+        )  # fmt: skip
+        loss = _sum(hidden.to(dtype), weight.to(dtype), targets, smoothing, gradients)
+        ctx.save_for_backward(*gradients)
+        ctx.dtypes = hidden.dtype, weight.dtype
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_weight = ctx.saved_tensors
+        return (d_hidden * factor).to(ctx.dtypes[0]), (d_weight * factor).to(ctx.dtypes[1]), None, None, None
+
+
+def _sum(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    smoothing: float,
+    gradients: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """The loss; writes its gradients by hidden and weight, (N, D) and zeros (V, D), where they are wanted.
+
+    For one target t: d loss / d logits = softmax - (1 - smoothing) [v = t] - smoothing / V. The last term, the same for
+    all, is added at the end as one product of two vectors.
+    """
+    n_classes = weight.shape[0]
+    loss = hidden.new_zeros((), dtype=_wide(hidden))
+    size = max(1, CHUNK // n_classes)
+    for start in range(0, len(targets), size):
+        hidden_CD, targets_C1 = hidden[start : start + size], targets[start : start + size, None]
+        logits_CV = product(hidden_CD, weight)
+        log_p_CV = logits_CV.log_softmax(1, dtype=_wide(hidden))
+        gold_C1 = log_p_CV.gather(1, targets_C1)
+        loss -= (1 - smoothing) * gold_C1.sum()
+        if smoothing:
+            loss -= smoothing / n_classes * log_p_CV.sum()
+        if gradients is None:
+            continue
+        d_hidden, d_weight = gradients
+        gradient_CV = log_p_CV.exp_().scatter_add_(1, targets_C1, torch.full_like(gold_C1, smoothing - 1))
+        gradient_CV = gradient_CV.to(hidden.dtype)
+        d_hidden[start : start + size] = product(gradient_CV, weight.t())
+        if gradient_CV.dtype == d_weight.dtype:
+            d_weight.addmm_(gradient_CV.t(), hidden_CD)
+        else:
+            d_weight += gradient_CV.t() @ hidden_CD
+    if smoothing and gradients is not None:
+        gradients[0].sub_(weight.sum(0, dtype=_wide(weight)), alpha=smoothing / n_classes)
+        gradients[1].sub_(hidden.sum(0, dtype=_wide(hidden)), alpha=smoothing / n_classes)
+    return loss
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
