@@ -83,8 +83,8 @@ def _sum(
 ) -> Tensor:
     """The loss; writes its gradients by hidden and weight, (N, D) and zeros (V, D), where they are wanted.
 
-    For one target t: d loss / d logits = softmax - (1 - smoothing) [v = t] - smoothing / V. The last term, the same for
-    all, is added at the end as one product of two vectors.
+    For one target t: loss = log sum exp(z) - (1 - smoothing) z_t - smoothing mean(z), and d loss / d z = softmax(z)
+    - (1 - smoothing) [v = t] - smoothing / V. The last term, the same for all, is added at the end from sums.
     """
     n_classes = weight.shape[0]
     loss = hidden.new_zeros((), dtype=_wide(hidden))
@@ -92,16 +92,16 @@ def _sum(
     for start in range(0, len(targets), size):
         hidden_CD, targets_C1 = hidden[start : start + size], targets[start : start + size, None]
         logits_CV = product(hidden_CD, weight)
-        log_p_CV = logits_CV.log_softmax(1, dtype=_wide(hidden))
-        gold_C1 = log_p_CV.gather(1, targets_C1)
-        loss -= (1 - smoothing) * gold_C1.sum()
+        p_CV = logits_CV.softmax(1, dtype=_wide(hidden))
+        # The largest probability is at least 1 / V: its logarithm is safe, where the target's might have underflown.
+        total_C1 = logits_CV.amax(1, keepdim=True) - p_CV.amax(1, keepdim=True).log()
+        loss += total_C1.sum() - (1 - smoothing) * logits_CV.gather(1, targets_C1).sum(dtype=loss.dtype)
         if smoothing:
-            loss -= smoothing / n_classes * log_p_CV.sum()
+            loss -= smoothing / n_classes * logits_CV.sum(dtype=loss.dtype)
         if gradients is None:
             continue
         d_hidden, d_weight = gradients
-        gradient_CV = log_p_CV.exp_().scatter_add_(1, targets_C1, torch.full_like(gold_C1, smoothing - 1))
-        gradient_CV = gradient_CV.to(hidden.dtype)
+        gradient_CV = p_CV.scatter_add_(1, targets_C1, torch.full_like(total_C1, smoothing - 1)).to(hidden.dtype)
         d_hidden[start : start + size] = product(gradient_CV, weight.t())
         if gradient_CV.dtype == d_weight.dtype:
             d_weight.addmm_(gradient_CV.t(), hidden_CD)
