@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minitx.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from minitx.predictor import Predictor
 
 CHUNK_LINES = 2048
 """Lines of standard input translated together."""
@@ -81,10 +85,18 @@ def _common(parser: argparse.ArgumentParser, command: object) -> None:
     parser.add_argument("--checkpoint", default="best", choices=["best", "last"])
 
 
-def _predict(options: argparse.Namespace) -> None:
+def _predictor(options: argparse.Namespace) -> Predictor:
+    """The run, in a process that is set up as for training."""
     from minitx.predictor import Predictor
+    from minitx.training.process import prepare_process
 
     predictor = Predictor.from_run(options.run, options.device, options.checkpoint)
+    prepare_process(predictor.config.trainer.speed, predictor.device, predictor.config.trainer.threads)
+    return predictor
+
+
+def _predict(options: argparse.Namespace) -> None:
+    predictor = _predictor(options)
     texts = options.text or (line.rstrip("\r\n") for line in sys.stdin)
     for chunk in _chunks(texts, CHUNK_LINES):
         for prediction in predictor.predict(chunk):
@@ -104,11 +116,10 @@ def _chunks(items: Iterable[str], size: int) -> Iterable[list[str]]:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from minitx.predictor import Predictor
     from minitx.training.console import Reporter
     from minitx.training.show import shown_metric
 
-    predictor = Predictor.from_run(options.run, options.device, options.checkpoint)
+    predictor = _predictor(options)
     evaluation = predictor.evaluate(options.split, options.overrides)
     rows = [[name, shown_metric(evaluation, name)] for name in evaluation.metrics]
     title = f"{options.run}, {options.checkpoint} checkpoint, {len(evaluation.rows):,} {options.split} rows"
@@ -120,10 +131,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from minitx.predictor import Predictor
-
     output = options.output or Path(options.run) / "inspect.html"
-    page = Predictor.from_run(options.run, options.device, options.checkpoint).inspect(options.text)
+    page = _predictor(options).inspect(options.text)
     try:
         output.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -50,7 +50,8 @@ class Predictor:
         place = folder.checkpoints / checkpoint
         if not place.exists():
             raise ConfigError(f"run ({run}) must have a checkpoint '{checkpoint}'; it has not been trained that far")
-        compute = resolve_compute(config.trainer.model_copy(update={"device": device}))
+        here = {"device": device, "compile": False, "cuda_graphs": False}  # the last two are of training alone
+        compute = resolve_compute(config.trainer.model_copy(update=here))
         where = compute.device
         loaded = load_checkpoint(place)
         model = build_model(config.model, ModelShape(**loaded.state["shape"]))

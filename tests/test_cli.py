@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tiny import ROOT, TINY_MODEL, TINY_TRAINER
 
 import minitx
@@ -83,6 +85,19 @@ def test_inspect_writes_one_self_contained_page(
     assert "&lt;b&gt;word" in text and "<b>word" not in text and "src=" not in text and "url(" not in text
     main(["inspect", str(classifier), "1 2 3"])
     assert (classifier / "inspect.html").is_file()
+
+
+@pytest.mark.parametrize("way", ["graphs", "varlen"])
+def test_a_run_of_a_gpu_is_used_on_a_cpu(trained: Path, tmp_path: Path, way: str) -> None:
+    """How it was trained does not stand in the way of a prediction."""
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy, symlinks=True)
+    raw = yaml.safe_load((copy / "config.yaml").read_text())
+    raw["trainer"] |= {"device": "cuda", "cuda_graphs": way == "graphs"}
+    raw["model"] |= {"head_dim": 8, "attention": {"backend": "varlen" if way == "varlen" else "auto"}}
+    (copy / "config.yaml").write_text(yaml.safe_dump(raw))
+    predictor = minitx.load(str(copy), device="cpu")
+    assert predictor.predict(["bad"]) == minitx.load(str(trained)).predict(["bad"])
 
 
 def test_last_checkpoint_can_be_asked_for(trained: Path) -> None:

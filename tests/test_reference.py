@@ -61,7 +61,61 @@ def results_rows() -> list[str]:
     return rows
 
 
-@pytest.mark.parametrize("line", results_rows())
+def speed_rows() -> list[str]:
+    """The README's tables of speed and of the default after three minutes."""
+    parts, rows = read("bench_cpu")["parts"], []
+    for part, what in (
+        ("classification", "training, classification: width 256, 4 layers, 256 tokens, 32 rows"),
+        ("translation", "training, translation: width 128, 4 + 4 layers, 4,096 padded tokens"),
+    ):
+        speed, ratios = parts[part]["medians"]["tokens_per_second"], parts[part]["ratios"]
+        share = f"{100 * parts[part]['medians']['mfu']['minitx']:.0f} % of peak"
+        rows.append(row(what, f"{speed['minitx']:,.0f} tokens/s, {share}", *opponents(speed, ratios)))
+    for task, what in (
+        ("classification", "inference, the same classifier"),
+        ("translation", "inference, greedy decoding by the same translator"),
+    ):
+        found = parts["inference"][task]
+        speed, ratios = (
+            {label.removeprefix(f"{task} "): value for label, value in found[key].items()}
+            for key in ("medians", "ratios")
+        )
+        rows.append(row(what, f"{speed['minitx']:,.0f} {found['unit']}", *opponents(speed, ratios)))
+    for name, run in zip(("before", "after"), read("three_minutes"), strict=True):
+        test, rate = run["metrics"]["test"], f"{run['tokens_per_second']:,.0f} tokens/s"
+        rows.append(
+            row(name, rate, f"{run['steps']:,} steps", f"PER {percent(test['per'])}, WER {percent(test['wer'])}")
+        )
+    return rows
+
+
+def opponents(speed: dict[str, float], ratios: dict[str, Any]) -> list[str]:
+    """Each one's speed, and how many times as fast minitx was: median and range of rounds."""
+    cells = []
+    for name in ("torch", "transformers"):
+        if name in speed:
+            ratio = ratios[name]
+            cells.append(f"{speed[name]:,.0f}: {ratio['median']:.2f} × [{ratio['min']:.2f}, {ratio['max']:.2f}]")
+        else:
+            cells.append("–")
+    return cells
+
+
+def growth_line() -> str:
+    """Exponents of memory and time between the last three lengths."""
+    parts = read("bench_cpu")["parts"]
+    each = [
+        f"{name} {parts['memory']['exponents'][name]:.2f} and {parts['cost']['exponents'][name]:.2f}"
+        for name in ("sdpa", "naive", "window")
+    ]
+    return f"exponents of memory and time: {', '.join(each)}"
+
+
+def test_the_readme_states_how_memory_and_time_grow() -> None:
+    assert growth_line() in " ".join(README.split())
+
+
+@pytest.mark.parametrize("line", [*results_rows(), *speed_rows()])
 def test_the_readme_shows_the_stored_results(line: str) -> None:
     assert line in README
 

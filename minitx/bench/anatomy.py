@@ -134,11 +134,12 @@ def _scaling_job(bench: Bench, factor: str, value: int) -> Job:
 
 
 def sum_scaling(measurements: Sequence[Measured]) -> Summary:
-    """{factor: {contestant: {value: tokens per second}}}."""
+    """{factor: {contestant: {value: tokens per second}}}, by median steps, so that no stall counts."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for m in measurements:
         if m["status"] == "ok":
-            found.setdefault(m["factor"], {}).setdefault(m["label"], {})[m["value"]] = m["tokens_per_second"]
+            speed = m["tokens_per_step"] / statistics.median(m["step_seconds"])
+            found.setdefault(m["factor"], {}).setdefault(m["label"], {})[m["value"]] = speed
     tables = []
     for factor, by_name in found.items():
         values = sorted({v for each in by_name.values() for v in each})

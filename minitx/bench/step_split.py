@@ -1,9 +1,9 @@
 """Where a training step of ours goes, by module hooks and a stack of clocks: every moment belongs to one part.
 
     batch     rows to padded tensors              clip       between the last gradient and the optimiser
-    forward   embedding, attention, feed-forward, the rest of the layers (norm, dropout, residual), head
-    loss      cross-entropy, forwards and backwards
-    backward  the same parts                      optimizer  AdamW        other  what is left
+    forward   embedding, attention, feed-forward, the rest of the layers (norm, dropout, residual)
+    backward  the same parts                      optimizer  AdamW
+    head and loss  both ways together: a large vocabulary's are one computation        other  what is left
 
 A GPU is waited for at every mark, so its times are longer than in training; `bare_ms` is a step without marks.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minitx.batch import Batch
 from minitx.bench.job import Job
 from minitx.bench.ours import batch_budget, prepare, trainer_config, training_loop
 from minitx.bench.timing import now
@@ -26,7 +27,7 @@ from minitx.nn.blocks import FeedForward
 from minitx.nn.models import Classifier, Translator
 from minitx.training.stepper import Stepper
 
-PARTS = ("embedding", "attention", "feed-forward", "norm+dropout+residual", "head")
+HEAD = "head and loss"
 
 
 class _Clocks:
@@ -115,9 +116,13 @@ def _hang(stepper: Stepper, clocks: _Clocks) -> None:
         name = _part(module, model)
         if name is not None:
             _watch(module, name, clocks)
-    model.register_forward_pre_hook(lambda *_: clocks.enter("forward head"))
-    model.register_forward_hook(lambda *_: clocks.swap("forward head", "loss"))
-    model.register_full_backward_pre_hook(lambda *_: clocks.swap("loss", "backward head"))
+    loss = stepper._loss
+
+    def timed(batch: Batch, smoothing: float) -> Tensor:
+        clocks.enter(HEAD)  # until the backward pass ends, where nobody else has the clock
+        return loss(batch, smoothing)
+
+    stepper._loss = timed
     stepper.optimizer.register_step_pre_hook(lambda *_: clocks.swap("clip", "optimizer"))
     stepper.optimizer.register_step_post_hook(lambda *_: clocks.leave("optimizer"))
     tables = {id(table): table for table in (model.src_tokens, getattr(model, "tgt_tokens", None)) if table is not None}
@@ -128,7 +133,7 @@ def _hang(stepper: Stepper, clocks: _Clocks) -> None:
 def _backward_ends(clocks: _Clocks) -> None:
     """The token tables receive their gradients last; what follows until the optimiser is the clipping."""
     clocks.leave("clip")
-    clocks.swap("backward head", "clip")
+    clocks.swap(HEAD, "clip")
 
 
 def _part(module: nn.Module, model: Classifier | Translator) -> str | None:

@@ -2,6 +2,7 @@
 
 python -m minitx.studies.reference default RUN     default.json, its console, its picture, the unseen words
 python -m minitx.studies.reference runs NAME RUN...  NAME.json: what several runs reached, beside a trivial baseline
+python -m minitx.studies.reference bench NAME FOLDER...  NAME.json and figures: what `minitx bench` found, parts joined
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,10 @@ from minitx.training.runfolder import RunFolder
 
 REFERENCE = Path("outputs/reference")
 UNSEEN = REFERENCE / "unseen_words.csv"
-KEPT = ("data", "model", "seed", "n_params", "n_train", "steps", "seconds", "device", "precision", "tokens_per_second")
+KEPT = (
+    "data", "model", "seed", "n_params", "n_train", "steps", "seconds", "device", "precision", "tokens_per_second",
+    "git",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -37,6 +42,10 @@ def main() -> None:
     runs.add_argument("name")
     runs.add_argument("runs", nargs="+", type=Path)
     runs.set_defaults(command=lambda o: write_runs(o.name, o.runs))
+    bench = commands.add_parser("bench")
+    bench.add_argument("name")
+    bench.add_argument("folders", nargs="+", type=Path)
+    bench.set_defaults(command=lambda o: write_bench(o.name, o.folders))
     options = parser.parse_args()
     options.command(options)
 
@@ -83,6 +92,24 @@ def unseen_rates() -> dict[str, Interval]:
 
 def write_runs(name: str, runs: list[Path]) -> None:
     _write_json(REFERENCE / f"{name}.json", [{**summary(run), "baseline": baseline(run)} for run in runs])
+
+
+def write_bench(name: str, folders: list[Path]) -> None:
+    """What `minitx bench` found, without single measurements and paths; a part measured again replaces the earlier."""
+    parts: dict[str, Any] = {}
+    for folder in folders:
+        report = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+        if report["dry_run"]:
+            raise SystemExit(f"{folder} is a dry run: its numbers mean nothing")
+        of_run = {key: report["machine"][key] for key in ("git", "date", "load_average")}
+        counts = {key: report["settings"][key] for key in ("rounds_used", "steps_used", "warmup")}
+        done = {part: found for part, found in report["parts"].items() if found["status"] == "done"}
+        parts |= {part: {**of_run, **counts, **found["summary"]} for part, found in done.items()}
+        for figure in report["figures"]:
+            shutil.copyfile(folder / figure, REFERENCE / f"{name}_{figure}")
+    machine = {key: report["machine"][key] for key in ("cpu", "usable_cores", "threads", "gpu", "python", "versions")}
+    facts = {"machine": machine, "flop_formula": report["flop_formula"], "notes": report["notes"]}
+    _write_json(REFERENCE / f"{name}.json", {**facts, "parts": parts})
 
 
 def baseline(run: Path) -> dict[str, float]:

@@ -57,7 +57,7 @@ def test_the_parts_of_a_step_are_the_step(worker: Worker, task: str) -> None:
     computing = [
         f"{way} {part}" for way in ("forward", "backward") for part in ("embedding", "attention", "feed-forward")
     ]
-    for part in (*computing, "batch", "loss", "clip", "optimizer"):
+    for part in (*computing, "batch", "head and loss", "clip", "optimizer"):
         assert found["parts"][part] > 0, f"{part} took no time: its hook never fired"
 
 

@@ -85,7 +85,3 @@ def test_falls_back(calls: list[object], case: str) -> None:
         use_onednn(False)
         product(x, weight)
     assert calls == []
-
-
-def test_is_off_unless_asked_for() -> None:
-    assert not linear._Switch.on
