@@ -50,9 +50,9 @@ class _Rows:
 class ResidentSplit:
     """Batches like those of `Split.batch`, on the device.
 
-    few_shapes: the budget of tokens per batch. Lengths are then rounded up to multiples of 8, targets to multiples of
-    256, and an almost full batch is filled up with empty rows to the number that its length allows, so that shapes come
-    back (for CUDA graphs). What is filled in has no target and changes no result.
+    few_shapes: the budget of tokens per batch. Lengths are then rounded up to multiples of 8 (or the longest there is),
+    targets to multiples of 256, and an almost full batch is filled up with empty rows to the number that its length
+    allows, so that shapes come back (for CUDA graphs). What is filled in has no target and changes no result.
     packed: batches bring what attention.backend varlen needs; not with few_shapes, for it computes no filling.
     """
 
@@ -74,10 +74,14 @@ class ResidentSplit:
 
     def batch(self, rows: IntArray) -> Batch:
         """These rows (at least one); see `Batch` for shapes."""
-        longest = [int(side.on_host[rows].max()) for side in (self._src, self._tgt) if side is not None]
+        sides = [side for side in (self._src, self._tgt) if side is not None]
+        longest = [int(side.on_host[rows].max()) for side in sides]
         n_rows = len(rows)
         if self._few_shapes is not None:
-            longest = [_up(length, LENGTH_STEP) for length in longest]
+            # Never longer than the split's longest row: a table of learned positions may end there.
+            longest = [
+                min(_up(n, LENGTH_STEP), int(side.on_host.max())) for n, side in zip(longest, sides, strict=True)
+            ]
             n_rows = self._filled(n_rows, self._few_shapes // max(longest))
         rows_B = _send(np.concatenate([rows, np.zeros(n_rows - len(rows), rows.dtype)]), self.device)
         real_B = torch.arange(n_rows, device=self.device) < len(rows)
