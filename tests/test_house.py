@@ -102,3 +102,9 @@ def test_nothing_loads_code_from_data() -> None:
             n.func.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
         ]
         assert not {"eval", "exec"} & set(calls), path
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports them by their name alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
