@@ -166,8 +166,10 @@ def _term_as_interrupt() -> Iterator[None]:
     def raise_interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, raise_interrupt)
+    # SIGINT too: a shell starts background jobs with it ignored, and then Python installs no handler of its own.
+    before = {number: signal.signal(number, raise_interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
