@@ -260,7 +260,9 @@ class AverageConfig(Section):
 
 
 class SpeedConfig(Section):
-    """What makes a step faster and its result no different beyond rounding; `minitx bench --only switches` times each.
+    """What makes a step faster, with the same results but for rounding and the draws of dropout.
+
+    `minitx bench --only switches` times each.
 
     Not in a run's hash. A run that is continued with other settings goes on, but not to the same bits.
     """

@@ -156,7 +156,7 @@ def computes_first_only(model: nn.Module, split: Split) -> bool:
 
 
 def infer(job: Job) -> dict[str, Any]:
-    """Rows in, classes or token ids out, as `minitx predict` does between its tokeniser and its output."""
+    """Rows in, classes or ids out: what `minitx predict` does between tokeniser and output, in a bare process."""
     set_threads(job)
     torch.manual_seed(job.seed)
     split, device, model = load_split(job.size, job.ids), torch.device(job.device), build(job.size)

@@ -1,4 +1,4 @@
-"""What a training process does to itself, and only when it trains: allocator, denormals, collector, kernels."""
+"""What a process does to itself when it trains, or predicts by command: allocator, denormals, collector, kernels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _THREADS = torch.get_num_threads()
 
 
 def prepare_process(speed: SpeedConfig, device: torch.device, threads: int | None = None) -> None:
-    """Set this process up for training on `device`, once per run: all of it replaces what an earlier run set.
+    """Set this process up for training on `device`; all but the allocator's part replaces what an earlier run set.
 
     threads: of the CPU; None = torch's own choice.
     """
