@@ -2,6 +2,7 @@
 
     python train.py                                  the embedded default: letters to phonemes
     python train.py data=banking77 model.n_heads=8   any key of minitx/config.py
+    python train.py experiment=multi30k              a recipe on its data
     python train.py -m model.n_heads=1,2,4 seed=0,1  a sweep that skips what is done
     python train.py trainer.resume=RUN               go on where a run was stopped or killed
 
@@ -80,10 +81,26 @@ def plain_errors() -> Iterator[None]:
         sys.exit(stop.exit_code)
 
 
+def with_data(arguments: Sequence[str]) -> list[str]:
+    """`experiment=NAME` alone also means `data=NAME`, where there is such a set: a recipe is of its data.
+
+    Hydra lets an experiment choose its data, but not one that is itself chosen by the data, as conf/config.yaml has it.
+    """
+    place = next((i for i, argument in enumerate(arguments) if argument.startswith("experiment=")), None)
+    if place is None or any(argument.startswith("data=") for argument in arguments):
+        return list(arguments)
+    name = arguments[place].partition("=")[2]
+    if "," in name:
+        raise rule("data", "not given", "be named where several experiments are swept", "add data=NAME")
+    known = (Path(__file__).parent / "conf" / "data" / f"{name}.yaml").is_file()
+    return [*arguments[:place], *([f"data={name}"] if known else []), *arguments[place:]]
+
+
 def entry() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises; without, it prints a trace of its own
     register()
     with plain_errors():
+        sys.argv[1:] = with_data(sys.argv[1:])
         main()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +12,20 @@ from typing import TYPE_CHECKING
 from minitx.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    from minitx.evaluation.evaluate import Evaluation
     from minitx.predictor import Predictor
+    from minitx.training.console import Reporter
 
 CHUNK_LINES = 2048
-"""Lines of standard input translated together."""
+"""Lines of standard input answered together; fewer with a beam, so that answers keep coming."""
+MIN_CHUNK_LINES = 256
+SECONDS_BETWEEN_LINES = 10.0
+"""Of progress, where the error stream is no terminal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a user's mistake is one line on the error stream."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     try:
         options.command(options)
     except (ConfigError, RunError) as error:
@@ -35,20 +41,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
 
 
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """argparse takes the positional arguments before the first option for all there are; what comes later is more."""
+    parser = _parser()
+    options, later = parser.parse_known_args(arguments)
+    many = next(
+        (name for name in ("text", "pair", "overrides") if isinstance(getattr(options, name, None), list)), None
+    )
+    if later and (many is None or any(argument.startswith("-") for argument in later)):
+        parser.error(f"unrecognized arguments: {' '.join(later)}")
+    if many is not None:
+        getattr(options, many).extend(later)
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="minitx", description="Use a trained run: predict, evaluate, inspect. Measure this machine: bench."
+        prog="minitx", description="Use a trained run: predict, score, evaluate, inspect. Measure this machine: bench."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     predict = commands.add_parser("predict", help="label or translate texts")
     _common(predict, _predict)
+    _decoding(predict)
     predict.add_argument("text", nargs="*", help="texts; without any, the lines of standard input")
+    predict.add_argument(
+        "--n-best", type=_count, metavar="N", help="the N best translations of each, as line number, score and text"
+    )
+
+    score = commands.add_parser("score", help="log probability of given translations, and their numbers of tokens")
+    _common(score, _score)
+    score.add_argument(
+        "pair", nargs="*", help="a text and its translation; without, tab-separated pairs from standard input"
+    )
 
     evaluate = commands.add_parser("evaluate", help="metrics of the best checkpoint, with intervals")
     _common(evaluate, _evaluate)
+    _decoding(evaluate)
     evaluate.add_argument("overrides", nargs="*", help="other data or settings, e.g. data.path=other/folder")
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
+
+    evaluate.add_argument(
+        "--against", metavar="RUN", help="another run, judged on the same rows: a paired test of each metric"
+    )
 
     inspect = commands.add_parser("inspect", help="one HTML page with every layer and head of a text's attention")
     _common(inspect, _inspect)
@@ -83,6 +118,18 @@ def _common(parser: argparse.ArgumentParser, command: object) -> None:
     parser.add_argument("run", metavar="RUN", help="a run folder, e.g. outputs/runs/<date>/<time>-...")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--checkpoint", default="best", choices=["best", "last"])
+    parser.add_argument(
+        "--ensemble",
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="one more run (may be repeated); the mean of all probabilities decides",
+    )
+
+
+def _decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--beam", type=_count, help="unfinished translations kept (default: the run's decode.beam)")
+    parser.add_argument("--length-penalty", type=float, help="default: the run's decode.length_penalty")
 
 
 def _predictor(options: argparse.Namespace) -> Predictor:
@@ -90,18 +137,89 @@ def _predictor(options: argparse.Namespace) -> Predictor:
     from minitx.predictor import Predictor
     from minitx.training.process import prepare_process
 
-    predictor = Predictor.from_run(options.run, options.device, options.checkpoint)
+    predictor = Predictor.from_run(options.run, options.device, options.checkpoint, options.ensemble)
     prepare_process(predictor.config.trainer.speed, predictor.device, predictor.config.trainer.threads)
-    return predictor
+    return _decoding_as_asked(predictor, options)
+
+
+def _decoding_as_asked(predictor: Predictor, options: argparse.Namespace) -> Predictor:
+    asked = {key: getattr(options, key, None) for key in ("beam", "length_penalty", "n_best")}
+    given = [f"--{key.replace('_', '-')}" for key, value in asked.items() if value is not None]
+    if given and predictor.codec.task == "classification":
+        raise ConfigError(f"{given[0]} must be left out, because {options.run} is a classifier; it has no beam")
+    changes = {key: value for key, value in asked.items() if value is not None and key != "n_best"}
+    return predictor.with_decoding(**changes)
 
 
 def _predict(options: argparse.Namespace) -> None:
     predictor = _predictor(options)
     texts = options.text or (line.rstrip("\r\n") for line in sys.stdin)
-    for chunk in _chunks(texts, CHUNK_LINES):
-        for prediction in predictor.predict(chunk):
-            print(prediction)
-        sys.stdout.flush()
+    progress, n_cut = LineProgress(silent=bool(options.text)), 0
+    for chunk in _chunks(texts, max(MIN_CHUNK_LINES, CHUNK_LINES // predictor.decode.beam)):
+        if options.n_best is None:
+            answers = predictor.predict(chunk)
+        else:
+            found = enumerate(predictor.n_best(chunk, options.n_best), start=progress.n_lines + 1)
+            answers = [f"{number}\t{c.score:.4f}\t{c.text}" for number, best in found for c in best]
+        print("\n".join(answers), flush=True)
+        n_cut += predictor.n_cut(chunk)
+        progress.advance(len(chunk))
+    progress.close()
+    if n_cut:
+        limit = f"data.max_length ({predictor.codec.max_length} tokens)"
+        print(f"warning: {n_cut:,} of {progress.n_lines:,} texts are longer than {limit} and were cut", file=sys.stderr)
+
+
+def _score(options: argparse.Namespace) -> None:
+    predictor = _predictor(options)
+    if predictor.codec.task == "classification":
+        raise ConfigError(f"RUN ({options.run}) must be a translator; a classifier has no translations to score")
+    if len(options.pair) not in (0, 2):
+        raise ConfigError(
+            f"score takes a text and its translation, {len(options.pair)} arguments were given; quote each"
+        )
+    pairs = ["\t".join(options.pair)] if options.pair else (line.rstrip("\r\n") for line in sys.stdin)
+    progress = LineProgress(silent=bool(options.pair))
+    for chunk in _chunks(pairs, CHUNK_LINES):
+        sides = [_pair(line, progress.n_lines + number) for number, line in enumerate(chunk, start=1)]
+        try:
+            scored = predictor.score(*zip(*sides, strict=True))
+        except ValueError as error:
+            raise ConfigError(f"lines {progress.n_lines + 1:,} to {progress.n_lines + len(chunk):,}: {error}") from None
+        print("\n".join(f"{s.log_prob:.6f}\t{s.n_tokens}" for s in scored), flush=True)
+        progress.advance(len(chunk))
+    progress.close()
+
+
+def _pair(line: str, number: int) -> tuple[str, str]:
+    text, tab, translation = line.partition("\t")
+    if not tab:
+        raise ConfigError(f"line {number:,} ({line:.40}) must be a text, a tab and its translation")
+    return text, translation
+
+
+class LineProgress:
+    """Lines answered so far and their speed, on the error stream: a live line on a terminal, else one now and then."""
+
+    def __init__(self, silent: bool = False) -> None:
+        self.n_lines, self.silent = 0, silent
+        self._terminal = sys.stderr.isatty()
+        self._start = self._last = time.monotonic()
+
+    def advance(self, n_lines: int) -> None:
+        self.n_lines += n_lines
+        now = time.monotonic()
+        if self.silent or not (self._terminal or now - self._last >= SECONDS_BETWEEN_LINES):
+            return
+        self._last = now
+        speed = self.n_lines / max(now - self._start, 1e-9)
+        line = f"{self.n_lines:,} lines, {speed:,.0f} lines/s"
+        print(f"\r{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the live line as it stands."""
+        if self._terminal and not self.silent and self.n_lines:
+            print(file=sys.stderr)
 
 
 def _chunks(items: Iterable[str], size: int) -> Iterable[list[str]]:
@@ -120,11 +238,46 @@ def _evaluate(options: argparse.Namespace) -> None:
     from minitx.training.show import shown_metric
 
     predictor = _predictor(options)
+    if options.against is not None:
+        _compare(predictor, options)
+        return
     evaluation = predictor.evaluate(options.split, options.overrides)
     rows = [[name, shown_metric(evaluation, name)] for name in evaluation.metrics]
-    title = f"{options.run}, {options.checkpoint} checkpoint, {len(evaluation.rows):,} {options.split} rows"
     reporter = Reporter()
-    reporter.table(title, ["metric", "value [95 % interval]"], [*rows, ["loss", f"{evaluation.loss:.4f}"]])
+    columns = ["metric", "value [95 % interval]"]
+    reporter.table(_title(predictor, options, evaluation), columns, [*rows, ["loss", f"{evaluation.loss:.4f}"]])
+    _say_signatures(reporter, evaluation)
+
+
+def _compare(predictor: Predictor, options: argparse.Namespace) -> None:
+    """Two runs on the same rows: both scores and their difference with interval and p-value."""
+    from minitx.predictor import Predictor
+    from minitx.training.console import Reporter
+    from minitx.training.show import shown_difference, shown_metric
+
+    other = Predictor.from_run(options.against, options.device, options.checkpoint)
+    mine, theirs, differences = predictor.compare(_decoding_as_asked(other, options), options.split, options.overrides)
+    reporter = Reporter()
+    scores = [[name, shown_metric(mine, name), shown_metric(theirs, name)] for name in differences]
+    reporter.table(_title(predictor, options, mine), ["metric", "A [95 % interval]", "B [95 % interval]"], scores)
+    rows = [[name, *shown_difference(mine, name, difference)] for name, difference in differences.items()]
+    reporter.table("paired comparison", ["metric", "A - B [95 % interval]", "p"], rows)
+    reporter.say(f"A: {predictor.folder.path}\nB: {other.folder.path}")
+    reporter.say("intervals: bootstrap over rows, the difference's paired; p: paired randomisation test, two-sided")
+    _say_signatures(reporter, mine)
+
+
+def _title(predictor: Predictor, options: argparse.Namespace, evaluation: Evaluation) -> str:
+    what = [str(options.run), f"{options.checkpoint} checkpoint", f"{len(evaluation.rows):,} {options.split} rows"]
+    if options.ensemble:
+        what[0] += f" and {len(options.ensemble)} more (ensemble)"
+    if predictor.codec.task == "translation":
+        beam = predictor.decode.beam
+        what.append("greedy" if beam == 1 else f"beam {beam}, length penalty {predictor.decode.length_penalty:g}")
+    return ", ".join(what)
+
+
+def _say_signatures(reporter: Reporter, evaluation: Evaluation) -> None:
     for name, interval in evaluation.metrics.items():
         if interval.signature:
             reporter.say(f"{name} signature: {interval.signature}")

@@ -83,6 +83,8 @@ class DataConfig(Section):
     metrics: Literal["auto", "bleu", "error_rate"] = "auto"
     """Translation: bleu (BLEU and chrF) or error_rate (PER and WER over space-separated symbols); auto
     = error_rate for the embedded cmudict, else bleu."""
+    bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
+    """Translation: how sacrebleu splits texts for BLEU; none = at spaces alone, for text that is tokenised already."""
     train_size: int | float | None = None
     """null = all; a count or a fraction of the training rows: nested, seeded, stratified subsets."""
     subset_seed: int = 0
@@ -239,6 +241,10 @@ class OptimConfig(Section):
     clip: float | None = Field(1.0, gt=0)
     """Largest gradient norm; null = no clipping."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    r_drop: float = Field(0.0, ge=0)
+    """R-Drop's alpha (Liang et al. 2021, who took 5 for translation and 1 for classification); 0 = off. Each batch goes
+    through the model twice, with other draws of dropout, and alpha / 2 times the mean of the two divergences between
+    the predictions is added to the mean cross-entropy. A step takes about twice the time and memory."""
 
     @field_validator("betas", mode="before")
     @classmethod
@@ -339,6 +345,19 @@ class TrainerConfig(Section):
         return self
 
 
+class DecodeConfig(Section):
+    """How a trained translator writes: at the end of a run, in `minitx predict` and in `minitx evaluate`.
+
+    Validation during training is greedy. A classifier reads none of this.
+    """
+
+    beam: int = Field(1, ge=1)
+    """Unfinished translations kept for each text; 1 = greedy."""
+    length_penalty: float = Field(1.0, ge=-10, le=10)
+    """A beam's finished translations are ranked by log probability / tokens ** length_penalty: 0 prefers short ones,
+    1 goes by the mean over tokens, more prefers long ones."""
+
+
 class Config(Section):
     """A whole run."""
 
@@ -346,6 +365,7 @@ class Config(Section):
     model: TransformerConfig = TransformerConfig()
     optim: OptimConfig = OptimConfig()
     trainer: TrainerConfig = TrainerConfig()
+    decode: DecodeConfig = DecodeConfig()
     seed: int = Field(0, ge=0)
     """Initialisation, data order and dropout."""
 
@@ -362,4 +382,7 @@ class Config(Section):
         if self.trainer.cuda_graphs and self.model.attention.backend == "varlen":
             must = "be false, because model.attention.backend is varlen"
             raise rule("trainer.cuda_graphs", True, must, "without padding no shape comes back; choose one of the two")
+        if self.optim.r_drop and not (self.model.dropout or self.model.attention.dropout):
+            must = "be 0, because model.dropout and model.attention.dropout are 0"
+            raise rule("optim.r_drop", self.optim.r_drop, must, "both passes would be the same; set model.dropout")
         return self

@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from minitx.config import Config
+from minitx.config import Config, rule
 from minitx.data import Tokenizer, load_data
 from minitx.errors import ConfigError
 from minitx.evaluation.attention_maps import inspect_texts
+from minitx.evaluation.compare import Comparison, compare_evaluations
 from minitx.evaluation.evaluate import Evaluation, evaluate
 from minitx.evaluation.page import inspect_page
-from minitx.evaluation.predict import Codec, predict_texts
+from minitx.evaluation.predict import Codec, TextModel
 from minitx.nn.build import ModelShape, build_model
 from minitx.nn.models import Classifier, Translator
 from minitx.override import override
 from minitx.training.checkpoint import Checkpoint, load_checkpoint
-from minitx.training.device import Precision, resolve_compute
+from minitx.training.device import resolve_compute
 from minitx.training.runfolder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictor:
-    """Weights of one checkpoint and all that stands between text and them; needs no data source but for `evaluate`."""
+class Predictor(TextModel):
+    """Weights of one checkpoint (or of several runs) and all that stands between text and them: `predict`, `n_best`
+    and `score` of `TextModel`; needs no data source but for `evaluate`.
+
+    Its precision is the one that the run was judged in, where this machine resolves `auto` alike.
+    """
 
     folder: RunFolder
     config: Config
-    model: Classifier | Translator
-    """In eval mode, on `device`."""
-    codec: Codec
-    device: torch.device
-    precision: Precision
-    """As the run was judged in, where this machine resolves `auto` alike."""
 
     @classmethod
-    def from_run(cls, run: str | Path, device: str = "auto", checkpoint: str = "best") -> Predictor:
-        """Load `best` (the weights that validation judged) or `last` of a run folder.
+    def from_run(
+        cls, run: str | Path, device: str = "auto", checkpoint: str = "best", ensemble: Sequence[str | Path] = ()
+    ) -> Predictor:
+        """Load `best` (the weights that validation judged) or `last` of a run folder, and of those in `ensemble`.
+
+        An ensemble goes by the mean of all models' probabilities; its runs must share vocabulary and classes.
 
         Raises:
-            ConfigError: the folder is no run, or the run has not reached that checkpoint.
+            ConfigError: a folder is no run, a run has not reached that checkpoint, or runs do not go together.
             CheckpointError: the checkpoint is damaged.
         """
+        first, *others = [cls._one(path, device, checkpoint) for path in (run, *ensemble)]
+        for other in others:
+            if other.codec != first.codec:
+                must = f"read and write as {run} does: same task, vocabulary, classes and data.max_length"
+                raise rule("--ensemble", other.folder.path, must, "train its runs on the same data, with other seeds")
+        return replace(first, models=first.models + tuple(model for other in others for model in other.models))
+
+    @classmethod
+    def _one(cls, run: str | Path, device: str, checkpoint: str) -> Predictor:
         folder = RunFolder(Path(run))
         config = folder.read_config()
         place = folder.checkpoints / checkpoint
@@ -59,15 +69,26 @@ class Predictor:
         return cls(
             folder=folder,
             config=config,
-            model=model.to(where).eval(),
+            models=(model.to(where).eval(),),
             codec=_codec(config, loaded),
             device=where,
             precision=compute.precision,
+            decode=config.decode,
         )
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label, or the greedy output, of each text, in their order."""
-        return predict_texts(self.model, texts, self.codec, device=self.device, precision=self.precision)
+    @property
+    def model(self) -> Classifier | Translator:
+        """The first run's, in eval mode, on `device`."""
+        return self.models[0]
+
+    def with_decoding(self, **changes: float) -> Predictor:
+        """The same models with other `decode.*` settings, e.g. with_decoding(beam=5).
+
+        Raises:
+            ConfigError: a setting is unknown or out of its range.
+        """
+        overrides = [f"decode.{key}={value}" for key, value in changes.items()]
+        return replace(self, decode=override(self.config, overrides).decode)
 
     def evaluate(self, split: str = "test", overrides: Sequence[str] = ()) -> Evaluation:
         """Metrics on a split of the run's own data, or of other data that `overrides` (`data.path=...`) name; the
@@ -90,7 +111,26 @@ class Predictor:
             device=self.device,
             precision=self.precision,
             batch_tokens=config.trainer.batch_tokens,
+            decode=self.decode,
+            bleu_tokenize=config.data.bleu_tokenize,
+            ensemble=self.models[1:],
         )
+
+    def compare(
+        self, other: Predictor, split: str = "test", overrides: Sequence[str] = ()
+    ) -> tuple[Evaluation, Evaluation, dict[str, Comparison]]:
+        """Both runs judged on this one's data, with a paired comparison (this minus other) of each metric.
+
+        Raises:
+            ConfigError: the other run has another task or other classes.
+        """
+        if (other.codec.task, other.codec.label_names) != (self.codec.task, self.codec.label_names):
+            must = f"have the task and the classes of {self.folder.path}"
+            raise rule("--against", other.folder.path, must, "compare runs on the same data")
+        mine = self.evaluate(split, overrides)
+        on_same = replace(other, config=other.config.model_copy(update={"data": self.config.data}))
+        theirs = on_same.evaluate(split, overrides)
+        return mine, theirs, compare_evaluations(mine, theirs)
 
     def inspect(self, *texts: str) -> str:
         """One self-contained HTML page with every layer and head of each text's attention."""

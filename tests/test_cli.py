@@ -75,6 +75,86 @@ def test_evaluate_on_other_data_keeps_vocabulary_and_classes(classifier: Path, t
     assert predictor.evaluate("test", overrides).score == 1.0
 
 
+def lines_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
+    main([str(argument) for argument in arguments])
+    return capsys.readouterr().out.split("\n")[:-1]
+
+
+def test_n_best_and_beam(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bad", "dab", "", "cabbage"]
+    predictor = minitx.load(str(trained))
+    best = lines_of(capsys, "predict", trained, "--beam", 4, "--length-penalty", 0, *words)
+    assert best == predictor.with_decoding(beam=4, length_penalty=0).predict(words)
+    rows = [line.split("\t") for line in lines_of(capsys, "predict", trained, "--n-best", 3, *words)]
+    assert [number for number, _, _ in rows] == ["1"] * 3 + ["2"] * 3 + ["4"] * 3  # nothing for the blank line
+    found = predictor.with_decoding(beam=3).n_best(words, 3)
+    assert [[s, t] for _, s, t in rows] == [[f"{c.score:.4f}", c.text] for candidates in found for c in candidates]
+
+
+def test_score_of_arguments_and_lines(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [("bad", "B AE D"), ("cab", "K AE B"), ("", "B")]
+    [alone] = lines_of(capsys, "score", trained, *pairs[0])
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{a}\t{b}\r\n" for a, b in pairs)))
+    together = lines_of(capsys, "score", trained)
+    assert together[0] == alone and len(together) == 3
+    log_prob, n_tokens = alone.split("\t")
+    assert float(log_prob) < 0 and int(n_tokens) == 4
+
+
+def test_an_ensemble_of_a_run_with_itself_is_that_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    once = lines_of(capsys, "predict", trained, "bad", "cabbage", "--beam", 3)
+    assert (
+        lines_of(
+            capsys, "predict", trained, "bad", "cabbage", "--beam", 3, "--ensemble", trained, "--ensemble", trained
+        )
+        == once
+    )
+    one, two = (minitx.load(str(trained)).evaluate(), Predictor.from_run(trained, ensemble=[trained]).evaluate())
+    assert one.metrics == two.metrics and one.loss == pytest.approx(two.loss, rel=1e-5)
+
+
+def test_evaluate_against_itself_finds_no_difference(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = "\n".join(lines_of(capsys, "evaluate", trained, "--against", trained, "--beam", 2))
+    assert out.count("+0.00 [+0.00, +0.00]") == 2 and out.count("1.0000") == 2 and "beam 2" in out
+
+
+def test_evaluate_against_another_run_judges_both_on_the_same_rows(
+    trained: Path, tmp_path: Path, tiny_data: dict[str, Any]
+) -> None:
+    """The other run has other data, of which only its vocabulary is used."""
+    other = tmp_path / "other"
+    data = {**tiny_data, "train_size": 0.5}
+    run(load({"data": data, "model": TINY_MODEL, "trainer": TINY_TRAINER, "seed": 1}), other, quiet=True)
+    a, b = minitx.load(str(trained)), minitx.load(str(other))
+    mine, theirs, differences = a.compare(b)
+    assert mine.metrics == a.evaluate().metrics and (mine.rows == theirs.rows).all()
+    for name, difference in differences.items():
+        assert difference.difference == pytest.approx(mine.metrics[name].value - theirs.metrics[name].value)
+        assert difference.low <= difference.difference <= difference.high
+
+
+def test_a_long_line_is_cut_with_a_warning(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["predict", str(trained), "a" * 5000, "bad"])
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 2
+    assert shown.err.startswith("warning: 1 of 2 texts are longer than data.max_length (") and "\n" in shown.err
+
+
+def test_progress_is_told_on_the_error_stream(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minitx.cli.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("minitx.cli.CHUNK_LINES", 2)
+    monkeypatch.setattr("minitx.cli.MIN_CHUNK_LINES", 2)
+    monkeypatch.setattr("sys.stdin", io.StringIO("bad\ncab\ndab\n"))
+    main(["predict", str(trained)])
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 3
+    assert [line.split(",")[0] for line in shown.err.splitlines()] == ["2 lines", "3 lines"]
+
+
 def test_inspect_writes_one_self_contained_page(
     trained: Path, classifier: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -120,13 +200,19 @@ def test_last_checkpoint_can_be_asked_for(trained: Path) -> None:
             ["inspect", "RUN", "x", "-o", "no/folder/x.html"],
             "--output (no/folder/x.html) must be a file that can be written",
         ),
+        (["score", "RUN", "one"], "score takes a text and its translation, 1 arguments were given; quote each\n"),
+        (["score", "CLASSIFIER", "a", "b"], "RUN ("),
+        (["predict", "CLASSIFIER", "a", "--beam", "2"], "--beam must be left out, because "),
+        (["predict", "RUN", "a", "--length-penalty", "99"], "decode.length_penalty (99.0) must "),
+        (["predict", "RUN", "a", "--ensemble", "CLASSIFIER"], "--ensemble ("),
+        (["evaluate", "RUN", "--against", "CLASSIFIER"], "--against ("),
     ],
 )
 def test_mistakes_are_one_line(
-    trained: Path, arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+    trained: Path, classifier: Path, arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
-        main([str(trained) if a == "RUN" else a for a in arguments])
+        main([str({"RUN": trained, "CLASSIFIER": classifier}.get(a, a)) for a in arguments])
     err = capsys.readouterr().err
     assert left.value.code == 2 and err.startswith(line) and err.count("\n") == 1
 

@@ -105,6 +105,12 @@ EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
             "without padding no shape comes back; choose one of the two",
             id="varlen-graphs",
         ),
+        pytest.param(
+            {"model": {"dropout": 0.0}, "optim": {"r_drop": 5.0}},
+            "optim.r_drop (5.0) must be 0, because model.dropout and model.attention.dropout are 0; "
+            "both passes would be the same; set model.dropout",
+            id="r-drop-without-dropout",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_key_value_rule_and_remedy(raw: dict[str, Any], message: str) -> None:
@@ -118,6 +124,11 @@ def test_defaults_load_and_are_frozen() -> None:
     assert config == Config()
     with pytest.raises(Exception, match="frozen"):
         config.model.n_heads = 2  # type: ignore[misc]
+
+
+def test_r_drop_needs_dropout_somewhere() -> None:
+    for dropout in ({"dropout": 0.1}, {"dropout": 0.0, "attention": {"dropout": 0.1}}):
+        assert load({"model": dropout, "optim": {"r_drop": 5}}).optim.r_drop == 5.0
 
 
 def test_any_head_dim_fits() -> None:
@@ -154,9 +165,30 @@ def composed(*overrides: str) -> Config:
     [f"{g}={name}" for g, names in GROUPS.items() for name in names] + [f"experiment={e}" for e in EXPERIMENTS],
 )
 def test_every_file_in_conf_composes_and_types(choice: str) -> None:
-    needs_path = choice in ("data=files", "data=tatoeba", "data=g2p")
+    needs_path = choice in ("data=files", "data=tatoeba", "data=g2p", "data=multi30k_tok", "data=cmudict_full")
     config = composed(choice, *(["data.path=somewhere.csv"] if needs_path else []))
     assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize(
+    ("typed", "composed_of"),
+    [
+        ("experiment=digits seed=3", "data=digits experiment=digits seed=3"),
+        ("seed=3 experiment=multi30k --cfg job", "seed=3 data=multi30k experiment=multi30k --cfg job"),
+        ("data=files experiment=digits", "data=files experiment=digits"),
+        ("experiment=none", "experiment=none"),
+        ("data=digits", "data=digits"),
+        ("", ""),
+    ],
+)
+def test_an_experiment_brings_its_data(typed: str, composed_of: str) -> None:
+    assert train.with_data(typed.split()) == composed_of.split()
+
+
+def test_swept_experiments_need_their_data_named() -> None:
+    with pytest.raises(ConfigError, match="must be named where several experiments are swept"):
+        train.with_data(["-m", "experiment=digits,multi30k"])
+    assert train.with_data(["-m", "experiment=a,b", "data=c"]) == ["-m", "experiment=a,b", "data=c"]
 
 
 def test_conf_states_no_default_again() -> None:

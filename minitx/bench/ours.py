@@ -164,7 +164,7 @@ def infer(job: Job) -> dict[str, Any]:
         never_end(model.src_tokens)
     model.to(device)
     tokens = job.batch_tokens or PREDICTION_TOKENS
-    with judging(model, device, job.precision):
+    with judging([model], device, job.precision):
         for batch in _batches(split, min(job.rows, job.infer_rows), tokens, device):
             _answer(model, batch, job)
         start, count = now(device), 0

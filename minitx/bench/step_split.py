@@ -118,9 +118,9 @@ def _hang(stepper: Stepper, clocks: _Clocks) -> None:
             _watch(module, name, clocks)
     loss = stepper._loss
 
-    def timed(batch: Batch, smoothing: float) -> Tensor:
+    def timed(batch: Batch, label_smoothing: float, r_drop: float) -> Tensor:
         clocks.enter(HEAD)  # until the backward pass ends, where nobody else has the clock
-        return loss(batch, smoothing)
+        return loss(batch, label_smoothing, r_drop)
 
     stepper._loss = timed
     stepper.optimizer.register_step_pre_hook(lambda *_: clocks.swap("clip", "optimizer"))

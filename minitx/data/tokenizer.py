@@ -41,6 +41,13 @@ class Tokenizer:
         self._inner.encode_special_tokens = True  # the reserved names are for us, not to be found in text
         self._bytes = isinstance(self._inner.decoder, decoders.ByteLevel)
 
+    def __eq__(self, other: object) -> bool:
+        """True of the same vocabulary and rules."""
+        return isinstance(other, Tokenizer) and self._json == other._json
+
+    def __hash__(self) -> int:
+        return hash(self._json)
+
     @classmethod
     def fit(cls, config: TokenizerConfig, texts: Iterable[str], *, symbols: bool = False) -> Tokenizer:
         """Fit on training texts; the same texts give the same vocabulary (`unigram`: nearly, see above).

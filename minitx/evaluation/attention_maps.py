@@ -28,7 +28,7 @@ def inspect_texts(
     """
     split = codec.encode(texts)
     inspections = []
-    with judging(model, device, "fp32"):
+    with judging([model], device, "fp32"):
         for row, text in enumerate(texts):
             batch = split.batch(np.array([row])).to(device)
             if isinstance(model, Translator):

@@ -5,6 +5,8 @@ Letters in shapes: B rows of the batch, R rows still being written, S source len
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,10 +24,11 @@ cache; between looks ended rows are computed along, and what they write after th
 def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> list[npt.NDArray[np.int64]]:
     """The most likely next token, again and again: one array of token ids per row, without BOS and EOS.
 
-    At most `max_length` tokens are written, the end included; None = each row's own `output_limit`. The model must be
-    in eval mode. Runs under the caller's autocast.
+    At most `max_length` tokens are written, the end included; None = each row's own of `output_limits`. The model must
+    be in eval mode. Runs under the caller's autocast.
     """
-    n_steps = output_limit(model, batch.src.shape[1]) if max_length is None else max_length
+    limits = output_limits([model], batch, max_length)
+    n_steps = int(limits.max())
     written_BL = batch.src.new_full((batch.n_rows, n_steps), EOS)
     mask_RS = batch.src_mask
     memory_RSD = model.encode(batch.src, mask_RS, batch.sentence)
@@ -47,12 +50,18 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
             rows_R, token_R, ended_R = rows_R[going], token_R[going], ended_R[going]
             memory_RSD, mask_RS = memory_RSD[going], None if mask_RS is None else mask_RS[going]
             cache.select(going)
-    outputs = _until_end(written_BL)
-    if max_length is not None or batch.src_mask is None:
-        return outputs
     # A row's limit is of its own length, not of the longest in its batch: what goes together changes no result.
-    lengths = batch.src_mask.sum(dim=1).tolist()
-    return [ids[: output_limit(model, length)] for ids, length in zip(outputs, lengths, strict=True)]
+    return [ids[:limit] for ids, limit in zip(_until_end(written_BL), limits.tolist(), strict=True)]
+
+
+def output_limits(models: Sequence[Translator], batch: Batch, max_length: int | None = None) -> Tensor:
+    """(B,) int64: tokens that each row's output may have, the end included; `max_length` or `output_limit`."""
+    n_rows, longest = batch.src.shape
+    if max_length is not None:
+        return torch.full((n_rows,), max_length, device=batch.src.device)
+    lengths = torch.full((n_rows,), longest) if batch.src_mask is None else batch.src_mask.sum(dim=1).cpu()
+    limits = [min(output_limit(model, length) for model in models) for length in lengths.tolist()]
+    return torch.tensor(limits, device=batch.src.device)
 
 
 def output_limit(model: Translator, src_length: int) -> int:

@@ -6,7 +6,8 @@ validates more often trains to the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,13 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from minitx.batch import Batch
+from minitx.config import DecodeConfig
 from minitx.data import Split, TaskData, plan_eval
-from minitx.evaluation.decode import greedy
+from minitx.evaluation.beam import translate
 from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, confusion_matrix, error_rates, macro_f1
+from minitx.evaluation.score import token_log_probs
 from minitx.nn.cross_entropy import summed_cross_entropy
-from minitx.nn.models import Translator
+from minitx.nn.models import Classifier, Translator
 
 Precision = Literal["fp32", "bf16"]
+GREEDY = DecodeConfig()
 MAIN_METRIC = {"classification": "accuracy", "bleu": "bleu", "error_rate": "per"}
 
 
@@ -58,60 +62,84 @@ def evaluate(
     precision: Precision,
     batch_tokens: int,
     rows: npt.NDArray[np.int64] | None = None,
+    decode: DecodeConfig = GREEDY,
     bleu_tokenize: str = "13a",
+    ensemble: Sequence[Classifier | Translator] = (),
 ) -> Evaluation:
     """Judge `rows` of a split (all when None) with a Classifier or a Translator; `data` names the metrics.
 
-    A translator must be the model itself, not a compiled wrapper: it is also decoded greedily, token by token.
-    `bleu_tokenize` is sacrebleu's name for how it splits the text (13a, zh, char, ...). No rows are a ValueError.
+    A translator must be the model itself, not a compiled wrapper: it is also decoded, token by token. `bleu_tokenize`
+    is sacrebleu's name for how it splits the text (13a, zh, char, ...). ensemble: further models, of the same
+    vocabulary and classes, whose probabilities are averaged with the first one's. No rows are a ValueError.
     """
     rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
     if len(rows) == 0:
         raise ValueError("evaluation needs at least one row; the split, or the choice of rows, is empty")
-    plan = plan_eval(split.lengths[rows], batch_tokens)
+    models = [model, *ensemble]
+    plan = plan_eval(split.lengths[rows], rows_at_once(batch_tokens, decode))
     back = np.argsort(np.concatenate(plan))  # from the plan's order to the order of `rows`
     batches = (split.batch(rows[chosen]).to(device) for chosen in plan)
-    with judging(model, device, precision):
+    with judging(models, device, precision):
         if isinstance(model, Translator):
             assert data.tgt_tokenizer is not None, "a translation task has a target tokeniser"
-            loss, outputs = _translate(model, batches)
+            loss, outputs = _translate(translators(models), batches, decode)
             texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
             return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
-        loss, classes = _classify(model, batches)
+        loss, classes = _classify(models, batches)
         return _judge_classes(loss, classes[back], rows, split, data)
 
 
+def rows_at_once(batch_tokens: int, decode: DecodeConfig) -> int:
+    """Tokens of source text in a batch: a beam multiplies the rows that are written."""
+    return max(1, batch_tokens // decode.beam)
+
+
+def translators(models: Sequence[nn.Module]) -> list[Translator]:
+    """The same models, known to be translators."""
+    return [model for model in models if isinstance(model, Translator)]
+
+
+def mean_log_probs(models: Sequence[nn.Module], batch: Batch) -> Tensor:
+    """(N, C): logarithm of the mean of several classifiers' probabilities."""
+    parts = torch.stack([model(batch).float().log_softmax(-1) for model in models])
+    return parts.logsumexp(0) - math.log(len(models))
+
+
 @contextmanager
-def judging(model: nn.Module, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Eval mode without gradients, under autocast for bf16; the model's mode is restored at the end, come what may."""
-    was_training = model.training
-    model.eval()
+def judging(models: Sequence[nn.Module], device: torch.device, precision: Precision) -> Iterator[None]:
+    """Eval mode without gradients, under autocast for bf16; the modes are restored at the end, come what may."""
+    modes = [(model, model.training) for model in models]
+    for model in models:
+        model.eval()
     try:
         # Not inference_mode: tables that a model caches here (rotary, sinusoidal) must stay usable in training.
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             yield
     finally:
-        model.train(was_training)
+        for model, was_training in modes:
+            model.train(was_training)
 
 
-def _classify(model: nn.Module, batches: Iterator[Batch]) -> tuple[float, Ints]:
+def _classify(models: Sequence[nn.Module], batches: Iterator[Batch]) -> tuple[float, Ints]:
     """(loss per row, (N,) predicted classes in the order of the batches)."""
     losses, found = [], []
     for batch in batches:
-        logits = model(batch).float()
+        logits = models[0](batch).float() if len(models) == 1 else mean_log_probs(models, batch)
         losses.append(summed_cross_entropy(logits, batch.targets))
         found.append(logits.argmax(-1))
     classes = torch.cat(found).cpu().numpy()
     return _total(losses) / len(classes), classes
 
 
-def _translate(model: Translator, batches: Iterator[Batch]) -> tuple[float, list[Ints]]:
-    """(loss per real target token of the reference, greedy output ids of each row in the order of the batches)."""
+def _translate(
+    models: Sequence[Translator], batches: Iterator[Batch], decode: DecodeConfig
+) -> tuple[float, list[Ints]]:
+    """(loss per real target token of the reference, output ids of each row in the order of the batches)."""
     losses, outputs, n_targets = [], [], 0
     for batch in batches:
-        losses.append(model.loss(batch))
+        losses.append(models[0].loss(batch) if len(models) == 1 else -token_log_probs(models, batch).sum())
         n_targets += batch.n_targets
-        outputs += greedy(model, batch)
+        outputs += translate(models, batch, decode)
     return _total(losses) / n_targets, outputs
 
 

@@ -1,7 +1,8 @@
 """Scores with intervals: accuracy, macro F1, phoneme and word error rates, BLEU and chrF.
 
 Every score is a function of statistics summed over examples, and that is the one decision worth knowing: resampling
-examples then only needs the sums, so a thousand bootstrap resamples cost milliseconds (see `bootstrap`).
+examples then only needs the sums, so a thousand bootstrap resamples cost milliseconds (see `bootstrap`). An interval
+keeps these statistics, so that two runs judged on the same examples can be compared (see `compare.py`).
 
 Letters in shapes: N examples, D distinct rows of statistics, F statistics of one example, R resamples, C classes.
 """
@@ -9,7 +10,8 @@ Letters in shapes: N examples, D distinct rows of statistics, F statistics of on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,20 @@ NO_EXAMPLES = "a score needs at least one example; the split or the list of pred
 LOWER_IS_BETTER = frozenset({"loss", "per", "wer"})
 
 
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What a score was made of: the distinct rows of statistics, the row of each example, and the way to the score."""
+
+    rows_DF: Floats
+    which_N: Ints
+    statistic: Statistic
+
+    @property
+    def counts_D(self) -> Ints:
+        """How many examples have each row."""
+        return np.bincount(self.which_N, minlength=len(self.rows_DF))
+
+
 @dataclass(frozen=True)
 class Interval:
     """A score and its 95 % percentile-bootstrap interval over examples; `signature` says how BLEU or chrF was made.
@@ -39,6 +55,8 @@ class Interval:
     low: float
     high: float
     signature: str | None = None
+    examples: Examples | None = field(default=None, repr=False, compare=False)
+    """The examples behind the score, in their order; None where only the numbers are known."""
 
     def to_json(self) -> dict[str, Any]:
         """`{"value": x, "ci95": [low, high]}`, and `"signature"` where there is one."""
@@ -68,17 +86,19 @@ def bootstrap(stats_NF: npt.ArrayLike, statistic: Statistic) -> Interval:
     from one multinomial: an accuracy has two distinct rows however many examples there are. The generator is our own
     and freshly seeded, so the result depends on the statistics alone, not even on the order of the examples.
     """
-    rows_DF, counts_D = np.unique(np.asarray(stats_NF, dtype=np.float64), axis=0, return_counts=True)
-    return _bootstrap_distinct(rows_DF, counts_D, statistic)
+    rows_DF, which_N = np.unique(np.asarray(stats_NF, dtype=np.float64), axis=0, return_inverse=True)
+    # One index per example, also in numpy 2.0, where the inverse along an axis has two dimensions.
+    return _bootstrap_distinct(Examples(rows_DF, which_N.reshape(-1), statistic))
 
 
-def _bootstrap_distinct(rows_DF: Floats, counts_D: Ints, statistic: Statistic) -> Interval:
-    """`bootstrap` where row d stands for `counts_D[d]` examples."""
+def _bootstrap_distinct(examples: Examples) -> Interval:
+    """`bootstrap` of rows that are distinct already."""
+    rows_DF, counts_D, statistic = examples.rows_DF, examples.counts_D, examples.statistic
     if counts_D.sum() == 0:
         raise ValueError(NO_EXAMPLES)
     low, high = np.percentile(statistic(_resampled_sums(rows_DF, counts_D)), (2.5, 97.5))
     value = statistic((counts_D @ rows_DF)[None])[0]
-    return Interval(float(value), float(low), float(high))
+    return Interval(float(value), float(low), float(high), examples=examples)
 
 
 def _resampled_sums(rows_DF: Floats, counts_D: Ints) -> Floats:
@@ -111,18 +131,19 @@ def confusion_matrix(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes:
 
 def macro_f1(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int) -> Interval:
     """Mean F1 over the classes that occur among labels or predictions (those of the resample, in the bootstrap)."""
-    cells_D, counts_D = np.unique(_cells(predicted, labels, n_classes), return_counts=True)
+    cells_D, which_N = np.unique(_cells(predicted, labels, n_classes), return_inverse=True)
     true_D, predicted_D = np.divmod(cells_D, n_classes)
     one_CC = np.eye(n_classes)
     hit_DC = one_CC[true_D] * (true_D == predicted_D)[:, None]
     seen_DC = one_CC[true_D] + one_CC[predicted_D]
+    return _bootstrap_distinct(Examples(np.hstack([hit_DC, seen_DC]), which_N, _mean_f1))
 
-    def f1(sums_RF: Floats) -> Floats:
-        hit_RC, seen_RC = np.hsplit(sums_RF, 2)
-        f1_RC = np.divide(2 * hit_RC, seen_RC, out=np.zeros_like(hit_RC), where=seen_RC > 0)
-        return np.asarray(f1_RC.sum(axis=1) / (seen_RC > 0).sum(axis=1))
 
-    return _bootstrap_distinct(np.hstack([hit_DC, seen_DC]), counts_D, f1)
+def _mean_f1(sums_RF: Floats) -> Floats:
+    """Macro F1 from, of each class, its hits and how often it was seen among labels and predictions together."""
+    hit_RC, seen_RC = np.hsplit(sums_RF, 2)
+    f1_RC = np.divide(2 * hit_RC, seen_RC, out=np.zeros_like(hit_RC), where=seen_RC > 0)
+    return np.asarray(f1_RC.sum(axis=1) / (seen_RC > 0).sum(axis=1))
 
 
 def _cells(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int) -> Ints:
@@ -194,11 +215,11 @@ def _sacrebleu(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequ
     width = max((len(wanted) for wanted in references), default=0)
     streams = [[wanted[k] if k < len(wanted) else None for wanted in references] for k in range(width)]
     stats = metric._extract_corpus_statistics(list(hypotheses), streams)
+    return replace(bootstrap(stats, partial(_sacrebleu_scores, metric)), signature=str(metric.get_signature()))
 
-    def score(sums_RF: Floats) -> Floats:
-        return np.array([metric._compute_score_from_stats(sums).score for sums in sums_RF.tolist()])
 
-    return replace(bootstrap(stats, score), signature=str(metric.get_signature()))
+def _sacrebleu_scores(metric: Any, sums_RF: Floats) -> Floats:
+    return np.array([metric._compute_score_from_stats(sums).score for sums in sums_RF.tolist()])
 
 
 def _check_references(hypotheses: Sequence[object], references: Sequence[Sequence[object]]) -> None:

@@ -1,19 +1,26 @@
-"""A trained model on the user's own texts."""
+"""A trained model, or several, on the user's own texts: labels, translations, n-best lists, scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
+from minitx.batch import Batch
+from minitx.config import DecodeConfig
 from minitx.data import Split, TaskData, Tokenizer, encode_texts, plan_eval
+from minitx.data.encode import encode_examples
+from minitx.data.examples import Examples
 from minitx.data.task import Task
-from minitx.evaluation.decode import greedy
-from minitx.evaluation.evaluate import Precision, judging
-from minitx.nn.models import Translator
+from minitx.evaluation.beam import beam_search, translate
+from minitx.evaluation.evaluate import GREEDY, Precision, judging, mean_log_probs, rows_at_once, translators
+from minitx.evaluation.score import Scored, row_scores
+from minitx.nn.models import Classifier, Translator
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +51,15 @@ class Codec:
         """A split without targets, one row per text."""
         return encode_texts(texts, self.src_tokenizer, self.task, self.max_length)
 
+    def encode_pairs(self, texts: Sequence[str], translations: Sequence[str]) -> Split:
+        """A split with these targets; a ValueError where a side is too long, for a score of a part would mislead."""
+        references: list[tuple[str, ...]] = [(translation,) for translation in translations]
+        examples = Examples(list(texts), references=references)
+        split = encode_examples(examples, self.src_tokenizer, self.output_tokenizer, self.max_length)
+        if split.n_cut:
+            raise ValueError(f"{split.n_cut} of {len(texts)} pairs have a side of more than {self.max_length} tokens")
+        return split
+
     def label(self, index: int) -> str:
         """Name of a class."""
         assert self.label_names is not None, "a classification codec names its labels"
@@ -60,29 +76,83 @@ class Codec:
         return self.output_tokenizer.decode(ids)
 
 
-def predict_texts(
-    model: nn.Module,
-    texts: Sequence[str],
-    codec: Codec,
-    *,
-    device: torch.device,
-    precision: Precision = "fp32",
-    batch_tokens: int = 4096,
-) -> list[str]:
-    """The label name, or the greedy output text, of each text, in the order of `texts`; [] for none.
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One of a text's best translations."""
 
-    Texts of about equal length go through the model together, so the order given costs nothing.
-    """
-    if not texts:
-        return []
-    split = codec.encode(texts)
-    plan = plan_eval(split.lengths, batch_tokens)
-    found: list[str] = []
-    with judging(model, device, precision):
-        for chosen in plan:
-            batch = split.batch(chosen).to(device)
-            if isinstance(model, Translator):
-                found += [codec.text(ids) for ids in greedy(model, batch)]
-            else:
-                found += [codec.label(index) for index in model(batch).argmax(-1).tolist()]
-    return [found[i] for i in np.argsort(np.concatenate(plan))]
+    text: str
+    score: float
+    """What candidates are ranked by: `log_prob` over a power of the length (`decode.length_penalty`)."""
+    log_prob: float
+    """Natural logarithm of the probability of its tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextModel:
+    """Models (several = an ensemble: the mean of their probabilities) with the codec they share, where they run."""
+
+    models: tuple[Classifier | Translator, ...]
+    codec: Codec
+    device: torch.device
+    precision: Precision = "fp32"
+    decode: DecodeConfig = GREEDY
+    batch_tokens: int = 4096
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label name, or the best output text, of each text, in the order of `texts`; [] for none.
+
+        Texts of about equal length go through the models together, so the order given costs nothing. A blank text is
+        translated to nothing.
+        """
+        if self.codec.task == "classification":
+            return self._in_order(self.codec.encode(texts), self._labels)
+        outputs = self._in_order(self.codec.encode(texts), self._best)
+        return [output if text.strip() else "" for text, output in zip(texts, outputs, strict=True)]
+
+    def n_best(self, texts: Sequence[str], n: int) -> list[list[Candidate]]:
+        """The `n` best translations of each text, best first; fewer where the search found fewer, none of a blank one.
+
+        The beam is at least `n`.
+        """
+        wide = replace(self, decode=self.decode.model_copy(update={"beam": max(n, self.decode.beam)}))
+        found = wide._in_order(self.codec.encode(texts), lambda batch: wide._candidates(batch, n))
+        return [candidates if text.strip() else [] for text, candidates in zip(texts, found, strict=True)]
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than the codec's `max_length` and are read up to there."""
+        return self.codec.encode(texts).n_cut
+
+    def score(self, texts: Sequence[str], translations: Sequence[str]) -> list[Scored]:
+        """How probable each given translation is.
+
+        Raises:
+            ValueError: not as many translations as texts, or a side longer than the codec's `max_length`.
+        """
+        if len(texts) != len(translations):
+            raise ValueError(f"{len(texts)} texts must match {len(translations)} translations in number")
+        return self._in_order(self.codec.encode_pairs(texts, translations), self._score)
+
+    def _in_order(self, split: Split, answer: Callable[[Batch], Iterable[Answer]]) -> list[Answer]:
+        """`answer` for batches of rows of about equal length, put back into the order of the split."""
+        if not len(split):
+            return []
+        plan = plan_eval(split.lengths, rows_at_once(self.batch_tokens, self.decode))
+        with judging(self.models, self.device, self.precision):
+            found = [item for rows in plan for item in answer(split.batch(rows).to(self.device))]
+        return [found[i] for i in np.argsort(np.concatenate(plan))]
+
+    def _labels(self, batch: Batch) -> list[str]:
+        return [self.codec.label(index) for index in mean_log_probs(self.models, batch).argmax(-1).tolist()]
+
+    def _best(self, batch: Batch) -> list[str]:
+        return [self.codec.text(ids) for ids in translate(translators(self.models), batch, self.decode)]
+
+    def _candidates(self, batch: Batch, n: int) -> list[list[Candidate]]:
+        beam, length_penalty = self.decode.beam, self.decode.length_penalty
+        found = beam_search(translators(self.models), batch, beam, length_penalty=length_penalty, n_best=n)
+        return [
+            [Candidate(text=self.codec.text(h.ids), score=h.score, log_prob=h.log_prob) for h in best] for best in found
+        ]
+
+    def _score(self, batch: Batch) -> list[Scored]:
+        return row_scores(translators(self.models), batch)

@@ -71,13 +71,17 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D), or (B, n_queries, D).
 
-        memory_BSD: cross-attention reads it; None = self-attention. key_mask: (B, S) bool, True = real key, None = none
-        is padded. sentence: (B, S) sentence numbers, needed for span "sentence". cache: keys and values so far; x then
-        holds the new positions only (self-attention), or the memory's are computed once (cross-attention). mask: from
-        `self.mask`, by a caller who shares it between layers; then key_mask and sentence are not read. rotation: turns
-        the queries and keys of self-attention. n_queries: only the first so many ask (self-attention
-        of a global span, no cache). A query that may read nothing gets zeros from every head.
+        memory_BSD: cross-attention reads it; None = self-attention. A memory of fewer rows than x serves as many rows
+        of x, one after another, with each of its own: the beams of one source text. key_mask: (B, S) bool, True = real
+        key, None = none is padded. sentence: (B, S) sentence numbers, needed for span "sentence". cache: keys and
+        values so far; x then holds the new positions only (self-attention), or the memory's are computed once
+        (cross-attention). mask: from `self.mask`, by a caller who shares it between layers; then key_mask and sentence
+        are not read. rotation: turns the queries and keys of self-attention. n_queries: only the first so many ask
+        (self-attention of a global span, no cache). A query that may read nothing gets zeros from every head.
         """
+        shape = x_BTD.shape
+        if memory_BSD is not None and len(memory_BSD) != len(x_BTD):
+            x_BTD = x_BTD.reshape(len(memory_BSD), -1, shape[2])  # positions mean nothing to cross-attention
         q, k, v = self._heads(x_BTD, memory_BSD, cache, rotation, n_queries)
         if mask is None:
             mask = self.mask(q.shape[0], q.shape[2], k.shape[2], q, key_mask, sentence)
@@ -85,7 +89,7 @@ class MultiHeadAttention(nn.Module):
         if self.gate_H is not None:
             y_BHTK = y_BHTK * self.gate_H[:, None, None]
         y: Tensor = self.output(y_BHTK.transpose(1, 2).flatten(2))
-        return y
+        return y if len(y) == shape[0] else y.reshape(shape)
 
     @property
     def packs(self) -> bool:

@@ -50,9 +50,18 @@ class DecoderCache:
         """Target positions decoded so far."""
         return self.own[0].length
 
-    def select(self, index: Tensor) -> None:
-        """Keep the rows `index` (n,) names, in that order, in every layer. The caller selects its `src_mask` alike."""
-        for cache in (*self.own, *self.cross):
+    def select(self, index: Tensor, memories: Tensor | None = None) -> None:
+        """Keep the rows `index` (n,) names, in that order, in every layer. The caller selects its `src_mask` alike.
+
+        memories: those of the memory, where they are other ones (it has one row for all beams of a source).
+        """
+        self.reorder(index)
+        for cache in self.cross:
+            cache.select(index if memories is None else memories)
+
+    def reorder(self, index: Tensor) -> None:
+        """Keep the rows `index` (n,) names of what was decoded, and leave the memory's as they are."""
+        for cache in self.own:
             cache.select(index)
 
 

@@ -4,11 +4,13 @@ With a vocabulary of 10,000 the logits of a batch take more memory than everythi
 they are made a chunk of targets at a time, and their gradient is used up before the next chunk, so that they are never
 all there.
 
-Letters in shapes: N targets, D model width, V classes or vocabulary, C targets of a chunk.
+Letters in shapes: N targets, D model width, V classes or vocabulary, C targets of a chunk, P passes of a batch through
+the model, one but for R-Drop.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +22,10 @@ from minitx.nn.linear import product
 
 CHUNK = 1 << 23
 """Logits held at a time."""
+
+Between = Callable[[list[Tensor], list[Tensor]], tuple[Tensor, list[Tensor]]]
+"""What a loss has between its P passes: their logits and probabilities (C, V) -> its value, and the probabilities with
+its gradients by the logits added."""
 
 
 def summed_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -40,14 +46,26 @@ def projected_cross_entropy(
     Under autocast the products are in its type and everything else in float32. Its gradients are computed along with
     it, once: they have none of their own.
     """
-    if hidden_ND.shape[0] * weight_VD.shape[0] <= CHUNK or torch.compiler.is_compiling():
+    if held_at_once(hidden_ND.shape[0] * weight_VD.shape[0]):
         return summed_cross_entropy(product(hidden_ND, weight_VD), targets_N, label_smoothing)
-    kind = hidden_ND.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
+    return projected_sum(hidden_ND[None], weight_VD, targets_N, label_smoothing)
+
+
+def held_at_once(n_logits: int) -> bool:
+    """Whether a loss is computed from all of its logits; always so in a compiler, which has ways of its own."""
+    return n_logits <= CHUNK or torch.compiler.is_compiling()
+
+
+def projected_sum(
+    hidden_PND: Tensor, weight_VD: Tensor, targets_N: Tensor, label_smoothing: float, between: Between | None = None
+) -> Tensor:
+    """The cross-entropies of all passes and what is between them, by chunks, as `projected_cross_entropy` says."""
+    kind = hidden_PND.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_PND.dtype
     with torch.autocast(kind, enabled=False):
         if not torch.is_grad_enabled():
-            return _sum(hidden_ND.to(dtype), weight_VD.to(dtype), targets_N, label_smoothing)
-        args = hidden_ND, weight_VD, targets_N, label_smoothing, dtype
+            return _sum(hidden_PND.to(dtype), weight_VD.to(dtype), targets_N, label_smoothing, between)
+        args = hidden_PND, weight_VD, targets_N, label_smoothing, between, dtype
         loss: Tensor = _Projected.apply(*args)  # type: ignore[no-untyped-call]
     return loss
 
@@ -57,12 +75,18 @@ class _Projected(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, dtype: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        between: Between | None,
+        dtype: torch.dtype,
     ) -> Tensor:
         gradients = (
             hidden.new_empty(hidden.shape, dtype=_wide(hidden)), weight.new_zeros(weight.shape, dtype=_wide(weight))
         )  # fmt: skip
-        loss = _sum(hidden.to(dtype), weight.to(dtype), targets, smoothing, gradients)
+        loss = _sum(hidden.to(dtype), weight.to(dtype), targets, smoothing, between, gradients)
         ctx.save_for_backward(*gradients)
         ctx.dtypes = hidden.dtype, weight.dtype
         return loss
@@ -71,7 +95,7 @@ class _Projected(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
-        return (d_hidden * factor).to(ctx.dtypes[0]), (d_weight * factor).to(ctx.dtypes[1]), None, None, None
+        return (d_hidden * factor).to(ctx.dtypes[0]), (d_weight * factor).to(ctx.dtypes[1]), None, None, None, None
 
 
 def _sum(
@@ -79,38 +103,54 @@ def _sum(
     weight: Tensor,
     targets: Tensor,
     smoothing: float,
+    between: Between | None,
     gradients: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The loss; writes its gradients by hidden and weight, (N, D) and zeros (V, D), where they are wanted.
+    """The loss; writes its gradients by hidden and weight, (P, N, D) and zeros (V, D), where they are wanted.
 
-    For one target t: loss = log sum exp(z) - (1 - smoothing) z_t - smoothing mean(z), and d loss / d z = softmax(z)
-    - (1 - smoothing) [v = t] - smoothing / V. The last term, the same for all, is added at the end from sums.
+    For one target t: d cross-entropy / d z = softmax(z) - (1 - smoothing) [v = t] - smoothing / V. The last term, the
+    same for all, is added at the end from sums.
     """
-    n_classes = weight.shape[0]
+    n_passes, n_classes = hidden.shape[0], weight.shape[0]
     loss = hidden.new_zeros((), dtype=_wide(hidden))
-    size = max(1, CHUNK // n_classes)
+    size = max(1, CHUNK // (n_passes * n_classes))
     for start in range(0, len(targets), size):
-        hidden_CD, targets_C1 = hidden[start : start + size], targets[start : start + size, None]
-        logits_CV = product(hidden_CD, weight)
-        p_CV = logits_CV.softmax(1, dtype=_wide(hidden))
-        # The largest probability is at least 1 / V: its logarithm is safe, where the target's might have underflown.
-        total_C1 = logits_CV.amax(1, keepdim=True) - p_CV.amax(1, keepdim=True).log()
-        loss += total_C1.sum() - (1 - smoothing) * logits_CV.gather(1, targets_C1).sum(dtype=loss.dtype)
-        if smoothing:
-            loss -= smoothing / n_classes * logits_CV.sum(dtype=loss.dtype)
-        if gradients is None:
-            continue
-        d_hidden, d_weight = gradients
-        gradient_CV = p_CV.scatter_add_(1, targets_C1, torch.full_like(total_C1, smoothing - 1)).to(hidden.dtype)
-        d_hidden[start : start + size] = product(gradient_CV, weight.t())
-        if gradient_CV.dtype == d_weight.dtype:
-            d_weight.addmm_(gradient_CV.t(), hidden_CD)
-        else:
-            d_weight += gradient_CV.t() @ hidden_CD
+        chunk = slice(start, start + size)
+        targets_C1 = targets[chunk, None]
+        logits = [product(hidden_CD, weight) for hidden_CD in hidden[:, chunk]]
+        p = [logits_CV.softmax(1, dtype=_wide(hidden)) for logits_CV in logits]
+        for logits_CV, p_CV in zip(logits, p, strict=True):
+            _add_cross_entropy(loss, logits_CV, p_CV, targets_C1, smoothing)
+        if between is not None:
+            value, p = between(logits, p)
+            loss += value
+        if gradients is not None:
+            off_target = targets_C1.new_full(targets_C1.shape, smoothing - 1, dtype=loss.dtype)
+            for i, p_CV in enumerate(p):
+                gradient_CV = p_CV.scatter_add_(1, targets_C1, off_target).to(hidden.dtype)
+                _use_up(gradient_CV, hidden[i, chunk], weight, gradients[0][i, chunk], gradients[1])
     if smoothing and gradients is not None:
         gradients[0].sub_(weight.sum(0, dtype=_wide(weight)), alpha=smoothing / n_classes)
-        gradients[1].sub_(hidden.sum(0, dtype=_wide(hidden)), alpha=smoothing / n_classes)
+        gradients[1].sub_(hidden.flatten(0, 1).sum(0, dtype=_wide(hidden)), alpha=smoothing / n_classes)
     return loss
+
+
+def _add_cross_entropy(loss: Tensor, logits_CV: Tensor, p_CV: Tensor, targets_C1: Tensor, smoothing: float) -> None:
+    """For one target t: log sum exp(z) - (1 - smoothing) z_t - smoothing mean(z)."""
+    # The largest probability is at least 1 / V: its logarithm is safe, where the target's might have underflown.
+    total_C1 = logits_CV.amax(1, keepdim=True) - p_CV.amax(1, keepdim=True).log()
+    loss += total_C1.sum() - (1 - smoothing) * logits_CV.gather(1, targets_C1).sum(dtype=loss.dtype)
+    if smoothing:
+        loss -= smoothing / logits_CV.shape[1] * logits_CV.sum(dtype=loss.dtype)
+
+
+def _use_up(gradient_CV: Tensor, hidden_CD: Tensor, weight: Tensor, d_hidden_CD: Tensor, d_weight: Tensor) -> None:
+    """From the gradient by logits to those by hidden states, written, and by the weight, added."""
+    d_hidden_CD.copy_(product(gradient_CV, weight.t()))
+    if gradient_CV.dtype == d_weight.dtype:
+        d_weight.addmm_(gradient_CV.t(), hidden_CD)
+    else:
+        d_weight += gradient_CV.t() @ hidden_CD
 
 
 def _wide(x: Tensor) -> torch.dtype:

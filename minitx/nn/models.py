@@ -14,6 +14,7 @@ from minitx.nn.cross_entropy import projected_cross_entropy, summed_cross_entrop
 from minitx.nn.linear import product, token_table, xavier_linear
 from minitx.nn.packing import Packing, source_packing, target_packing
 from minitx.nn.pooling import Pooling
+from minitx.nn.r_drop import projected_r_drop_loss, r_drop_loss
 from minitx.nn.stacks import Decoder, Encoder
 
 
@@ -32,8 +33,10 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.features(batch))
         return logits
 
-    def loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-        """Scalar: the cross-entropy summed over the texts."""
+    def loss(self, batch: Batch, label_smoothing: float = 0.0, r_drop: float = 0.0) -> Tensor:
+        """Scalar: the cross-entropy summed over the texts; with r_drop, its alpha, `r_drop_loss` of two passes."""
+        if r_drop:
+            return r_drop_loss(self(batch), self(batch), batch.targets, r_drop, label_smoothing)
         return summed_cross_entropy(self(batch), batch.targets, label_smoothing)
 
     def features(self, batch: Batch) -> Tensor:
@@ -69,11 +72,22 @@ class Translator(nn.Module):
         """(N, V) logits of the real targets alone: hidden states are picked before they are projected."""
         return self.project(self.hidden(batch))
 
-    def loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-        """Scalar: the summed cross-entropy of `forward`'s logits, which are never all there at once."""
+    def loss(self, batch: Batch, label_smoothing: float = 0.0, r_drop: float = 0.0) -> Tensor:
+        """Scalar: the summed cross-entropy of `forward`'s logits, which are never all there at once.
+
+        r_drop: its alpha; other than 0, `r_drop_loss` of two passes.
+        """
+        if r_drop:
+            return self._r_drop_loss(batch, r_drop, label_smoothing)
         if batch.n_real is not None:  # some targets are filling
             return summed_cross_entropy(self(batch), batch.targets, label_smoothing)
         return projected_cross_entropy(self.hidden(batch), self.output_weight, batch.targets, label_smoothing)
+
+    def _r_drop_loss(self, batch: Batch, alpha: float, label_smoothing: float) -> Tensor:
+        first, second = self.hidden(batch), self.hidden(batch)
+        if batch.n_real is not None:  # some targets are filling
+            return r_drop_loss(self.project(first), self.project(second), batch.targets, alpha, label_smoothing)
+        return projected_r_drop_loss(first, second, self.output_weight, batch.targets, alpha, label_smoothing)
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, D): the decoder's states at the real targets, in their order."""

@@ -95,14 +95,17 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D). src_mask: (B, S) bool, True = real source token, None = none is padded.
 
-        With a cache, `tokens` are the ones that follow those the cache has seen.
+        Memory and src_mask may have fewer rows: each then serves as many rows of tokens, one after another. With a
+        cache, `tokens` are the ones that follow those the cache has seen.
         """
         n_rows, length = tokens.shape[:2]
         seen = 0 if cache is None else cache.length
         x = self.dropout(self.positions.embed(tokens, seen))
         rotation = self.positions.rotation(length, seen)
         mask = self.attentions()[0].mask(n_rows, length, seen + length, x)
-        memory_mask = self.cross_attentions()[0].mask(n_rows, length, memory.shape[1], x, src_mask)
+        n_memories, n_keys = memory.shape[:2]
+        n_queries = n_rows * length // n_memories
+        memory_mask = self.cross_attentions()[0].mask(n_memories, n_queries, n_keys, x, src_mask)
         for i, layer in enumerate(self._layers()):
             own, cross = (None, None) if cache is None else (cache.own[i], cache.cross[i])
             x = layer(x, memory, mask, memory_mask, rotation, own, cross)

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from minitx.config import Config, ConfigError
+from minitx.config import Config, ConfigError, DecodeConfig
 from minitx.data import Split, TaskData, check_source, load_data, source_fingerprint
 from minitx.errors import RunError, Stopped
-from minitx.evaluation.evaluate import Evaluation, evaluate
+from minitx.evaluation.evaluate import GREEDY, Evaluation, evaluate
 from minitx.evaluation.predict import Codec
 from minitx.nn.build import ModelShape, build_model, check_backend, non_embedding, parameter_counts
 from minitx.training.assemble import build_loop
@@ -204,9 +204,9 @@ class _Session:
         limit, rows = self.config.trainer.eval_rows, None
         if limit is not None and limit < len(split):
             rows = np.sort(np.random.default_rng(0).permutation(len(split))[:limit])
-        return self._judge("validation", rows)
+        return self._judge("validation", GREEDY, rows)
 
-    def _judge(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
+    def _judge(self, split: str, decode: DecodeConfig, rows: np.ndarray | None = None) -> Evaluation:
         return evaluate(
             self.model,
             self.data.splits[split],
@@ -215,6 +215,8 @@ class _Session:
             precision=self.compute.precision,
             batch_tokens=EVALUATION_BATCHES * self.config.trainer.batch_tokens,
             rows=rows,
+            decode=decode,
+            bleu_tokenize=self.config.data.bleu_tokenize,
         )
 
     def _record(self, record: dict[str, Any]) -> None:
@@ -281,7 +283,7 @@ class _Session:
         """The best weights on the whole validation split, and on test, once."""
         best = load_checkpoint(self.folder.checkpoints / "best")
         self.model.load_state_dict(dict(best.tensors["model.safetensors"]))
-        return {name: self._judge(name) for name in ("validation", "test")}
+        return {name: self._judge(name, self.config.decode) for name in ("validation", "test")}
 
     def _finish(self, judged: dict[str, Evaluation]) -> dict[str, Any]:
         results = self._results("finished", judged)

@@ -12,6 +12,7 @@ import torch
 from minitx.config import Config
 from minitx.data.task import TaskData
 from minitx.evaluation.attention_maps import inspect_texts
+from minitx.evaluation.compare import Comparison
 from minitx.evaluation.confusion_figure import confusion_figure
 from minitx.evaluation.evaluate import Evaluation
 from minitx.evaluation.figures import attention_figure
@@ -119,3 +120,10 @@ def shown_metric(evaluation: Evaluation, name: str) -> str:
     if interval.signature is not None:
         return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
     return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+
+
+def shown_difference(evaluation: Evaluation, name: str, difference: Comparison) -> tuple[str, str]:
+    """A difference in the unit of `shown_metric` (percentage points, or points), and its p-value."""
+    scale = 1 if evaluation.metrics[name].signature is not None else 100
+    value, low, high = (f"{scale * x + 0.0:+.2f}" for x in (difference.difference, difference.low, difference.high))
+    return f"{value} [{low}, {high}]", f"{difference.p_value:.4f}"

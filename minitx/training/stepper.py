@@ -20,7 +20,7 @@ class StepResult:
     """What a step leaves to be read later."""
 
     loss: Tensor
-    """Scalar: smoothed loss summed over the step's targets."""
+    """Scalar: smoothed loss summed over the step's targets, with R-Drop its term included."""
     grad_norm: Tensor
     """Scalar: total norm before clipping."""
     n_targets: int
@@ -44,7 +44,7 @@ class Stepper:
         self.model, self.optim, self.device, self.bf16 = model, optim, device, bf16
         self.optimizer = build_optimizer(model, optim, fused)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._loss: Callable[[Batch, float], Tensor]
+        self._loss: Callable[[Batch, float, float], Tensor]
         self._loss = torch.compile(model.loss, dynamic=True) if compiled else model.loss
         self._graphs = GraphCache(self._compute) if graphs else None
 
@@ -65,7 +65,7 @@ class Stepper:
         """The batch's summed loss; adds the gradients of scale x loss."""
         cached = self._graphs is None  # a recorded cast of a weight must happen again in each replay
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=cached):
-            loss = self._loss(batch, self.optim.label_smoothing)
+            loss = self._loss(batch, self.optim.label_smoothing, self.optim.r_drop)
         torch.autograd.backward(loss * scale)
         return loss.detach()
 

@@ -13,7 +13,7 @@ from minitx.parse import load
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "conf" / "data").glob("*.yaml"))
-NEEDS_PATH = {"files", "g2p", "tatoeba"}
+NEEDS_PATH = {"cmudict_full", "files", "g2p", "multi30k_tok", "tatoeba"}
 SHARED = {
     "ag_news": ("ag_news_10k", 4),
     "banking77": ("banking77", 77),
@@ -21,14 +21,16 @@ SHARED = {
     "rotten_tomatoes": ("rotten_tomatoes", 2),
     "sst2": ("sst2", 2),
     "multi30k": ("multi30k", None),
+    "multi30k_tok": ("multi30k_tok", None),
     "g2p": ("cmudict_g2p", None),
 }
 
 
 def settings(name: str) -> dict[str, Any]:
     raw: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "data" / f"{name}.yaml").read_text())
-    assert raw.pop("defaults") == ["base", "_self_"]
-    return raw
+    parent, itself = raw.pop("defaults")
+    assert itself == "_self_"
+    return raw if parent == "base" else settings(parent) | raw
 
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES])

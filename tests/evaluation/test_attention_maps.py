@@ -10,7 +10,7 @@ from minitx.batch import BOS
 from minitx.data import TaskData
 from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.decode import greedy, output_limit
-from minitx.evaluation.predict import Codec, predict_texts
+from minitx.evaluation.predict import Codec, TextModel
 from minitx.evaluation.views import AttentionView, Inspection
 from minitx.nn.capture import capture_attention
 from minitx.nn.models import Classifier, Translator
@@ -31,7 +31,9 @@ def test_classifier_shows_its_encoder(classifier: MakeClassifier, beginning: Tas
     found = inspected(model, beginning, "cab")
     [view] = found.views
     assert found.text == "cab"
-    assert [found.output] == predict_texts(model, ["cab"], Codec.of(beginning, MAX_LENGTH), device=CPU)
+    assert [found.output] == TextModel(models=(model,), codec=Codec.of(beginning, MAX_LENGTH), device=CPU).predict(
+        ["cab"]
+    )
     assert view.kind == "encoder" and view.weights.shape == (5, 3, 4, 4) and view.weights.dtype == np.float32
     assert view.query_tokens == view.key_tokens == ("[CLS]", "c", "a", "b")
     np.testing.assert_allclose(view.weights.sum(-1), 1, rtol=1e-6)

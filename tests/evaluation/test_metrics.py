@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -225,6 +226,38 @@ def test_interval_depends_on_the_examples_alone() -> None:
 def test_no_examples_are_an_error(score: Callable[[], Any]) -> None:
     with pytest.raises(ValueError, match="at least one example"):
         score()
+
+
+def test_interval_remembers_its_examples() -> None:
+    """In their order; neither equality nor what is stored or printed tells of them."""
+    found = error_rates([list("ab"), list("c"), list("ab")], [[list("ab")], [list("cd")], [list("ax")]])["per"]
+    assert found.examples is not None
+    np.testing.assert_array_equal(found.examples.rows_DF[found.examples.which_N], [[0, 2], [1, 2], [1, 2]])
+    np.testing.assert_array_equal(found.examples.counts_D, [1, 2])
+    assert found.examples.statistic(np.array([[2.0, 6.0]])) == pytest.approx([found.value])
+    bare = Interval(found.value, found.low, found.high)
+    assert found == bare and repr(found) == repr(bare) and found.to_json() == bare.to_json()
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "bleu"])
+def test_remembered_examples_survive_pickling(metric: str) -> None:
+    scores = {
+        "accuracy": lambda: accuracy([0, 1, 1], [0, 1, 0]),
+        "macro_f1": lambda: macro_f1([0, 1, 1], [0, 1, 0], 2),
+        "bleu": lambda: bleu(HYPOTHESES, REFERENCES),
+    }
+    found = scores[metric]()
+    again = pickle.loads(pickle.dumps(found)).examples
+    total_F = again.counts_D @ again.rows_DF
+    assert again.statistic(total_F[None]) == pytest.approx([found.value])
+
+
+def test_remembered_examples_are_small() -> None:
+    """A row for each cell of the confusion matrix that occurs, not for each example."""
+    predicted, labels = noisy_labels(n=25_000, n_classes=77, seed=7)
+    found = macro_f1(np.where(predicted == labels, labels, (labels + 1 + predicted % 3) % 77), labels, 77)
+    assert found.examples is not None and len(found.examples.rows_DF) <= 4 * 77
+    assert found.examples.rows_DF.nbytes + found.examples.which_N.nbytes < 1_000_000
 
 
 def test_json_form() -> None:

@@ -38,10 +38,10 @@ def record(compute: Callable[[], Tensor]) -> tuple[Graph, Tensor]:
     return Rerun(compute, loss), loss
 
 
-def stepper(config: Config, data: TaskData) -> Stepper:
+def stepper(config: Config, data: TaskData, r_drop: float = 0.0) -> Stepper:
     torch.manual_seed(0)
     model: nn.Module = build_model(config.model, session.model_shape(config, data)).double()  # Adam magnifies rounding
-    return Stepper(model, OptimConfig(label_smoothing=0.1), CPU, bf16=False, compiled=False)
+    return Stepper(model, OptimConfig(label_smoothing=0.1, r_drop=r_drop), CPU, bf16=False, compiled=False)
 
 
 @pytest.fixture
@@ -64,11 +64,12 @@ def first_letters(split: Split) -> np.ndarray:
     return np.array(["abcdefg".index(split.text(row)[0]) for row in range(len(split))])
 
 
-def test_recorded_steps_equal_plain_ones(config: Config, data: TaskData) -> None:
+@pytest.mark.parametrize("r_drop", [0.0, 5.0])
+def test_recorded_steps_equal_plain_ones(config: Config, data: TaskData, r_drop: float) -> None:
     split = data.splits["train"]
     budget = config.trainer.batch_tokens
     plan = plan_epoch(-(-split.lengths // LENGTH_STEP) * LENGTH_STEP, budget, 0, 0)[:4] * 3
-    plain, graphed = stepper(config, data), stepper(config, data)
+    plain, graphed = stepper(config, data, r_drop), stepper(config, data, r_drop)
     cache = graphed._graphs = GraphCache(graphed._compute, record)
     resident = ResidentSplit(split, CPU, few_shapes=budget)
     for rows in plan:
@@ -102,14 +103,15 @@ def test_graphs_need_a_gpu_and_no_compiler() -> None:
 
 
 @pytest.mark.gpu
-def test_graphs_on_a_gpu_equal_plain_steps(config: Config, data: TaskData) -> None:
+@pytest.mark.parametrize("r_drop", [0.0, 5.0])
+def test_graphs_on_a_gpu_equal_plain_steps(config: Config, data: TaskData, r_drop: float) -> None:
     split, device, budget = data.splits["train"], torch.device("cuda"), config.trainer.batch_tokens
     plan = plan_epoch(-(-split.lengths // LENGTH_STEP) * LENGTH_STEP, budget, 0, 0)[:4] * 5
     losses: dict[bool, list[Tensor]] = {}
     for graphs in (False, True):
         torch.manual_seed(0)
         model = build_model(config.model, session.model_shape(config, data)).to(device)
-        one = Stepper(model, OptimConfig(), device, bf16=False, compiled=False, graphs=graphs)
+        one = Stepper(model, OptimConfig(r_drop=r_drop), device, bf16=False, compiled=False, graphs=graphs)
         resident = ResidentSplit(split, device, few_shapes=budget)
         losses[graphs] = [one.step([resident.batch(rows)], 0.003).loss for rows in plan]
     torch.testing.assert_close(torch.stack(losses[True]), torch.stack(losses[False]), rtol=1e-3, atol=1e-3)

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from r_drop_reference import r_drop_reference
 from torch import nn
 
 from minitx.config import AverageConfig, Config, TrainerConfig
 from minitx.data import TaskData, load_data
 from minitx.evaluation.evaluate import Evaluation
 from minitx.evaluation.metrics import Interval
+from minitx.nn import cross_entropy
 from minitx.nn.build import build_model
 from minitx.training import session
 from minitx.training.average import WeightAverage
@@ -74,6 +76,30 @@ def test_accumulated_uneven_batches_are_one_big_batch(
         torch.set_default_dtype(torch.float32)
     assert len(whole) == len(parts) > 10
     for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1 << 23, 300], ids=["at-once", "in-chunks"])
+def test_an_r_drop_step_is_two_passes_of_each_batch(
+    tiny: Callable[..., Config], data: TaskData, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """By hand from the same draws: the sums of two batches over the real targets of both. In float64."""
+    monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
+    config = tiny(optim={"clip": None, "label_smoothing": 0.1, "r_drop": 5.0})
+    batches = [data.splits["train"].batch(rows) for rows in (np.arange(3), np.arange(3, 14))]
+    torch.set_default_dtype(torch.float64)
+    try:
+        stepper = stepper_of(config, data)
+        torch.manual_seed(7)
+        found = gradients(stepper, batches, monkeypatch)
+        torch.manual_seed(7)
+        losses = [r_drop_reference(*(stepper.model(b) for _ in range(2)), b.targets, 5.0, 0.1) for b in batches]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    mean = torch.stack(losses).sum() / sum(b.n_targets for b in batches)
+    expected = torch.autograd.grad(mean, stepper.parameters)
+    assert len(found) == len(expected) > 10
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 

@@ -157,9 +157,10 @@ def test_killed_between_best_and_last(
     assert_same(tmp_path / "run", straight)
 
 
-def test_a_longer_run_goes_on_from_a_finished_one(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    short = tiny(trainer={"max_steps": 6, "resume": "auto"}, optim={"schedule": "constant", "warmup_steps": 0})
-    longer = tiny(trainer={"max_steps": 12, "resume": "auto"}, optim={"schedule": "constant", "warmup_steps": 0})
+@pytest.mark.parametrize("r_drop", [0.0, 5.0])
+def test_a_longer_run_goes_on_from_a_finished_one(tiny: Callable[..., Config], tmp_path: Path, r_drop: float) -> None:
+    optim = {"schedule": "constant", "warmup_steps": 0, "r_drop": r_drop}
+    short, longer = (tiny(trainer={"max_steps": steps, "resume": "auto"}, optim=optim) for steps in (6, 12))
     session.run(short, tmp_path / "two", quiet=True)
     session.run(longer, tmp_path / "two", quiet=True)
     session.run(longer, tmp_path / "one", quiet=True)
