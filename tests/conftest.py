@@ -57,7 +57,7 @@ def tiny(tiny_data: dict[str, Any]) -> Callable[..., Config]:
             "seed": 0,
         }
         for name, value in sections.items():
-            raw[name] = {**raw[name], **value} if isinstance(value, Mapping) else value
+            raw[name] = {**raw.get(name, {}), **value} if isinstance(value, Mapping) else value
         return load(raw)
 
     return make

@@ -25,18 +25,28 @@ _OUTSIDE_THE_HASH = {
     "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
     "trainer": {"resume", "attention_maps", "log_every", "save_every", "keep", "speed", "device", "precision"},
 }
-_LIMITS = {"max_epochs", "max_steps", "max_minutes", "patience"}
+# Keys that a run may be continued with: how long it lasts, and how it is judged at its end.
+_CHANGEABLE = {
+    "data": {"bleu_tokenize"},
+    "trainer": {"max_epochs", "max_steps", "max_minutes", "patience"},
+    "decode": {"beam", "length_penalty"},
+}
 
 
-def run_hash(config: Config, fingerprint: str, device_type: str, precision: str, *, limits: bool = True) -> str:
+def run_hash(config: Config, fingerprint: str, device_type: str, precision: str, *, changeable: bool = True) -> str:
     """Eight hex digits of what determines the result: configuration without paths, logging and resume keys, the
-    data's fingerprint, precision and device type. Without `limits` two lengths of one run agree (continuing it)."""
+    data's fingerprint, precision and device type. Without `changeable` a run and what it can be continued as agree."""
     tree = config.model_dump(mode="json")
-    for section, keys in _OUTSIDE_THE_HASH.items():
-        dropped = keys | (set() if limits or section != "trainer" else _LIMITS)
-        tree[section] = {k: v for k, v in tree[section].items() if k not in dropped}
+    for section, keys in tree.items():
+        if isinstance(keys, dict):
+            dropped = _dropped(section, changeable)
+            tree[section] = {key: value for key, value in keys.items() if key not in dropped}
     text = json.dumps([tree, fingerprint, device_type, precision], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _dropped(section: str, changeable: bool) -> set[str]:
+    return _OUTSIDE_THE_HASH.get(section, set()) | (set() if changeable else _CHANGEABLE.get(section, set()))
 
 
 def differences(before: Config, after: Config, most: int = 3) -> list[str]:
@@ -47,7 +57,7 @@ def differences(before: Config, after: Config, most: int = 3) -> list[str]:
         if not isinstance(keys, dict):
             found += [f"{section} {earlier}, not {keys}"] if earlier != keys else []
             continue
-        skipped = _OUTSIDE_THE_HASH.get(section, set()) | (_LIMITS if section == "trainer" else set())
+        skipped = _dropped(section, changeable=False)
         changed = [key for key in keys if key not in skipped and earlier[key] != keys[key]]
         found += [f"{section}.{key} {earlier[key]}, not {keys[key]}" for key in changed]
     return found[:most]

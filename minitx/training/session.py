@@ -85,7 +85,7 @@ def _finished_before(config: Config, folder: RunFolder, compute: Compute) -> dic
         raise ConfigError(f"{key} must be empty, it holds a run; add trainer.resume=auto to continue it, or {remedy}")
     before, results = folder.read_config(), folder.results()
     args = (source_fingerprint(config.data), compute.device.type, compute.precision)
-    if run_hash(before, *args, limits=False) != run_hash(config, *args, limits=False):
+    if run_hash(before, *args, changeable=False) != run_hash(config, *args, changeable=False):
         changed = "; ".join(differences(before, config)) or "other data or precision"
         raise ConfigError(f"{key} must hold this run to be continued, it holds another ({changed}); {remedy}")
     same = run_hash(before, *args) == run_hash(config, *args)
@@ -314,6 +314,8 @@ class _Session:
             },
             "loss": {split: e.loss for split, e in judged.items()},
         }
+        if self.data.task == "translation":
+            results["decode"] = config.decode.model_dump()
         if "test" in judged and judged["test"].confusion is not None and self.data.label_names is not None:
             labels, matrix = list(self.data.label_names), judged["test"].confusion.tolist()
             results["confusion"] = {"split": "test", "labels": labels, "rows_true_columns_predicted": matrix}

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from minitx.config import Config
+from minitx.predictor import Predictor
 from minitx.training import checkpoint, loop, session
 
 N_STEPS = 60
@@ -166,6 +167,17 @@ def test_a_longer_run_goes_on_from_a_finished_one(tiny: Callable[..., Config], t
     session.run(longer, tmp_path / "one", quiet=True)
     one, two = fingerprint(tmp_path / "one"), fingerprint(tmp_path / "two")
     assert one["last/model.safetensors"] == two["last/model.safetensors"]
+
+
+def test_a_finished_run_is_judged_anew_with_another_beam(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    """Without a step more, and as `minitx evaluate` does it."""
+    first = session.run(tiny(), tmp_path / "r", quiet=True)
+    again = session.run(tiny(trainer={"resume": "auto"}, decode={"beam": 3}), tmp_path / "r", quiet=True)
+    assert (first["decode"]["beam"], again["decode"]["beam"]) == (1, 3)
+    assert again["steps"] == first["steps"] and again["best_step"] == first["best_step"]
+    judged = Predictor.from_run(tmp_path / "r").evaluate()
+    assert again["metrics"]["test"] == {name: interval.to_json() for name, interval in judged.metrics.items()}
+    assert again["loss"] == pytest.approx(first["loss"], rel=1e-5)  # other batches
 
 
 def test_a_finished_run_is_returned_as_it_is(tiny: Callable[..., Config], tmp_path: Path) -> None:

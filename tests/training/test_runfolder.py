@@ -17,8 +17,8 @@ from minitx.training import session
 from minitx.training.runfolder import MetricsLog, RunFolder, run_hash, safe_name, write_atomic
 
 
-def digest(config: Config, *, limits: bool = True) -> str:
-    return run_hash(config, "data", "cpu", "fp32", limits=limits)
+def digest(config: Config, *, changeable: bool = True) -> str:
+    return run_hash(config, "data", "cpu", "fp32", changeable=changeable)
 
 
 @pytest.mark.parametrize(
@@ -30,16 +30,23 @@ def test_paths_logging_and_resume_do_not_change_the_hash(tiny: Callable[..., Con
 
 
 @pytest.mark.parametrize(
-    "change", ["seed=1", "model.n_heads=1", "optim.lr=0.5", "data.max_length=9", "trainer.max_steps=7"]
+    "change", ["seed=1", "model.n_heads=1", "optim.lr=0.5", "data.max_length=9", "trainer.max_steps=7", "decode.beam=2"]
 )
 def test_what_determines_the_result_changes_the_hash(tiny: Callable[..., Config], change: str) -> None:
     assert digest(override(tiny(), [change])) != digest(tiny())
 
 
-def test_data_precision_and_device_change_the_hash_and_limits_can_be_left_out(tiny: Callable[..., Config]) -> None:
+def test_data_precision_and_device_change_the_hash(tiny: Callable[..., Config]) -> None:
     hashes = {run_hash(tiny(), *rest) for rest in [("a", "cpu", "fp32"), ("b", "cpu", "fp32"), ("a", "cpu", "bf16")]}
     assert len(hashes) == 3
-    assert digest(override(tiny(), ["trainer.max_steps=7"]), limits=False) == digest(tiny(), limits=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [("trainer.max_steps=7", True), ("decode.beam=2", True), ("data.bleu_tokenize=none", True), ("optim.lr=1", False)],
+)
+def test_what_a_run_can_be_continued_with(tiny: Callable[..., Config], change: str, same: bool) -> None:
+    assert (digest(override(tiny(), [change]), changeable=False) == digest(tiny(), changeable=False)) is same
 
 
 def test_log_is_cut_back_to_its_checkpoint(tmp_path: Path) -> None:
