@@ -134,7 +134,7 @@ class Predictor(TextModel):
 
     def inspect(self, *texts: str) -> str:
         """One self-contained HTML page with every layer and head of each text's attention."""
-        inspections = inspect_texts(self.model, texts, self.codec, device=self.device)
+        inspections = inspect_texts(self.model, texts, self.codec, device=self.device, decode=self.decode)
         return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self._subtitle())
 
     def _subtitle(self) -> str:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from minitx.batch import BOS, EOS, Batch
-from minitx.evaluation.decode import greedy, output_limit
-from minitx.evaluation.evaluate import judging
+from minitx.config import DecodeConfig
+from minitx.evaluation.beam import translate
+from minitx.evaluation.decode import output_limit
+from minitx.evaluation.evaluate import GREEDY, judging
 from minitx.evaluation.predict import Codec
 from minitx.evaluation.views import AttentionView, Inspection, Kind
 from minitx.nn.capture import capture_attention
@@ -18,13 +20,18 @@ from minitx.nn.models import Classifier, Translator
 
 
 def inspect_texts(
-    model: Classifier | Translator, texts: Sequence[str], codec: Codec, *, device: torch.device
+    model: Classifier | Translator,
+    texts: Sequence[str],
+    codec: Codec,
+    *,
+    device: torch.device,
+    decode: DecodeConfig = GREEDY,
 ) -> list[Inspection]:
     """What the model makes of each text, and its attention while it does so.
 
-    A translator first writes its greedy output; then one captured pass over the source and that output shows every
-    step at once, because each position sees exactly what it saw while it was written. In float32, one text at a time:
-    nothing is padded, and a picture needs no speed.
+    A translator first writes its output as `decode` says; then one captured pass over the source and that output shows
+    every step at once, because each position sees exactly what it saw while it was written. In float32, one text at a
+    time: nothing is padded, and a picture needs no speed.
     """
     split = codec.encode(texts)
     inspections = []
@@ -32,7 +39,7 @@ def inspect_texts(
         for row, text in enumerate(texts):
             batch = split.batch(np.array([row])).to(device)
             if isinstance(model, Translator):
-                inspections.append(_inspect_translation(model, batch, text, codec))
+                inspections.append(_inspect_translation(model, batch, text, codec, decode))
             else:
                 inspections.append(_inspect_class(model, batch, text, codec))
     return inspections
@@ -45,8 +52,8 @@ def _inspect_class(model: Classifier, batch: Batch, text: str, codec: Codec) -> 
     return Inspection(text, codec.label(int(logits.argmax())), (_view("encoder", maps.encoder, src, src),))
 
 
-def _inspect_translation(model: Translator, batch: Batch, text: str, codec: Codec) -> Inspection:
-    [ids] = greedy(model, batch)
+def _inspect_translation(model: Translator, batch: Batch, text: str, codec: Codec, decode: DecodeConfig) -> Inspection:
+    [ids] = translate([model], batch, decode)
     # An output that reached the limit has no EOS: then its last token is the last that was written.
     ended = len(ids) < output_limit(model, batch.src.shape[1])
     written = [*ids.tolist(), EOS] if ended else ids.tolist()

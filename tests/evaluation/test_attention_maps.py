@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from minitx.batch import BOS
+from minitx.config import DecodeConfig
 from minitx.data import TaskData
 from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.decode import greedy, output_limit
@@ -114,4 +115,13 @@ def test_labels_must_fit_the_weights() -> None:
 
 def _always(monkeypatch: pytest.MonkeyPatch, ids: np.ndarray) -> None:
     """Let decoding write `ids`, whatever the model thinks."""
-    monkeypatch.setattr("minitx.evaluation.attention_maps.greedy", lambda *_: [ids])
+    monkeypatch.setattr("minitx.evaluation.attention_maps.translate", lambda *_: [ids])
+
+
+def test_a_beam_s_output_is_shown_with_what_it_read(translator: MakeTranslator, spelling: TaskData) -> None:
+    model, decode = translator(2), DecodeConfig(beam=4, length_penalty=0.0)
+    ready = TextModel(models=(model,), codec=Codec.of(spelling, MAX_LENGTH), device=CPU, decode=decode)
+    texts = [spelling.splits["test"].text(row) for row in range(len(spelling.splits["test"]))]
+    found = inspect_texts(model, texts, ready.codec, device=CPU, decode=decode)
+    assert [shown.output for shown in found] == ready.predict(texts)
+    assert [shown.output for shown in found] != [inspected(model, spelling, text).output for text in texts]
