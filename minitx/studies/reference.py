@@ -2,6 +2,8 @@
 
 python -m minitx.studies.reference default RUN     default.json, its console, its picture, the unseen words
 python -m minitx.studies.reference runs NAME RUN...  NAME.json: what several runs reached, beside a trivial baseline
+python -m minitx.studies.reference arms NAME ARM=RUN[,RUN...]...  NAME.json: the same of runs by arm
+python -m minitx.studies.reference decoding RUN   decoding.json: seconds to translate the test split, greedy and by beam
 python -m minitx.studies.reference bench NAME FOLDER...  NAME.json and figures: what `minitx bench` found, parts joined
 """
 
@@ -11,6 +13,7 @@ import argparse
 import csv
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.figures import attention_figure
 from minitx.evaluation.metrics import Interval, error_rates
 from minitx.predictor import Predictor
+from minitx.training.process import prepare_process
 from minitx.training.runfolder import RunFolder
 
 REFERENCE = Path("outputs/reference")
@@ -42,6 +46,13 @@ def main() -> None:
     runs.add_argument("name")
     runs.add_argument("runs", nargs="+", type=Path)
     runs.set_defaults(command=lambda o: write_runs(o.name, o.runs))
+    arms = commands.add_parser("arms")
+    arms.add_argument("name")
+    arms.add_argument("arms", nargs="+", metavar="ARM=RUN[,RUN...]")
+    arms.set_defaults(command=lambda o: write_arms(o.name, o.arms))
+    decoding = commands.add_parser("decoding")
+    decoding.add_argument("run", type=Path)
+    decoding.set_defaults(command=lambda o: write_decoding(o.run))
     bench = commands.add_parser("bench")
     bench.add_argument("name")
     bench.add_argument("folders", nargs="+", type=Path)
@@ -55,7 +66,8 @@ def summary(run: Path) -> dict[str, Any]:
     results = RunFolder(run).results()
     if results is None or results["status"] != "finished":
         raise SystemExit(f"{run} is not a finished run")
-    return {key: results[key] for key in (*KEPT, "metrics", "loss", "versions")}
+    of_translation = ["decode"] if "decode" in results else []
+    return {key: results[key] for key in (*KEPT, "metrics", "loss", *of_translation, "versions")}
 
 
 def write_default(run: Path, word: str) -> None:
@@ -92,6 +104,31 @@ def unseen_rates() -> dict[str, Interval]:
 
 def write_runs(name: str, runs: list[Path]) -> None:
     _write_json(REFERENCE / f"{name}.json", [{**summary(run), "baseline": baseline(run)} for run in runs])
+
+
+def write_arms(name: str, arms: list[str]) -> None:
+    """Runs that differ in one thing, by arm."""
+    parts = [arm.partition("=") for arm in arms]
+    _write_json(
+        REFERENCE / f"{name}.json", {arm: [summary(Path(r)) for r in runs.split(",")] for arm, _, runs in parts}
+    )
+
+
+def write_decoding(run: Path, beams: tuple[int, ...] = (1, 5)) -> None:
+    """Seconds from texts to texts with each beam, after a warm-up, in a process set up as that of `minitx predict`."""
+    predictor = Predictor.from_run(run)
+    prepare_process(predictor.config.trainer.speed, predictor.device)
+    split = load_data(predictor.config.data).splits["test"]
+    texts = [split.text(row) for row in range(len(split))]
+    found = {}
+    for beam in beams:
+        decoding = predictor.with_decoding(beam=beam)
+        decoding.predict(texts[:20])
+        start = time.perf_counter()
+        decoding.predict(texts)
+        found[f"beam_{beam}_seconds"] = round(time.perf_counter() - start, 2)
+    facts = {key: summary(run)[key] for key in ("data", "n_params", "device", "precision", "versions")}
+    _write_json(REFERENCE / "decoding.json", {**facts, "sentences": len(texts), **found})
 
 
 def write_bench(name: str, folders: list[Path]) -> None:
