@@ -22,7 +22,7 @@ from torch import Tensor
 
 from minitx.batch import BOS, EOS, Batch
 from minitx.config import DecodeConfig
-from minitx.evaluation.decode import SHRINK_EVERY, greedy, output_limits
+from minitx.evaluation.decode import SHRINK_EVERY, full_logits, greedy, output_limits
 from minitx.nn.models import Translator
 
 
@@ -93,7 +93,7 @@ class _Reader:
     def log_probs(self, token_R: Tensor) -> Tensor:
         """(R, V) of the next token."""
         hidden_R1D = self.model.decode(token_R[:, None], self.memory_BSD, self.mask_BS, self.cache)
-        return self.model.project(hidden_R1D[:, -1]).log_softmax(-1, dtype=self.dtype)
+        return full_logits(self.model, hidden_R1D[:, -1]).log_softmax(-1, dtype=self.dtype)
 
     def keep(self, sources: Tensor, rows: Tensor) -> None:
         """These sources, and these rows of their beams, alone."""

@@ -38,7 +38,7 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
     ended_R = torch.zeros_like(rows_R, dtype=torch.bool)
     for step in range(n_steps):
         hidden_R1D = model.decode(token_R[:, None], memory_RSD, mask_RS, cache)
-        token_R = model.project(hidden_R1D[:, -1]).argmax(-1)
+        token_R = full_logits(model, hidden_R1D[:, -1]).argmax(-1)
         written_BL[rows_R, step] = token_R
         ended_R = ended_R | (token_R == EOS)
         if (step + 1) % SHRINK_EVERY:
@@ -52,6 +52,15 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
             cache.select(going)
     # A row's limit is of its own length, not of the longest in its batch: what goes together changes no result.
     return [ids[:limit] for ids, limit in zip(_until_end(written_BL), limits.tolist(), strict=True)]
+
+
+def full_logits(model: Translator, hidden: Tensor) -> Tensor:
+    """(..., D) -> (..., V) in the weights' own type also under autocast.
+
+    In bfloat16 a logit of 16 is known to 0.06 only: tokens would tie, and the scores of translations add that up.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        return model.project(hidden.to(model.output_weight.dtype))
 
 
 def output_limits(models: Sequence[Translator], batch: Batch, max_length: int | None = None) -> Tensor:

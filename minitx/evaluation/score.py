@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from minitx.batch import Batch
+from minitx.evaluation.decode import full_logits
 from minitx.nn.cross_entropy import CHUNK
-from minitx.nn.linear import product
 from minitx.nn.models import Translator
 
 
@@ -30,7 +30,7 @@ class Scored:
 
 def token_log_probs(models: Sequence[Translator], batch: Batch) -> Tensor:
     """(N,) log probability of each real target given the source and the targets before it; of several models the
-    logarithm of their mean probability. In float32 at least. Runs under the caller's autocast."""
+    logarithm of their mean probability. In the weights' type. Runs under the caller's autocast."""
     parts = torch.stack([_token_log_probs(model, batch) for model in models])
     return parts.logsumexp(0) - math.log(len(models)) if len(models) > 1 else parts[0]
 
@@ -47,11 +47,9 @@ def row_scores(models: Sequence[Translator], batch: Batch) -> list[Scored]:
 
 def _token_log_probs(model: Translator, batch: Batch) -> Tensor:
     """(N,); logits are made some targets at a time, as in training."""
-    hidden_ND, weight_VD = model.hidden(batch), model.output_weight
-    wide = torch.promote_types(weight_VD.dtype, torch.float32)
-    size = max(1, CHUNK // len(weight_VD))
+    hidden_ND, size = model.hidden(batch), max(1, CHUNK // len(model.output_weight))
     parts = [
-        product(hidden, weight_VD).log_softmax(-1, dtype=wide).gather(1, targets[:, None])[:, 0]
+        full_logits(model, hidden).log_softmax(-1).gather(1, targets[:, None])[:, 0]
         for hidden, targets in zip(torch.split(hidden_ND, size), torch.split(batch.targets, size), strict=True)
     ]
     return torch.cat(parts)

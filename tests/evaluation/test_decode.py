@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from minitx.batch import BOS, EOS, Batch
 from minitx.data import Split, TaskData
-from minitx.evaluation.decode import SHRINK_EVERY, greedy, output_limit
+from minitx.evaluation.decode import SHRINK_EVERY, full_logits, greedy, output_limit
 from minitx.nn.cache import DecoderCache
 from minitx.nn.models import Translator
 
@@ -155,3 +155,16 @@ def test_one_row_batch(translator: MakeTranslator, spelling: TaskData) -> None:
     assert batch.src_mask is None
     [ids] = greedy(translator(2), batch, LIMIT)
     assert ids.tolist() == slow_greedy(translator(2), split, 2, LIMIT)
+
+
+def test_logits_are_in_full_precision_under_autocast(translator: MakeTranslator, spelling: TaskData) -> None:
+    """Two tokens whose logits bfloat16 cannot tell apart."""
+    model = translator(0).float()
+    hidden = torch.randn(
+        7, model.output_weight.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    )
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        logits = full_logits(model, hidden.bfloat16())
+        assert model.project(hidden).dtype == torch.bfloat16
+    wanted = hidden.bfloat16().float() @ model.output_weight.T
+    assert logits.dtype == torch.float32 and torch.allclose(logits, wanted, atol=1e-5)
