@@ -86,14 +86,22 @@ def with_data(arguments: Sequence[str]) -> list[str]:
 
     Hydra lets an experiment choose its data, but not one that is itself chosen by the data, as conf/config.yaml has it.
     """
+    conf = Path(__file__).parent / "conf"
     place = next((i for i, argument in enumerate(arguments) if argument.startswith("experiment=")), None)
-    if place is None or any(argument.startswith("data=") for argument in arguments):
+    if place is None:
         return list(arguments)
-    name = arguments[place].partition("=")[2]
-    if "," in name:
+    names = arguments[place].partition("=")[2].split(",")
+    recipes = sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
+    for name in names:  # Hydra would leave an unknown one out: it is optional, where it goes by the data
+        if name not in recipes:
+            raise rule("experiment", name, "name a file of conf/experiment", f"there are {', '.join(recipes)}")
+    continued = {argument for argument in arguments if argument.startswith("trainer.resume=")} - {"trainer.resume=auto"}
+    if continued or any(argument.startswith("data=") for argument in arguments):
+        return list(arguments)
+    if len(names) > 1:
         raise rule("data", "not given", "be named where several experiments are swept", "add data=NAME")
-    known = (Path(__file__).parent / "conf" / "data" / f"{name}.yaml").is_file()
-    return [*arguments[:place], *([f"data={name}"] if known else []), *arguments[place:]]
+    known = (conf / "data" / f"{names[0]}.yaml").is_file()
+    return [*arguments[:place], *([f"data={names[0]}"] if known else []), *arguments[place:]]
 
 
 def entry() -> None:

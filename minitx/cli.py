@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minitx.errors import ConfigError, RunError
+from minitx.lines import LineProgress, chunks, read_lines
 
 if TYPE_CHECKING:
     from minitx.evaluation.evaluate import Evaluation
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 CHUNK_LINES = 2048
 """Lines of standard input answered together; fewer with a beam, so that answers keep coming."""
 MIN_CHUNK_LINES = 256
-SECONDS_BETWEEN_LINES = 10.0
-"""Of progress, where the error stream is no terminal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,9 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ConfigError, RunError) as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    except UnicodeDecodeError as error:
-        print(f"standard input must be UTF-8 text; byte {error.start} is not", file=sys.stderr)
-        sys.exit(ConfigError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
@@ -45,14 +40,21 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """argparse takes the positional arguments before the first option for all there are; what comes later is more."""
     parser = _parser()
     options, later = parser.parse_known_args(arguments)
-    many = next(
-        (name for name in ("text", "pair", "overrides") if isinstance(getattr(options, name, None), list)), None
-    )
-    if later and (many is None or any(argument.startswith("-") for argument in later)):
+    lists = [value for name, value in vars(options).items() if name in ("text", "pair", "overrides")]
+    many = next((value for value in lists if isinstance(value, list)), None)
+    # What argparse itself would take for an option: a dash and no space.
+    unknown = [a for a in later if a.startswith("-") and a not in ("-", "--") and " " not in a]
+    if later and (many is None or (unknown and "--" not in later[: later.index(unknown[0])])):
         parser.error(f"unrecognized arguments: {' '.join(later)}")
     if many is not None:
-        getattr(options, many).extend(later)
+        many.extend(argument for argument in later if argument != "--")
+        if any(not _spellable(argument) for argument in many):
+            parser.error("texts must be UTF-8")
     return options
+
+
+def _spellable(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,24 +65,26 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="label or translate texts")
     _common(predict, _predict)
+    _ensemble(predict)
     _decoding(predict)
     predict.add_argument("text", nargs="*", help="texts; without any, the lines of standard input")
     predict.add_argument(
-        "--n-best", type=_count, metavar="N", help="the N best translations of each, as line number, score and text"
+        "--n-best", type=_count, metavar="N", help="the N best of each, as line number, score and text; widens the beam"
     )
 
     score = commands.add_parser("score", help="log probability of given translations, and their numbers of tokens")
     _common(score, _score)
+    _ensemble(score)
     score.add_argument(
         "pair", nargs="*", help="a text and its translation; without, tab-separated pairs from standard input"
     )
 
     evaluate = commands.add_parser("evaluate", help="metrics of the best checkpoint, with intervals")
     _common(evaluate, _evaluate)
+    _ensemble(evaluate)
     _decoding(evaluate)
-    evaluate.add_argument("overrides", nargs="*", help="other data or settings, e.g. data.path=other/folder")
+    evaluate.add_argument("overrides", nargs="*", help="other data: data.* keys, e.g. data.path=other/folder")
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
-
     evaluate.add_argument(
         "--against", metavar="RUN", help="another run, judged on the same rows: a paired test of each metric"
     )
@@ -118,6 +122,9 @@ def _common(parser: argparse.ArgumentParser, command: object) -> None:
     parser.add_argument("run", metavar="RUN", help="a run folder, e.g. outputs/runs/<date>/<time>-...")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--checkpoint", default="best", choices=["best", "last"])
+
+
+def _ensemble(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ensemble",
         action="append",
@@ -129,7 +136,11 @@ def _common(parser: argparse.ArgumentParser, command: object) -> None:
 
 def _decoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beam", type=_count, help="unfinished translations kept (default: the run's decode.beam)")
-    parser.add_argument("--length-penalty", type=float, help="default: the run's decode.length_penalty")
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        help="candidates of a beam are ranked by log probability / tokens ** this (default: the run's)",
+    )
 
 
 def _predictor(options: argparse.Namespace) -> Predictor:
@@ -137,31 +148,31 @@ def _predictor(options: argparse.Namespace) -> Predictor:
     from minitx.predictor import Predictor
     from minitx.training.process import prepare_process
 
-    predictor = Predictor.from_run(options.run, options.device, options.checkpoint, options.ensemble)
+    ensemble = getattr(options, "ensemble", [])
+    predictor = Predictor.from_run(options.run, options.device, options.checkpoint, ensemble)
     prepare_process(predictor.config.trainer.speed, predictor.device, predictor.config.trainer.threads)
     return _decoding_as_asked(predictor, options)
 
 
 def _decoding_as_asked(predictor: Predictor, options: argparse.Namespace) -> Predictor:
     asked = {key: getattr(options, key, None) for key in ("beam", "length_penalty", "n_best")}
-    given = [f"--{key.replace('_', '-')}" for key, value in asked.items() if value is not None]
+    given = [f"--{key.replace('_', '-')} ({value})" for key, value in asked.items() if value is not None]
     if given and predictor.codec.task == "classification":
-        raise ConfigError(f"{given[0]} must be left out, because {options.run} is a classifier; it has no beam")
+        raise ConfigError(f"{given[0]} must be left out, because {options.run} is a classifier; drop it")
     changes = {key: value for key, value in asked.items() if value is not None and key != "n_best"}
     return predictor.with_decoding(**changes)
 
 
 def _predict(options: argparse.Namespace) -> None:
     predictor = _predictor(options)
-    texts = options.text or (line.rstrip("\r\n") for line in sys.stdin)
     progress, n_cut = LineProgress(silent=bool(options.text)), 0
-    for chunk in _chunks(texts, max(MIN_CHUNK_LINES, CHUNK_LINES // predictor.decode.beam)):
+    for chunk in chunks(options.text or read_lines(), _chunk_size(predictor.decode.beam)):
         if options.n_best is None:
             answers = predictor.predict(chunk)
         else:
             found = enumerate(predictor.n_best(chunk, options.n_best), start=progress.n_lines + 1)
             answers = [f"{number}\t{c.score:.4f}\t{c.text}" for number, best in found for c in best]
-        print("\n".join(answers), flush=True)
+        _print_lines(answers)
         n_cut += predictor.n_cut(chunk)
         progress.advance(len(chunk))
     progress.close()
@@ -170,67 +181,37 @@ def _predict(options: argparse.Namespace) -> None:
         print(f"warning: {n_cut:,} of {progress.n_lines:,} texts are longer than {limit} and were cut", file=sys.stderr)
 
 
+def _chunk_size(beam: int) -> int:
+    """One line where a person types, who waits for its answer."""
+    return 1 if sys.stdin.isatty() else max(MIN_CHUNK_LINES, CHUNK_LINES // beam)
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    print("".join(f"{line}\n" for line in lines), end="", flush=True)
+
+
 def _score(options: argparse.Namespace) -> None:
     predictor = _predictor(options)
     if predictor.codec.task == "classification":
         raise ConfigError(f"RUN ({options.run}) must be a translator; a classifier has no translations to score")
     if len(options.pair) not in (0, 2):
-        raise ConfigError(
-            f"score takes a text and its translation, {len(options.pair)} arguments were given; quote each"
-        )
-    pairs = ["\t".join(options.pair)] if options.pair else (line.rstrip("\r\n") for line in sys.stdin)
+        raise ConfigError(f"score ({len(options.pair)} texts) must be given a text and its translation; quote each")
+    pairs = [(options.pair[0], options.pair[1])] if options.pair else map(_pair, enumerate(read_lines(), start=1))
     progress = LineProgress(silent=bool(options.pair))
-    for chunk in _chunks(pairs, CHUNK_LINES):
-        sides = [_pair(line, progress.n_lines + number) for number, line in enumerate(chunk, start=1)]
-        try:
-            scored = predictor.score(*zip(*sides, strict=True))
-        except ValueError as error:
-            raise ConfigError(f"lines {progress.n_lines + 1:,} to {progress.n_lines + len(chunk):,}: {error}") from None
-        print("\n".join(f"{s.log_prob:.6f}\t{s.n_tokens}" for s in scored), flush=True)
+    for chunk in chunks(pairs, _chunk_size(1)):
+        texts, translations = zip(*chunk, strict=True)
+        scored = predictor.score(texts, translations, first=progress.n_lines + 1)
+        _print_lines([f"{s.log_prob:.6f}\t{s.n_tokens}" for s in scored])
         progress.advance(len(chunk))
     progress.close()
 
 
-def _pair(line: str, number: int) -> tuple[str, str]:
+def _pair(numbered: tuple[int, str]) -> tuple[str, str]:
+    number, line = numbered
     text, tab, translation = line.partition("\t")
     if not tab:
         raise ConfigError(f"line {number:,} ({line:.40}) must be a text, a tab and its translation")
     return text, translation
-
-
-class LineProgress:
-    """Lines answered so far and their speed, on the error stream: a live line on a terminal, else one now and then."""
-
-    def __init__(self, silent: bool = False) -> None:
-        self.n_lines, self.silent = 0, silent
-        self._terminal = sys.stderr.isatty()
-        self._start = self._last = time.monotonic()
-
-    def advance(self, n_lines: int) -> None:
-        self.n_lines += n_lines
-        now = time.monotonic()
-        if self.silent or not (self._terminal or now - self._last >= SECONDS_BETWEEN_LINES):
-            return
-        self._last = now
-        speed = self.n_lines / max(now - self._start, 1e-9)
-        line = f"{self.n_lines:,} lines, {speed:,.0f} lines/s"
-        print(f"\r{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Leave the live line as it stands."""
-        if self._terminal and not self.silent and self.n_lines:
-            print(file=sys.stderr)
-
-
-def _chunks(items: Iterable[str], size: int) -> Iterable[list[str]]:
-    chunk: list[str] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -245,7 +226,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     rows = [[name, shown_metric(evaluation, name)] for name in evaluation.metrics]
     reporter = Reporter()
     columns = ["metric", "value [95 % interval]"]
-    reporter.table(_title(predictor, options, evaluation), columns, [*rows, ["loss", f"{evaluation.loss:.4f}"]])
+    title = f"{_described(predictor, options)}, {len(evaluation.rows):,} {options.split} rows"
+    reporter.table(title, columns, [*rows, ["loss", f"{evaluation.loss:.4f}"]])
     _say_signatures(reporter, evaluation)
 
 
@@ -256,24 +238,27 @@ def _compare(predictor: Predictor, options: argparse.Namespace) -> None:
     from minitx.training.show import shown_difference, shown_metric
 
     other = Predictor.from_run(options.against, options.device, options.checkpoint)
-    mine, theirs, differences = predictor.compare(_decoding_as_asked(other, options), options.split, options.overrides)
+    other = _decoding_as_asked(other, options)
+    mine, theirs, differences = predictor.compare(other, options.split, options.overrides)
     reporter = Reporter()
     scores = [[name, shown_metric(mine, name), shown_metric(theirs, name)] for name in differences]
-    reporter.table(_title(predictor, options, mine), ["metric", "A [95 % interval]", "B [95 % interval]"], scores)
+    title = f"{len(mine.rows):,} {options.split} rows of {predictor.config.data.name}"
+    reporter.table(title, ["metric", "A [95 % interval]", "B [95 % interval]"], scores)
     rows = [[name, *shown_difference(mine, name, difference)] for name, difference in differences.items()]
     reporter.table("paired comparison", ["metric", "A - B [95 % interval]", "p"], rows)
-    reporter.say(f"A: {predictor.folder.path}\nB: {other.folder.path}")
+    reporter.say(f"A: {_described(predictor, options)}\nB: {_described(other, options)}")
     reporter.say("intervals: bootstrap over rows, the difference's paired; p: paired randomisation test, two-sided")
     _say_signatures(reporter, mine)
 
 
-def _title(predictor: Predictor, options: argparse.Namespace, evaluation: Evaluation) -> str:
-    what = [str(options.run), f"{options.checkpoint} checkpoint", f"{len(evaluation.rows):,} {options.split} rows"]
-    if options.ensemble:
-        what[0] += f" and {len(options.ensemble)} more (ensemble)"
+def _described(predictor: Predictor, options: argparse.Namespace) -> str:
+    """Which runs, which checkpoint, and how they write."""
+    from minitx.training.show import shown_decoding
+
+    runs = " + ".join([str(predictor.folder.path), *(options.ensemble if len(predictor.models) > 1 else [])])
+    what = [runs, f"{options.checkpoint} checkpoint"]
     if predictor.codec.task == "translation":
-        beam = predictor.decode.beam
-        what.append("greedy" if beam == 1 else f"beam {beam}, length penalty {predictor.decode.length_penalty:g}")
+        what.append(shown_decoding(predictor.decode))
     return ", ".join(what)
 
 

@@ -346,7 +346,7 @@ class TrainerConfig(Section):
 
 
 class DecodeConfig(Section):
-    """How a trained translator writes: at the end of a run, in `minitx predict` and in `minitx evaluate`.
+    """How a trained translator writes: at the end of a run, in `minitx predict`, `evaluate` and `inspect`.
 
     Validation during training is greedy. A classifier reads none of this.
     """

@@ -82,13 +82,14 @@ class Predictor(TextModel):
         return self.models[0]
 
     def with_decoding(self, **changes: float) -> Predictor:
-        """The same models with other `decode.*` settings, e.g. with_decoding(beam=5).
+        """The same models with other `decode.*` settings on top of the present ones, e.g. with_decoding(beam=5).
 
         Raises:
             ConfigError: a setting is unknown or out of its range.
         """
         overrides = [f"decode.{key}={value}" for key, value in changes.items()]
-        return replace(self, decode=override(self.config, overrides).decode)
+        present = self.config.model_copy(update={"decode": self.decode})
+        return replace(self, decode=override(present, overrides).decode)
 
     def evaluate(self, split: str = "test", overrides: Sequence[str] = ()) -> Evaluation:
         """Metrics on a split of the run's own data, or of other data that `overrides` (`data.path=...`) name; the
@@ -100,7 +101,8 @@ class Predictor(TextModel):
         fixed = [o for o in overrides if not o.startswith("data.")]
         if fixed:
             raise ConfigError(
-                f"{fixed[0]} must be a data.* key, because the run's model is fixed; e.g. data.path=FOLDER"
+                f"{fixed[0]} must be a data.* key, because the run's model is fixed; e.g. data.path=FOLDER "
+                "(for decode.* see --beam and --length-penalty)"
             )
         config = override(self.config, [*overrides, f"data.max_length={self.codec.max_length}"])
         data = load_data(config.data, fitted=self.codec)

@@ -39,13 +39,17 @@ def classifier(tmp_path_factory: pytest.TempPathFactory, tiny_data: dict[str, An
     return folder
 
 
+def stdin(text: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(text.encode()))
+
+
 def test_predict_arguments_and_lines_agree_and_keep_their_order(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["bad", "a", "abcdefgabcdef", "", "xyz", "bad"]
     main(["predict", str(trained), *words])
     by_argument = capsys.readouterr().out.split("\n")[:-1]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\r\n".join(words) + "\n"))
+    monkeypatch.setattr("sys.stdin", stdin("\r\n".join(words) + "\n"))
     main(["predict", str(trained)])
     assert capsys.readouterr().out.split("\n")[:-1] == by_argument == minitx.load(str(trained)).predict(words)
     assert len(by_argument) == len(words) and by_argument[0] == by_argument[5]
@@ -96,7 +100,7 @@ def test_score_of_arguments_and_lines(
 ) -> None:
     pairs = [("bad", "B AE D"), ("cab", "K AE B"), ("", "B")]
     [alone] = lines_of(capsys, "score", trained, *pairs[0])
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{a}\t{b}\r\n" for a, b in pairs)))
+    monkeypatch.setattr("sys.stdin", stdin("".join(f"{a}\t{b}\r\n" for a, b in pairs)))
     together = lines_of(capsys, "score", trained)
     assert together[0] == alone and len(together) == 3
     log_prob, n_tokens = alone.split("\t")
@@ -117,7 +121,63 @@ def test_an_ensemble_of_a_run_with_itself_is_that_run(trained: Path, capsys: pyt
 
 def test_evaluate_against_itself_finds_no_difference(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = "\n".join(lines_of(capsys, "evaluate", trained, "--against", trained, "--beam", 2))
-    assert out.count("+0.00 [+0.00, +0.00]") == 2 and out.count("1.0000") == 2 and "beam 2" in out
+    assert out.count("+0.00 [+0.00, +0.00]") == 2 and out.count("1.0000") == 2 and out.count("beam 2") == 2
+
+
+def test_each_compared_run_says_how_it_wrote(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = tmp_path / "wide"
+    shutil.copytree(trained, wide, symlinks=True)
+    raw = yaml.safe_load((wide / "config.yaml").read_text())
+    (wide / "config.yaml").write_text(yaml.safe_dump({**raw, "decode": {"beam": 3, "length_penalty": 0.5}}))
+    lines = lines_of(capsys, "evaluate", trained, "--against", wide)
+    assert [line for line in lines if line.startswith(("A: ", "B: "))] == [
+        f"A: {trained}, best checkpoint, greedy", f"B: {wide}, best checkpoint, beam 3, length penalty 0.5",
+    ]  # fmt: skip
+
+
+def test_decoding_settings_add_up(trained: Path) -> None:
+    predictor = minitx.load(str(trained)).with_decoding(beam=5).with_decoding(length_penalty=0.5)
+    assert (predictor.decode.beam, predictor.decode.length_penalty) == (5, 0.5)
+
+
+def test_a_tab_within_an_argument_is_text(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [shown] = lines_of(capsys, "score", trained, "b\tad", "B AE D")
+    assert float(shown.split("\t")[0]) == pytest.approx(
+        minitx.load(str(trained)).score(["b\tad"], ["B AE D"])[0].log_prob, abs=1e-5
+    )
+
+
+def test_blank_lines_have_no_candidates(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin("\n \n"))
+    main(["predict", str(trained), "--n-best", "2"])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("more", [["- a", "--beam", "2"], ["--beam", "2", "- a"], ["--beam", "2", "--", "-a"]])
+def test_a_text_may_begin_with_a_dash(trained: Path, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    text = "-a" if "--" in more else "- a"
+    wanted = minitx.load(str(trained)).with_decoding(beam=2).predict([text])
+    assert lines_of(capsys, "predict", trained, *more) == wanted
+    with pytest.raises(SystemExit):
+        main(["predict", str(trained), "a", "--beam", "2", "--bean"])
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "en_US.UTF-8"])
+def test_a_line_that_is_no_utf_8_is_named(trained: Path, locale: str) -> None:
+    """In a process of its own: under C.UTF-8 Python reads such bytes without an error."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": locale}
+    command = [sys.executable, "-m", "minitx.cli", "predict", str(trained)]
+    done = subprocess.run(command, input=b"bad\ncaf\xe9\n", capture_output=True, env=environment, timeout=120)
+    assert done.returncode == 2 and done.stderr.decode().startswith("line 2 of standard input must be UTF-8 text; ")
+
+
+def test_a_classifier_has_no_translations(classifier: Path) -> None:
+    predictor = minitx.load(str(classifier))
+    for wrong in (lambda: predictor.n_best(["1"], 2), lambda: predictor.score(["1"], ["2"])):
+        with pytest.raises(ValueError, match="a classifier has no translations"):
+            wrong()
 
 
 def test_evaluate_against_another_run_judges_both_on_the_same_rows(
@@ -145,14 +205,14 @@ def test_a_long_line_is_cut_with_a_warning(trained: Path, capsys: pytest.Capture
 def test_progress_is_told_on_the_error_stream(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minitx.cli.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("minitx.lines.SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setattr("minitx.cli.CHUNK_LINES", 2)
     monkeypatch.setattr("minitx.cli.MIN_CHUNK_LINES", 2)
-    monkeypatch.setattr("sys.stdin", io.StringIO("bad\ncab\ndab\n"))
+    monkeypatch.setattr("sys.stdin", stdin("bad\ncab\ndab\n"))
     main(["predict", str(trained)])
     shown = capsys.readouterr()
     assert shown.out.count("\n") == 3
-    assert [line.split(",")[0] for line in shown.err.splitlines()] == ["2 lines", "3 lines"]
+    assert [line.split(",")[0] for line in shown.err.splitlines()] == ["2 lines answered", "3 lines answered"]
 
 
 def test_inspect_writes_one_self_contained_page(
@@ -200,9 +260,10 @@ def test_last_checkpoint_can_be_asked_for(trained: Path) -> None:
             ["inspect", "RUN", "x", "-o", "no/folder/x.html"],
             "--output (no/folder/x.html) must be a file that can be written",
         ),
-        (["score", "RUN", "one"], "score takes a text and its translation, 1 arguments were given; quote each\n"),
+        (["score", "RUN", "one"], "score (1 texts) must be given a text and its translation; quote each\n"),
+        (["score", "RUN", "a", "b " * 500], "data.max_length ("),
         (["score", "CLASSIFIER", "a", "b"], "RUN ("),
-        (["predict", "CLASSIFIER", "a", "--beam", "2"], "--beam must be left out, because "),
+        (["predict", "CLASSIFIER", "a", "--beam", "2"], "--beam (2) must be left out, because "),
         (["predict", "RUN", "a", "--length-penalty", "99"], "decode.length_penalty (99.0) must "),
         (["predict", "RUN", "a", "--ensemble", "CLASSIFIER"], "--ensemble ("),
         (["evaluate", "RUN", "--against", "CLASSIFIER"], "--against ("),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from tiny import ROOT
 
 import train
@@ -176,6 +177,8 @@ def test_every_file_in_conf_composes_and_types(choice: str) -> None:
         ("experiment=digits seed=3", "data=digits experiment=digits seed=3"),
         ("seed=3 experiment=multi30k --cfg job", "seed=3 data=multi30k experiment=multi30k --cfg job"),
         ("data=files experiment=digits", "data=files experiment=digits"),
+        ("trainer.resume=RUN experiment=digits", "trainer.resume=RUN experiment=digits"),
+        ("trainer.resume=auto experiment=digits", "trainer.resume=auto data=digits experiment=digits"),
         ("experiment=none", "experiment=none"),
         ("data=digits", "data=digits"),
         ("", ""),
@@ -188,7 +191,29 @@ def test_an_experiment_brings_its_data(typed: str, composed_of: str) -> None:
 def test_swept_experiments_need_their_data_named() -> None:
     with pytest.raises(ConfigError, match="must be named where several experiments are swept"):
         train.with_data(["-m", "experiment=digits,multi30k"])
-    assert train.with_data(["-m", "experiment=a,b", "data=c"]) == ["-m", "experiment=a,b", "data=c"]
+    named = ["-m", "experiment=digits,multi30k", "data=files"]
+    assert train.with_data(named) == named
+
+
+def test_an_unknown_experiment_is_a_mistake() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^experiment \(multi3k\) must name a file of conf/experiment; there are cmudict"
+    ):
+        train.with_data(["experiment=multi3k", "data=multi30k"])
+
+
+def test_every_key_can_be_set_from_the_command_line() -> None:
+    """Each section of the typed configuration is in what Hydra composes, the default's values included."""
+    train.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        raw = OmegaConf.to_container(compose("config", ["experiment=none"]))
+    defaults = Config().model_dump(mode="json")
+    assert isinstance(raw, dict)
+    assert {name: set(keys) for name, keys in defaults.items() if isinstance(keys, dict)} == {
+        name: set(keys) for name, keys in raw.items() if isinstance(keys, dict) and name != "minitx"
+    }
+    config = composed("decode.length_penalty=0.5", "optim.r_drop=1", "model.dropout=0.1")
+    assert (config.decode.length_penalty, config.optim.r_drop) == (0.5, 1.0)
 
 
 def test_conf_states_no_default_again() -> None:

@@ -12,7 +12,7 @@ from tiny import ROOT
 
 PACKAGE = ROOT / "minitx"
 LAYERS = {
-    "errors": 0, "config": 1, "batch": 1, "parse": 2, "override": 3,
+    "errors": 0, "lines": 1, "config": 1, "batch": 1, "parse": 2, "override": 3,
     "nn": 4, "data": 4,
     "evaluation": 5,
     "training": 6,

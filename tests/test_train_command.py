@@ -137,6 +137,13 @@ def test_a_finished_run_says_so(train_py: Train) -> None:
     assert again.code == 0 and again.out.startswith("already finished: mine/results.json; raise trainer.max_epochs, ")
 
 
+def test_a_finished_run_is_judged_anew(train_py: Train, tmp_path: Path) -> None:
+    train_py("hydra.run.dir=mine")
+    again = train_py("trainer.resume=mine", "decode.beam=2", bare=True)
+    assert again.code == 0 and "beam 2, length penalty 1" in again.out
+    assert json.loads((tmp_path / "mine" / "results.json").read_text())["decode"] == {"beam": 2, "length_penalty": 1.0}
+
+
 def test_data_that_changed_is_not_continued_on(train_py: Train, tmp_path: Path, tiny_data: dict[str, Any]) -> None:
     own = tmp_path / "own.csv"
     text = Path(tiny_data["path"]).read_text()

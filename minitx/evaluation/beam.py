@@ -3,7 +3,8 @@
 Every source text keeps its `beam` most likely unfinished translations. Each step extends all of them by one token and
 looks at the 2 x beam most likely extensions: those among the first `beam` that end are finished, and the first `beam`
 that do not end go on. A source is done when `beam` translations are finished, or at its length limit. This is the
-search of fairseq (arXiv 1904.01038); with a beam of 1 it is greedy decoding.
+search of fairseq (arXiv 1904.01038), but for the limit, where what is unfinished counts as it stands. With a beam of 1
+it is greedy decoding.
 
 Letters in shapes: B source texts still being searched, K beams, R = B * K rows, C = 2 K candidates, L length limit,
 V vocabulary.
@@ -73,7 +74,8 @@ def translate(models: Sequence[Translator], batch: Batch, decode: DecodeConfig) 
     if decode.beam == 1 and len(models) == 1:
         return greedy(models[0], batch)
     found = beam_search(models, batch, decode.beam, length_penalty=decode.length_penalty)
-    return [hypotheses[0].ids for hypotheses in found]
+    nothing = np.zeros(0, np.int64)  # where every probability is NaN
+    return [hypotheses[0].ids if hypotheses else nothing for hypotheses in found]
 
 
 class _Reader:

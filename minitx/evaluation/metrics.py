@@ -197,7 +197,8 @@ def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenize: str = "13a") -> Interval:
     """Corpus BLEU in points by sacrebleu (Post 2018); `tokenize` is sacrebleu's (13a, zh, char, flores200, ...)."""
-    return _sacrebleu(BLEU(tokenize=tokenize), hypotheses, references)
+    # force: text that is declared to be tokenised needs no warning that it is.
+    return _sacrebleu(BLEU(tokenize=tokenize, force=tokenize == "none"), hypotheses, references)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Interval:

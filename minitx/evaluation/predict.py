@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from minitx.batch import Batch
-from minitx.config import DecodeConfig
+from minitx.config import DecodeConfig, rule
 from minitx.data import Split, TaskData, Tokenizer, encode_texts, plan_eval
 from minitx.data.encode import encode_examples
 from minitx.data.examples import Examples
@@ -51,14 +51,24 @@ class Codec:
         """A split without targets, one row per text."""
         return encode_texts(texts, self.src_tokenizer, self.task, self.max_length)
 
-    def encode_pairs(self, texts: Sequence[str], translations: Sequence[str]) -> Split:
-        """A split with these targets; a ValueError where a side is too long, for a score of a part would mislead."""
+    def encode_pairs(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> Split:
+        """A split with these targets. first: the number of the first pair, as an error calls it.
+
+        Raises:
+            ConfigError: a side is longer than `max_length`.
+        """
         references: list[tuple[str, ...]] = [(translation,) for translation in translations]
         examples = Examples(list(texts), references=references)
         split = encode_examples(examples, self.src_tokenizer, self.output_tokenizer, self.max_length)
         if split.n_cut:
-            raise ValueError(f"{split.n_cut} of {len(texts)} pairs have a side of more than {self.max_length} tokens")
+            cut = next(i for i, pair in enumerate(zip(texts, references, strict=True)) if self._is_cut(*pair))
+            must = f"hold both sides of every pair, but pair {first + cut:,} has more tokens"
+            raise rule("data.max_length", self.max_length, must, "the score of a part would mislead: leave it out")
         return split
+
+    def _is_cut(self, text: str, references: tuple[str, ...]) -> bool:
+        one = Examples([text], references=[references])
+        return encode_examples(one, self.src_tokenizer, self.output_tokenizer, self.max_length).n_cut > 0
 
     def label(self, index: int) -> str:
         """Name of a class."""
@@ -112,8 +122,11 @@ class TextModel:
     def n_best(self, texts: Sequence[str], n: int) -> list[list[Candidate]]:
         """The `n` best translations of each text, best first; fewer where the search found fewer, none of a blank one.
 
-        The beam is at least `n`.
+        The beam is at least `n`. A ValueError of a classifier, or where n < 1.
         """
+        self._check_translates()
+        if n < 1:
+            raise ValueError(f"n ({n}) must be at least 1")
         wide = replace(self, decode=self.decode.model_copy(update={"beam": max(n, self.decode.beam)}))
         found = wide._in_order(self.codec.encode(texts), lambda batch: wide._candidates(batch, n))
         return [candidates if text.strip() else [] for text, candidates in zip(texts, found, strict=True)]
@@ -122,15 +135,21 @@ class TextModel:
         """How many texts are longer than the codec's `max_length` and are read up to there."""
         return self.codec.encode(texts).n_cut
 
-    def score(self, texts: Sequence[str], translations: Sequence[str]) -> list[Scored]:
-        """How probable each given translation is.
+    def score(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> list[Scored]:
+        """How probable each given translation is. first: the number of the first pair, as an error calls it.
 
         Raises:
-            ValueError: not as many translations as texts, or a side longer than the codec's `max_length`.
+            ValueError: of a classifier; or not as many translations as texts.
+            ConfigError: a side is longer than the codec's `max_length`.
         """
+        self._check_translates()
         if len(texts) != len(translations):
             raise ValueError(f"{len(texts)} texts must match {len(translations)} translations in number")
-        return self._in_order(self.codec.encode_pairs(texts, translations), self._score)
+        return self._in_order(self.codec.encode_pairs(texts, translations, first), self._score)
+
+    def _check_translates(self) -> None:
+        if self.codec.task == "classification":
+            raise ValueError("a classifier has no translations; only `predict` is for it")
 
     def _in_order(self, split: Split, answer: Callable[[Batch], Iterable[Answer]]) -> list[Answer]:
         """`answer` for batches of rows of about equal length, put back into the order of the split."""

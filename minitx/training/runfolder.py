@@ -27,7 +27,6 @@ _OUTSIDE_THE_HASH = {
 }
 # Keys that a run may be continued with: how long it lasts, and how it is judged at its end.
 _CHANGEABLE = {
-    "data": {"bleu_tokenize"},
     "trainer": {"max_epochs", "max_steps", "max_minutes", "patience"},
     "decode": {"beam", "length_penalty"},
 }

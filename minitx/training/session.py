@@ -137,8 +137,8 @@ class _Session:
             validate=self._validate, record=self._record, on_validation=self._on_validation, save_last=self._save_last
         )
         try:
-            if not self.loop.finished:  # from here on the folder speaks of this run, and no more of a shorter one
-                (self.folder.path / "results.json").unlink(missing_ok=True)
+            # From here on the folder speaks of this run, and no more of a shorter one or one that was judged otherwise.
+            (self.folder.path / "results.json").unlink(missing_ok=True)
             self.folder.write_config(self.config)
             with stop_on_signals() as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
                 self.loop.run(hooks, stop)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from minitx.config import Config
+from minitx.config import Config, DecodeConfig
 from minitx.data.task import TaskData
 from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.compare import Comparison
@@ -100,7 +100,8 @@ def final_report(
     """One table (metrics with intervals, size, speed, place) and the next three commands to type."""
     names = list(judged["test"].metrics)
     rows = [[name, *(shown_metric(judged[split], name) for split in ("validation", "test"))] for name in names]
-    reporter.table("best checkpoint, 95 % bootstrap intervals", ["", "validation", "test"], rows)
+    how = f", {shown_decoding(DecodeConfig(**results['decode']))}" if "decode" in results else ""
+    reporter.table(f"best checkpoint{how}, 95 % bootstrap intervals", ["", "validation", "test"], rows)
     speed = results["tokens_per_second"]
     reporter.say(
         f"{results['n_params']:,} parameters, {results['steps']:,} steps in {results['seconds']:.0f} s"
@@ -127,3 +128,8 @@ def shown_difference(evaluation: Evaluation, name: str, difference: Comparison) 
     scale = 1 if evaluation.metrics[name].signature is not None else 100
     value, low, high = (f"{scale * x + 0.0:+.2f}" for x in (difference.difference, difference.low, difference.high))
     return f"{value} [{low}, {high}]", f"{difference.p_value:.4f}"
+
+
+def shown_decoding(decode: DecodeConfig) -> str:
+    """How a translator writes, in words."""
+    return "greedy" if decode.beam == 1 else f"beam {decode.beam}, length penalty {decode.length_penalty:g}"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from minitx.data import TaskData
+from minitx.errors import ConfigError
 from minitx.evaluation import score
 from minitx.evaluation.evaluate import evaluate
 from minitx.evaluation.predict import Codec, TextModel
@@ -73,7 +74,9 @@ def test_texts_are_scored_in_their_order(translator: MakeTranslator, spelling: T
 
 def test_a_translation_that_is_cut_is_not_scored(translator: MakeTranslator, spelling: TaskData) -> None:
     ready = TextModel(models=(translator(),), codec=Codec.of(spelling, MAX_LENGTH), device=CPU)
-    with pytest.raises(ValueError, match="1 of 2 pairs have a side of more than 29 tokens"):
-        ready.score(["ab", "cab"], ["A B", "C " * 40])
+    with pytest.raises(
+        ConfigError, match=r"^data.max_length \(29\) must hold both sides of every pair, but pair 12 has "
+    ):
+        ready.score(["ab", "cab"], ["A B", "C " * 40], first=11)
     with pytest.raises(ValueError, match="2 texts must match 1 translations"):
         ready.score(["ab", "cab"], ["A B"])

@@ -180,6 +180,20 @@ def test_a_finished_run_is_judged_anew_with_another_beam(tiny: Callable[..., Con
     assert again["loss"] == pytest.approx(first["loss"], rel=1e-5)  # other batches
 
 
+def test_judging_anew_that_fails_leaves_no_old_results(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the next call would take them for those of the new settings."""
+    session.run(tiny(), tmp_path / "r", quiet=True)
+    wide = tiny(trainer={"resume": "auto"}, decode={"beam": 3})
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "evaluate", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            session.run(wide, tmp_path / "r", quiet=True)
+    results = session.run(wide, tmp_path / "r", quiet=True)
+    assert results["status"] == "finished" and results["decode"]["beam"] == 3
+
+
 def test_a_finished_run_is_returned_as_it_is(tiny: Callable[..., Config], tmp_path: Path) -> None:
     config = tiny(trainer={"resume": "auto"})
     first = session.run(config, tmp_path / "run", quiet=True)
