@@ -13,7 +13,7 @@ import torch
 from minitx.config import SpeedConfig
 from minitx.nn import dropout, linear
 from minitx.training import process
-from minitx.training.process import frozen_garbage, prepare_process
+from minitx.training.process import PRIMITIVES, frozen_garbage, prepare_process
 
 CPU = torch.device("cpu")
 PLAIN = SpeedConfig(keep_memory=False, onednn="off", fast_dropout=False, flush_denormals=False, freeze_gc=False)
@@ -68,3 +68,14 @@ assert not linear._Switch.on and gc.get_freeze_count() == 0 and torch.get_num_th
 assert (torch.full((3,), 1e-30) * 1e-10 != 0).all()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_onednn_keeps_few_compiled_products(as_before: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user says otherwise; a child process sees what oneDNN would read."""
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    for given, kept in ((None, PRIMITIVES), ("7", "7")):
+        if given is not None:
+            monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", given)
+        prepare_process(SpeedConfig(), CPU)
+        code = "import os; print(os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY'])"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == kept
