@@ -58,8 +58,10 @@ def beam_search(
     Raises:
         ValueError: no model, or not 1 <= n_best <= beam.
     """
-    if not models or not 1 <= n_best <= beam:
-        raise ValueError(f"beam search needs a model and 1 <= n_best ({n_best}) <= beam ({beam}); got {len(models)}")
+    if not models:
+        raise ValueError("beam search needs at least one model")
+    if not 1 <= n_best <= beam:
+        raise ValueError(f"n_best ({n_best}) must lie between 1 and beam ({beam})")
     search = _Search(models, batch, beam, length_penalty, max_length)
     for step in range(int(search.limit_B.max())):
         search.extend(step)

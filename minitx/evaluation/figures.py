@@ -6,6 +6,7 @@ Figures are made without pyplot, so drawing leaves no state in the process and n
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,8 @@ MOST_TOKENS = 48
 LABEL_POINTS = 7.0
 LABEL_INCHES = 0.14
 """Room that one label takes across its text."""
+TITLE_CHARACTERS, TITLE_INCHES = 12, 0.17
+"""Of a title: characters to an inch of width, and the height of a line."""
 MOST_INCHES, LEAST_INCHES = 18.0, 1.3
 """All heads across (or layers down) share the most; one panel has the least."""
 
@@ -51,7 +54,9 @@ def attention_figure(view: AttentionView, title: str = "") -> Figure:
     _add_scale(figure, axes, colours)
     cut = len(view.query_tokens) > MOST_TOKENS or len(view.key_tokens) > MOST_TOKENS
     heading = (title or TITLES[view.kind]) + (f" (first {MOST_TOKENS} tokens)" if cut else "")
-    figure.suptitle(drawable(heading), fontsize=10, parse_math=False)
+    lines = textwrap.wrap(drawable(heading), int(TITLE_CHARACTERS * figure.get_figwidth()))
+    figure.set_figheight(figure.get_figheight() + TITLE_INCHES * (len(lines) - 1))
+    figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
     return figure
 
 

@@ -24,6 +24,7 @@ from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.figures import attention_figure
 from minitx.evaluation.metrics import Interval, error_rates
 from minitx.predictor import Predictor
+from minitx.training.device import resolve_compute
 from minitx.training.process import prepare_process
 from minitx.training.runfolder import RunFolder
 
@@ -127,8 +128,9 @@ def write_decoding(run: Path, beams: tuple[int, ...] = (1, 5)) -> None:
         start = time.perf_counter()
         decoding.predict(texts)
         found[f"beam_{beam}_seconds"] = round(time.perf_counter() - start, 2)
-    facts = {key: summary(run)[key] for key in ("data", "n_params", "device", "precision", "versions")}
-    _write_json(REFERENCE / "decoding.json", {**facts, "sentences": len(texts), **found})
+    facts = {key: summary(run)[key] for key in ("data", "n_params", "versions")}
+    here = {"device": resolve_compute(predictor.config.trainer).name, "precision": predictor.precision}
+    _write_json(REFERENCE / "decoding.json", {**facts, **here, "sentences": len(texts), **found})
 
 
 def write_bench(name: str, folders: list[Path]) -> None:

@@ -79,3 +79,15 @@ def test_labels_do_not_overlap() -> None:
 def test_leaves_no_state_in_pyplot() -> None:
     attention_figure(made_up(1, 1, 3, 3))
     assert plt.get_fignums() == []
+
+
+def test_a_long_title_is_broken_into_lines_that_fit() -> None:
+    """A translated sentence and its source are wider than four small heads."""
+    title = "  →  ".join(" ".join(f"word{i}" for i in range(start, start + 20)) for start in (0, 20))
+    figure = attention_figure(made_up(layers=1, heads=2, queries=5, keys=7), title)
+    drawn(figure)
+    shown = figure.get_suptitle()
+    assert shown.count("\n") > 2 and shown.split() == title.split()
+    text = next(child for child in figure.get_children() if getattr(child, "get_text", str)() == shown)
+    box = text.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
