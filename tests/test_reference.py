@@ -61,6 +61,11 @@ def results_rows() -> list[str]:
     return rows
 
 
+def points(metric: dict[str, Any]) -> str:
+    low, high = metric["ci95"]
+    return f"{metric['value']:.1f} [{low:.1f}, {high:.1f}]"
+
+
 def over_seeds(values: list[float], unit: str = "") -> str:
     """Mean and half the 95 % Student interval, with every seed's value."""
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
@@ -69,14 +74,17 @@ def over_seeds(values: list[float], unit: str = "") -> str:
 
 def translation_rows() -> list[str]:
     """The README's table beside published numbers, and its lines on decoding and on R-Drop."""
-    tok, [full] = read("multi30k_tok"), read("cmudict_full")
+    tok, [raw], [full] = read("multi30k_tok"), read("multi30k"), read("cmudict_full")
     seconds, arms = read("decoding"), read("r_drop")
-    assert [r["seed"] for r in tok] == [0, 1, 2] and {r["decode"]["beam"] for r in (*tok, full)} == {5}
+    assert [r["seed"] for r in tok] == [0, 1, 2] and {r["decode"]["beam"] for r in (*tok, raw, full)} == {5}
     bleus = [r["metrics"]["test"]["bleu"]["value"] for r in tok]
     test = full["metrics"]["test"]
     plain, dropped = ([100 * r["metrics"]["test"]["accuracy"]["value"] for r in arms[arm]] for arm in ("0", "1"))
     return [
         f"`experiment=multi30k_tok` | {tok[0]['n_params']:,} | BLEU {over_seeds(bleus)}",
+        f"`experiment=multi30k trainer.max_steps={raw['steps']}` | {raw['n_params']:,} | "
+        f"BLEU {points(raw['metrics']['test']['bleu'])}, chrF {points(raw['metrics']['test']['chrf'])}",
+        *(f"`{raw['metrics']['test'][name]['signature']}`" for name in ("bleu", "chrf")),
         f"`experiment=cmudict_full` | {full['n_params']:,} | WER {percent(test['wer'])}, PER {percent(test['per'])}",
         f"{seconds['beam_1_seconds']:.0f} s greedily and {seconds['beam_5_seconds']:.0f} s with a beam of 5",
         f"{over_seeds(plain, ' %')} without and {over_seeds(dropped, ' %')} with it",
