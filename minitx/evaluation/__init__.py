@@ -1,1 +1,1 @@
-"""Judging and looking: metrics with intervals, greedy decoding, prediction, and the attention lens."""
+"""Judging and looking: metrics with intervals, decoding, prediction, comparison, and the attention lens."""

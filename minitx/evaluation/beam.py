@@ -23,7 +23,7 @@ from torch import Tensor
 
 from minitx.batch import BOS, EOS, Batch
 from minitx.config import DecodeConfig
-from minitx.evaluation.decode import SHRINK_EVERY, full_logits, greedy, output_limits
+from minitx.evaluation.decode import SHRINK_EVERY, full_logits, greedy, log_mean, output_limits, until_end
 from minitx.nn.models import Translator
 
 
@@ -148,8 +148,8 @@ class _Search:
     def _candidates(self) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C) each: log probability, the beam that is extended and the token, the most likely first."""
         n, beam = self.token_BK.shape
-        parts = torch.stack([reader.log_probs(self.token_BK.flatten()) for reader in self.readers])
-        log_prob_BKV = (parts.logsumexp(0) - math.log(len(parts)) if len(parts) > 1 else parts[0]).view(n, beam, -1)
+        parts = [reader.log_probs(self.token_BK.flatten()) for reader in self.readers]
+        log_prob_BKV = log_mean(parts).view(n, beam, -1)
         total = (log_prob_BKV + self.log_prob_BK[:, :, None]).flatten(1)
         value_BC, index_BC = total.topk(min(2 * beam, total.shape[1]))
         n_tokens = log_prob_BKV.shape[2]
@@ -179,7 +179,7 @@ class _Search:
         tensors = (self.source_B, self.ended_BKL, self.ended_log_prob_BK, self.score_BK)
         for source, *hypotheses in zip(*(t[done_B].cpu().numpy() for t in tensors), strict=True):
             self.found[source] = [
-                Hypothesis(ids=_until_end(ids), log_prob=float(log_prob), score=float(score))
+                Hypothesis(ids=until_end(ids), log_prob=float(log_prob), score=float(score))
                 for ids, log_prob, score in zip(*hypotheses, strict=True)
                 if score > -math.inf
             ]
@@ -197,8 +197,3 @@ class _Search:
 def _rows(values_BKL: Tensor, index_BC: Tensor) -> Tensor:
     """(B, C, L): for each source the rows that `index_BC` names."""
     return values_BKL.gather(1, index_BC[:, :, None].expand(-1, -1, values_BKL.shape[2]))
-
-
-def _until_end(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    ended = np.flatnonzero(ids == EOS)
-    return ids[: ended[0]] if len(ended) else ids

@@ -5,6 +5,7 @@ Letters in shapes: B rows of the batch, R rows still being written, S source len
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,7 +52,7 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
             memory_RSD, mask_RS = memory_RSD[going], None if mask_RS is None else mask_RS[going]
             cache.select(going)
     # A row's limit is of its own length, not of the longest in its batch: what goes together changes no result.
-    return [ids[:limit] for ids, limit in zip(_until_end(written_BL), limits.tolist(), strict=True)]
+    return [until_end(ids)[:limit] for ids, limit in zip(written_BL.cpu().numpy(), limits.tolist(), strict=True)]
 
 
 def full_logits(model: Translator, hidden: Tensor) -> Tensor:
@@ -61,6 +62,11 @@ def full_logits(model: Translator, hidden: Tensor) -> Tensor:
     """
     with torch.autocast(hidden.device.type, enabled=False):
         return model.project(hidden.to(model.output_weight.dtype))
+
+
+def log_mean(parts: Sequence[Tensor]) -> Tensor:
+    """Logarithm of the mean of several models' probabilities, from their logarithms, all of one shape."""
+    return torch.stack(list(parts)).logsumexp(0) - math.log(len(parts))
 
 
 def output_limits(models: Sequence[Translator], batch: Batch, max_length: int | None = None) -> Tensor:
@@ -82,8 +88,7 @@ def output_limit(model: Translator, src_length: int) -> int:
     return min(model.decoder.positions.max_length, 8 * src_length + 32)
 
 
-def _until_end(written_BL: Tensor) -> list[npt.NDArray[np.int64]]:
-    """Each row up to its first EOS."""
-    written = written_BL.cpu().numpy()
-    ends = np.where((written == EOS).any(axis=1), (written == EOS).argmax(axis=1), written.shape[1])
-    return [row[:end] for row, end in zip(written, ends, strict=True)]
+def until_end(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """One row's tokens up to its first EOS."""
+    ended = np.flatnonzero(ids == EOS)
+    return ids[: ended[0]] if len(ended) else ids

@@ -6,7 +6,6 @@ validates more often trains to the same bits.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from minitx.batch import Batch
 from minitx.config import DecodeConfig
 from minitx.data import Split, TaskData, plan_eval
 from minitx.evaluation.beam import translate
+from minitx.evaluation.decode import log_mean
 from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, confusion_matrix, error_rates, macro_f1
 from minitx.evaluation.score import token_log_probs
 from minitx.nn.cross_entropy import summed_cross_entropy
@@ -76,7 +76,7 @@ def evaluate(
     if len(rows) == 0:
         raise ValueError("evaluation needs at least one row; the split, or the choice of rows, is empty")
     models = [model, *ensemble]
-    plan = plan_eval(split.lengths[rows], rows_at_once(batch_tokens, decode))
+    plan = plan_eval(split.lengths[rows], tokens_at_once(batch_tokens, decode))
     back = np.argsort(np.concatenate(plan))  # from the plan's order to the order of `rows`
     batches = (split.batch(rows[chosen]).to(device) for chosen in plan)
     with judging(models, device, precision):
@@ -89,7 +89,7 @@ def evaluate(
         return _judge_classes(loss, classes[back], rows, split, data)
 
 
-def rows_at_once(batch_tokens: int, decode: DecodeConfig) -> int:
+def tokens_at_once(batch_tokens: int, decode: DecodeConfig) -> int:
     """Tokens of source text in a batch: a beam multiplies the rows that are written."""
     return max(1, batch_tokens // decode.beam)
 
@@ -101,8 +101,7 @@ def translators(models: Sequence[nn.Module]) -> list[Translator]:
 
 def mean_log_probs(models: Sequence[nn.Module], batch: Batch) -> Tensor:
     """(N, C): logarithm of the mean of several classifiers' probabilities."""
-    parts = torch.stack([model(batch).float().log_softmax(-1) for model in models])
-    return parts.logsumexp(0) - math.log(len(models))
+    return log_mean([model(batch).float().log_softmax(-1) for model in models])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from minitx.data.encode import encode_examples
 from minitx.data.examples import Examples
 from minitx.data.task import Task
 from minitx.evaluation.beam import beam_search, translate
-from minitx.evaluation.evaluate import GREEDY, Precision, judging, mean_log_probs, rows_at_once, translators
+from minitx.evaluation.evaluate import GREEDY, Precision, judging, mean_log_probs, tokens_at_once, translators
 from minitx.evaluation.score import Scored, row_scores
 from minitx.nn.models import Classifier, Translator
 
@@ -155,7 +155,7 @@ class TextModel:
         """`answer` for batches of rows of about equal length, put back into the order of the split."""
         if not len(split):
             return []
-        plan = plan_eval(split.lengths, rows_at_once(self.batch_tokens, self.decode))
+        plan = plan_eval(split.lengths, tokens_at_once(self.batch_tokens, self.decode))
         with judging(self.models, self.device, self.precision):
             found = [item for rows in plan for item in answer(split.batch(rows).to(self.device))]
         return [found[i] for i in np.argsort(np.concatenate(plan))]

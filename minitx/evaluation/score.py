@@ -5,7 +5,6 @@ Letters in shapes: N real targets of a batch, D model width, V vocabulary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minitx.batch import Batch
-from minitx.evaluation.decode import full_logits
+from minitx.evaluation.decode import full_logits, log_mean
 from minitx.nn.cross_entropy import CHUNK
 from minitx.nn.models import Translator
 
@@ -31,8 +30,7 @@ class Scored:
 def token_log_probs(models: Sequence[Translator], batch: Batch) -> Tensor:
     """(N,) log probability of each real target given the source and the targets before it; of several models the
     logarithm of their mean probability. In the weights' type. Runs under the caller's autocast."""
-    parts = torch.stack([_token_log_probs(model, batch) for model in models])
-    return parts.logsumexp(0) - math.log(len(models)) if len(models) > 1 else parts[0]
+    return log_mean([_token_log_probs(model, batch) for model in models])
 
 
 def row_scores(models: Sequence[Translator], batch: Batch) -> list[Scored]:
