@@ -1,7 +1,7 @@
 """Train one run, or sweep many: compose (Hydra) -> type (minitx.config) -> build and fit (minitx.training).
 
     python train.py                                  the embedded default: letters to phonemes
-    python train.py data=banking77 model.n_heads=8   any key of minitx/config.py
+    python train.py data=banking77 model.n_heads=8   any key of minitx/config
     python train.py experiment=multi30k              a recipe on its data
     python train.py -m model.n_heads=1,2,4 seed=0,1  a sweep that skips what is done
     python train.py trainer.resume=RUN               go on where a run was stopped or killed
@@ -24,16 +24,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from minitx.config import Config, rule
+from minitx.config import MODELS, Config, rule
 from minitx.errors import Stopped
 from minitx.studies.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper
 
 
 def register() -> None:
-    """Hand Hydra the defaults of minitx/config.py, our sweeper, and the name of a run's folder."""
+    """Hand Hydra the defaults of minitx/config, our sweeper, and the name of a run's folder."""
     sections = Config().model_dump(mode="json")
     store = ConfigStore.instance()
     store.store(name="base", node={"seed": sections.pop("seed")})
+    sections.pop("model")
+    for kind, model in MODELS.items():
+        store.store(group="model", name=f"base_{kind}", node=model().model_dump(mode="json"))
     for group, defaults in sections.items():
         store.store(group=group, name="base", node=defaults)
     register_sweeper()
@@ -82,7 +85,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def with_data(arguments: Sequence[str]) -> list[str]:
-    """`experiment=NAME` alone also means `data=NAME`, where there is such a set: a recipe is of its data.
+    """`experiment=NAME` also means what NAME has for the model, and alone `data=NAME`, where there is such a set.
 
     Hydra lets an experiment choose its data, but not one that is itself chosen by the data, as conf/config.yaml has it.
     """
@@ -95,13 +98,22 @@ def with_data(arguments: Sequence[str]) -> list[str]:
     for name in names:  # Hydra would leave an unknown one out: it is optional, where it goes by the data
         if name not in recipes:
             raise rule("experiment", name, "name a file of conf/experiment", f"there are {', '.join(recipes)}")
+    model_recipe = "experiment@_global_=${experiment}/${model}"
     continued = {argument for argument in arguments if argument.startswith("trainer.resume=")} - {"trainer.resume=auto"}
-    if continued or any(argument.startswith("data=") for argument in arguments):
+    if continued:
         return list(arguments)
+    if any(argument.startswith("data=") for argument in arguments):
+        return [*arguments[: place + 1], model_recipe, *arguments[place + 1 :]]
     if len(names) > 1:
         raise rule("data", "not given", "be named where several experiments are swept", "add data=NAME")
     known = (conf / "data" / f"{names[0]}.yaml").is_file()
-    return [*arguments[:place], *([f"data={names[0]}"] if known else []), *arguments[place:]]
+    return [
+        *arguments[:place],
+        *([f"data={names[0]}"] if known else []),
+        arguments[place],
+        model_recipe,
+        *arguments[place + 1 :],
+    ]
 
 
 def entry() -> None:

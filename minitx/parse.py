@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from minitx.config import Config, ConfigError, rule
+from minitx.config import MODELS, Config, ConfigError, rule
 
 
 def load(raw: Mapping[str, Any]) -> Config:
@@ -21,10 +21,13 @@ def load(raw: Mapping[str, Any]) -> Config:
 
 def _word(error: Any) -> str:
     """One pydantic error in our own shape."""
-    key = ".".join(str(part) for part in error["loc"] if part not in ("int", "float"))
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    place = [str(part) for part in error["loc"] if part not in ("int", "float")]
+    model = place.pop(1) if place[:1] == ["model"] and len(place) > 1 else None  # pydantic names the choice there
+    key, kind, value, context = ".".join(place), error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return unknown_key(key)
+        return unknown_key(key, model)
+    if kind == "union_tag_invalid":
+        return str(rule("model.kind", context["tag"], f"be one of {', '.join(MODELS)}"))
     if kind == "value_error":
         return str(context["error"])
     if kind == "missing":
@@ -44,9 +47,16 @@ def _nearest_hint(value: str, expected: str) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
-def unknown_key(key: str) -> str:
-    """`unknown key 'model.d_mdoel'; did you mean 'model.d_model'?`"""
+def unknown_key(key: str, model: str | None = None) -> str:
+    """`unknown key 'model.d_mdoel'; did you mean 'model.d_model'?`
+
+    model: the kind of model that has been chosen, where it is known.
+    """
     section, _, last = key.rpartition(".")
+    having = [kind for kind, its in MODELS.items() if key in set(dotted_keys(its, "model."))]
+    if having:
+        chosen = f"model={model}" if model else "this model"
+        return f"unknown key '{key}' of {chosen}; only model={' and '.join(having)} has it"
     leaves: dict[str, list[str]] = {}
     for known in dotted_keys(Config):
         leaves.setdefault(known.rpartition(".")[2], []).append(known)
@@ -60,6 +70,13 @@ def dotted_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every dotted key of a section and of those inside it."""
     for name, field in section.model_fields.items():
         yield prefix + name
-        for part in (field.annotation, *get_args(field.annotation)):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from dotted_keys(part, f"{prefix}{name}.")
+        for inner in dict.fromkeys(k for part in _sections(field.annotation) for k in dotted_keys(part)):
+            yield f"{prefix}{name}.{inner}"
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that a field's type allows."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minitx.config import Config, rule
+from minitx.config import Config, NetConfig, TransformerConfig, rule
 from minitx.data import Tokenizer, load_data
 from minitx.errors import ConfigError
 from minitx.evaluation.attention_maps import inspect_texts
@@ -15,7 +15,8 @@ from minitx.evaluation.compare import Comparison, compare_evaluations
 from minitx.evaluation.evaluate import Evaluation, evaluate
 from minitx.evaluation.page import inspect_page
 from minitx.evaluation.predict import Codec, TextModel
-from minitx.nn.build import ModelShape, build_model
+from minitx.nn.build import build_model
+from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
 from minitx.override import override
 from minitx.training.checkpoint import Checkpoint, load_checkpoint
@@ -64,6 +65,7 @@ class Predictor(TextModel):
         compute = resolve_compute(config.trainer.model_copy(update=here))
         where = compute.device
         loaded = load_checkpoint(place)
+        assert isinstance(config.model, NetConfig)
         model = build_model(config.model, ModelShape(**loaded.state["shape"]))
         model.load_state_dict(dict(loaded.tensors["model.safetensors"]))
         return cls(
@@ -141,6 +143,7 @@ class Predictor(TextModel):
 
     def _subtitle(self) -> str:
         model = self.config.model
+        assert isinstance(model, TransformerConfig)
         return f"{self.config.data.name}, {model.n_layers} layers of {model.n_heads} heads, width {model.d_model}"
 
 

@@ -13,16 +13,19 @@ from omegaconf import OmegaConf
 from tiny import ROOT
 
 import train
-from minitx.config import Config, ConfigError
+from minitx.config import MODELS, Config, ConfigError, TransformerConfig
 from minitx.override import override
 from minitx.parse import dotted_keys, load
 from minitx.studies.hydra_plugin import config_of
 
 CONF = ROOT / "conf"
 GROUPS = {
-    group: sorted(p.stem for p in (CONF / group).glob("*.yaml")) for group in ("data", "model", "optim", "trainer")
+    group: sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+    for group in ("data", "model", "optim", "trainer", "pretrain")
 }
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
+MODEL_RECIPES = sorted(p.relative_to(CONF / "experiment").with_suffix("") for p in CONF.glob("experiment/*/*.yaml"))
+OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,35 @@ EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
     [
         pytest.param(
             {"model": {"d_mdoel": 64}}, "unknown key 'model.d_mdoel'; did you mean 'model.d_model'?", id="unknown-key"
+        ),
+        pytest.param(
+            {"model": {"kind": "cnn", "n_heads": 4}},
+            "unknown key 'model.n_heads' of model=cnn; only model=transformer has it",
+            id="key-of-another-model",
+        ),
+        pytest.param(
+            {"model": {"kind": "rnn"}},
+            "model.kind (rnn) must be one of transformer, cnn, lstm, bag, linear",
+            id="unknown-model",
+        ),
+        pytest.param(
+            {"model": {"kind": "cnn", "kernel": 4}},
+            "model.kernel (4) must be odd; a convolution reads as far to the left as to the right",
+            id="even-kernel",
+        ),
+        pytest.param(
+            {"model": {"kind": "cnn"}},
+            "model (cnn) must be transformer or lstm, because data=cmudict is a translation; the others are "
+            "classifiers, e.g. for data=cmudict_stress",
+            id="cnn-translates-not",
+        ),
+        pytest.param(
+            {
+                "data": {"name": "x", "task": "classification", "source": "digits", "tokenizer": {"kind": "char"}},
+                "model": {"word_dropout": 0.1},
+            },
+            "model.word_dropout (0.1) must be 0, because data.tokenizer.kind is char; use model.token_dropout",
+            id="no-words",
         ),
         pytest.param({"modle": {}}, "unknown key 'modle'; did you mean 'model'?", id="unknown-section"),
         pytest.param({"n_head": 3}, "unknown key 'n_head'; did you mean 'model.n_heads'?", id="right-leaf-wrong-place"),
@@ -158,28 +190,41 @@ def test_override_types_values_and_keeps_the_rest() -> None:
 def composed(*overrides: str) -> Config:
     train.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return config_of(compose("config", list(overrides)))
+        return config_of(compose("config", train.with_data(overrides)))
 
 
 @pytest.mark.parametrize(
     "choice",
-    [f"{g}={name}" for g, names in GROUPS.items() for name in names] + [f"experiment={e}" for e in EXPERIMENTS],
+    [f"{g}={name}" for g, names in GROUPS.items() for name in names]
+    + [f"experiment={e}" for e in EXPERIMENTS]
+    + [f"experiment={recipe.parent} model={recipe.name}" for recipe in MODEL_RECIPES],
 )
 def test_every_file_in_conf_composes_and_types(choice: str) -> None:
-    needs_path = choice in ("data=files", "data=tatoeba", "data=g2p", "data=multi30k_tok", "data=cmudict_full")
-    config = composed(choice, *(["data.path=somewhere.csv"] if needs_path else []))
+    group, _, name = choice.split()[0].partition("=")
+    needs_path = group in ("data", "experiment") and name in ("files", "tatoeba", "g2p", "multi30k_tok", "cmudict_full")
+    more = ["data.path=somewhere.csv"] if needs_path else []
+    config = composed(*choice.split(), *more, *(["data=digits"] if group in ("model", "pretrain") else []))
     assert isinstance(config, Config)
+
+
+def test_a_recipe_has_a_part_of_each_model_own() -> None:
+    """The Transformer's keys do not reach another model, by whatever way the recipe was chosen."""
+    assert composed("data=digits").model.d_model == composed("experiment=digits").model.d_model == 64
+    for way in ("data=digits", "experiment=digits"):
+        config = composed(way, "model=cnn")
+        assert (config.model.kind, config.optim.lr) == ("cnn", 0.003)
+    assert composed("experiment=none", "data=digits").model == TransformerConfig()
 
 
 @pytest.mark.parametrize(
     ("typed", "composed_of"),
     [
-        ("experiment=digits seed=3", "data=digits experiment=digits seed=3"),
-        ("seed=3 experiment=multi30k --cfg job", "seed=3 data=multi30k experiment=multi30k --cfg job"),
-        ("data=files experiment=digits", "data=files experiment=digits"),
+        ("experiment=digits seed=3", f"data=digits experiment=digits {OF_THE_MODEL} seed=3"),
+        ("seed=3 experiment=multi30k --cfg job", f"seed=3 data=multi30k experiment=multi30k {OF_THE_MODEL} --cfg job"),
+        ("data=files experiment=digits", f"data=files experiment=digits {OF_THE_MODEL}"),
         ("trainer.resume=RUN experiment=digits", "trainer.resume=RUN experiment=digits"),
-        ("trainer.resume=auto experiment=digits", "trainer.resume=auto data=digits experiment=digits"),
-        ("experiment=none", "experiment=none"),
+        ("trainer.resume=auto experiment=digits", f"trainer.resume=auto data=digits experiment=digits {OF_THE_MODEL}"),
+        ("experiment=none", f"experiment=none {OF_THE_MODEL}"),
         ("data=digits", "data=digits"),
         ("", ""),
     ],
@@ -192,7 +237,7 @@ def test_swept_experiments_need_their_data_named() -> None:
     with pytest.raises(ConfigError, match="must be named where several experiments are swept"):
         train.with_data(["-m", "experiment=digits,multi30k"])
     named = ["-m", "experiment=digits,multi30k", "data=files"]
-    assert train.with_data(named) == named
+    assert train.with_data(named) == [*named[:2], OF_THE_MODEL, named[2]]
 
 
 def test_an_unknown_experiment_is_a_mistake() -> None:
@@ -217,12 +262,13 @@ def test_every_key_can_be_set_from_the_command_line() -> None:
 
 
 def test_conf_states_no_default_again() -> None:
-    """A value in conf/ that equals the default of minitx/config.py would be a fact stated twice."""
+    """A value in conf/ that equals the default of minitx/config would be a fact stated twice."""
     defaults = Config().model_dump(mode="json")
     for group, names in GROUPS.items():
         for name in names:
             tree = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
-            repeated = [k for k, v in tree.items() if k != "defaults" and defaults[group].get(k, object()) == v]
+            of_group = MODELS[name]().model_dump(mode="json") if group == "model" else defaults[group]
+            repeated = [k for k, v in tree.items() if k != "defaults" and of_group.get(k, object()) == v]
             identity = {"name", "source", "task"}  # what a data set is, stated also where it is the default one
             assert not set(repeated) - identity, f"conf/{group}/{name}.yaml repeats {repeated}"
 
@@ -238,4 +284,7 @@ def test_conf_has_no_unread_file() -> None:
         for g, names in itertools.chain(GROUPS.items(), [("experiment", EXPERIMENTS)])
         for n in names
     }
+    read |= {CONF / "experiment" / f"{recipe}.yaml" for recipe in MODEL_RECIPES}
     assert set(Path(CONF).rglob("*.yaml")) == known | read
+    assert {recipe.parent.name for recipe in MODEL_RECIPES} <= set(EXPERIMENTS)
+    assert {recipe.name for recipe in MODEL_RECIPES} <= set(MODELS)

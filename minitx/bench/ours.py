@@ -19,8 +19,11 @@ from minitx.data import Split, plan_eval
 from minitx.data.ragged import IntArray
 from minitx.evaluation.decode import greedy
 from minitx.evaluation.evaluate import judging
-from minitx.nn.build import ModelShape, build_model
+from minitx.nn.blocks import EncoderLayer
+from minitx.nn.build import build_model
+from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
+from minitx.nn.stacks import Encoder
 from minitx.training.assemble import build_loop
 from minitx.training.average import WeightAverage
 from minitx.training.console import Reporter
@@ -137,7 +140,7 @@ def computes_first_only(model: nn.Module, split: Split) -> bool:
 
     Where it cannot be seen, yes: then too few operations are counted rather than too many.
     """
-    if not isinstance(model, Classifier):
+    if not isinstance(model, Classifier) or not isinstance(model.encoder, Encoder):
         return False
     seen: list[int] = []
 
@@ -145,7 +148,7 @@ def computes_first_only(model: nn.Module, split: Split) -> bool:
         seen.append(inputs[0].numel() // model.head.in_features)
 
     last = model.encoder.layers[-1]
-    assert isinstance(last.feed_forward, nn.Module)
+    assert isinstance(last, EncoderLayer)
     device = next(model.parameters()).device
     with last.feed_forward.register_forward_pre_hook(note):
         model.eval()(split.batch(np.arange(1), sentences=False).to(device))

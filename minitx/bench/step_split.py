@@ -127,7 +127,9 @@ def _hang(stepper: Stepper, clocks: _Clocks) -> None:
     stepper.optimizer.register_step_post_hook(lambda *_: clocks.leave("optimizer"))
     tables = {id(table): table for table in (model.src_tokens, getattr(model, "tgt_tokens", None)) if table is not None}
     for table in tables.values():
-        table.weight.register_post_accumulate_grad_hook(lambda _: _backward_ends(clocks))
+        assert isinstance(table, nn.Embedding)
+        weight: Any = table.weight  # torch leaves this hook untyped
+        weight.register_post_accumulate_grad_hook(lambda _: _backward_ends(clocks))
 
 
 def _backward_ends(clocks: _Clocks) -> None:

@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from minitx.batch import SPECIAL_TOKENS, UNK
@@ -82,6 +84,13 @@ class Tokenizer:
             for encoding, of_text in zip(encodings, marks, strict=True)
         ]
         return [encoding.ids for encoding in encodings], held
+
+    def word_starts(self) -> NDArray[np.bool_]:
+        """(V,) True = a token that begins a word, or the white space before one. `char` and `byte` know no words."""
+        if not self._bytes:
+            return np.ones(self.vocab_size, np.bool_)
+        pieces = (str(self._inner.id_to_token(i)) for i in range(self.vocab_size))
+        return np.array([chr(_CHAR_BYTES.get(piece[0], 0)).isspace() for piece in pieces])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that `ids` stand for; special tokens are left out."""

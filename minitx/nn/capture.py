@@ -16,6 +16,7 @@ from torch import Tensor
 
 from minitx.nn.attention import MultiHeadAttention
 from minitx.nn.models import Classifier, Translator
+from minitx.nn.stacks import Encoder
 
 Role = Literal["encoder", "decoder", "cross"]
 
@@ -66,6 +67,8 @@ def capture_attention(model: Classifier | Translator) -> Iterator[AttentionMaps]
 
 def attentions(model: Classifier | Translator) -> dict[Role, list[MultiHeadAttention]]:
     """A model's attentions by role, from the first layer to the last."""
+    if not isinstance(model.encoder, Encoder):
+        return {}
     found: dict[Role, list[MultiHeadAttention]] = {"encoder": model.encoder.attentions()}
     if isinstance(model, Translator):
         found |= {"decoder": model.decoder.attentions(), "cross": model.decoder.cross_attentions()}

@@ -5,26 +5,32 @@ Letters in shapes: B rows, T target length, S source length, D model width, V vo
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from minitx.batch import Batch
-from minitx.config import TransformerConfig
+from minitx.config import NetConfig, TransformerConfig
 from minitx.nn.cache import DecoderCache
+from minitx.nn.chunks import folded, unfolded
 from minitx.nn.cross_entropy import projected_cross_entropy, summed_cross_entropy
+from minitx.nn.encoders import make_encoder, make_token_table
 from minitx.nn.linear import product, token_table, xavier_linear
 from minitx.nn.packing import Packing, source_packing, target_packing
-from minitx.nn.pooling import Pooling
+from minitx.nn.pooling import FIRST, Pooling
 from minitx.nn.r_drop import projected_r_drop_loss, r_drop_loss
 from minitx.nn.stacks import Decoder, Encoder
+from minitx.nn.token_noise import TokenNoise
 
 
 class Classifier(nn.Module):
-    """A text -> one logit per class."""
+    """A text -> one logit per class. Models differ in the encoder (and the token table that goes with it) alone."""
 
-    def __init__(self, config: TransformerConfig, src_vocab: int, n_classes: int, max_length: int) -> None:
+    def __init__(self, config: NetConfig, src_vocab: int, n_classes: int, max_length: int) -> None:
         super().__init__()
-        self.src_tokens = token_table(src_vocab, config.d_model)
-        self.encoder = Encoder(config, max_length)
+        self.chunk = config.chunk
+        self.noise = TokenNoise(config.token_dropout, config.word_dropout)
+        self.src_tokens = make_token_table(config, src_vocab)
+        self.encoder = make_encoder(config, max_length)
         self.pooling = Pooling(config.pooling, config.d_model)
         self.head = xavier_linear(config.d_model, n_classes)
 
@@ -41,15 +47,27 @@ class Classifier(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """(B, D): the pooled state that the head reads."""
-        first_only = self.pooling.kind == "cls"
+        first_only = self.pooling.kind in FIRST
         packing = source_packing(batch)
-        if packing is not None and self.encoder.packs:
-            states = self.encoder.packed(self.src_tokens(packing.pack(batch.src)), packing, first_only)
+        if packing is not None and isinstance(self.encoder, Encoder) and self.encoder.packs:
+            states = self.encoder.packed(self.src_tokens(packing.pack(self.noise(batch.src))), packing, first_only)
             states = states if first_only else packing.unpack(states)
         else:
-            states = self.encoder(self.src_tokens(batch.src), batch.src_mask, batch.sentence, first_only)
+            states = self.states(batch, first_only)
         pooled: Tensor = self.pooling(states, batch.src_mask)
         return pooled
+
+    def states(self, batch: Batch, first_only: bool = False) -> Tensor:
+        """(B, S, D): the encoder's state of each token, of each chunk by itself; (B, 1, D) with first_only."""
+        ids, length = self.noise(batch.src), batch.src.shape[1]
+        if self.chunk is None or length <= self.chunk:
+            states: Tensor = self.encoder(self.src_tokens(ids), batch.src_mask, batch.sentence, first_only)
+            return states
+        mask = batch.src_mask if batch.src_mask is not None else torch.ones_like(ids, dtype=torch.bool)
+        sentence = None if batch.sentence is None else folded(batch.sentence, self.chunk)
+        return unfolded(
+            self.encoder(self.src_tokens(folded(ids, self.chunk)), folded(mask, self.chunk), sentence), len(ids), length
+        )
 
 
 class Translator(nn.Module):

@@ -6,40 +6,84 @@ Letters in shapes: B rows, S length, D model width.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from minitx.config.model import PoolingKind
+from minitx.nn.linear import xavier_linear
+
+FIRST = ("cls", "last")
+"""The kinds that read the first state alone; the encoder then need not give more (see `TextEncoder`)."""
+
 
 class Pooling(nn.Module):
-    """cls: the first token's state. mean: over the real tokens. attention: weights from one learned query.
+    """cls: the first token's state. last: the recurrent encoder's last states, which it puts there. mean and max: over
+    the real tokens. attention: weights by scaled dot products with one learned query. additive: weights from
+    v . tanh(W state + q), the attention of Bahdanau et al. (2015) with a learned query q.
 
-    A text without a real token gives zeros, except under cls.
+    A text without a real token gives zeros, except under cls and last.
     """
 
-    def __init__(self, kind: Literal["cls", "mean", "attention"], d_model: int) -> None:
+    def __init__(self, kind: PoolingKind, d_model: int) -> None:
         super().__init__()
         self.kind = kind
         # The states have unit scale, so this query starts with scores of deviation 1.
         self.query = nn.Parameter(torch.randn(d_model)) if kind == "attention" else None
+        self.additive = AdditiveScore(d_model) if kind == "additive" else None
 
     def forward(self, states_BSD: Tensor, key_mask: Tensor | None = None) -> Tensor:
         """(B, S, D) -> (B, D). key_mask: (B, S) bool, True = real token, None = none is padded."""
-        if self.kind == "cls":
+        if self.kind in FIRST:
             return states_BSD[:, 0]
-        if self.query is not None:
-            weights_BS = self._attend(states_BSD, self.query, key_mask)
-        elif key_mask is not None:
-            weights_BS = key_mask / key_mask.sum(dim=1, keepdim=True).clamp(min=1).to(states_BSD.dtype)
-        else:
+        if self.kind == "max":
+            return _maximum(states_BSD, key_mask)
+        weights_BS = self.weights(states_BSD, key_mask)
+        if weights_BS is None:
             return states_BSD.mean(dim=1)
         # Not a matrix product, which autocast would round to 16 bits: padded or not, a mean is as exact.
         return (weights_BS[:, :, None] * states_BSD).sum(dim=1)
 
-    def _attend(self, states: Tensor, query: Tensor, key_mask: Tensor | None) -> Tensor:
-        """(B, S) weights that sum to 1 over the real tokens, or are all 0."""
-        scores = states @ query / math.sqrt(query.shape[0])
+    def weights(self, states_BSD: Tensor, key_mask: Tensor | None = None) -> Tensor | None:
+        """(B, S) weights that sum to 1 over the real tokens, or are all 0; None = all alike."""
+        if self.query is not None:
+            return _softmax(states_BSD @ self.query / math.sqrt(self.query.shape[0]), key_mask)
+        if self.additive is not None:
+            return _softmax(self.additive(states_BSD), key_mask)
         if key_mask is None:
-            return scores.softmax(dim=1)
-        return scores.masked_fill(~key_mask, torch.finfo(scores.dtype).min).softmax(dim=1).masked_fill(~key_mask, 0.0)
+            return None
+        return key_mask / key_mask.sum(dim=1, keepdim=True).clamp(min=1).to(states_BSD.dtype)
+
+
+class AdditiveScore(nn.Module):
+    """v . tanh(W state + q): how much each state answers the learned query q."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.state = xavier_linear(d_model, d_model)  # its bias is q
+        self.v = nn.Parameter(torch.randn(d_model) * d_model**-0.5)
+
+    def forward(self, states_BSD: Tensor) -> Tensor:
+        """(B, S, D) -> (B, S)."""
+        scores: Tensor = torch.tanh(self.state(states_BSD)) @ self.v
+        return scores
+
+
+def pooling_params(kind: PoolingKind, d_model: int) -> int:
+    """How many parameters a pooling has."""
+    return {"attention": d_model, "additive": d_model * (d_model + 2)}.get(kind, 0)
+
+
+def _softmax(scores_BS: Tensor, key_mask: Tensor | None) -> Tensor:
+    if key_mask is None:
+        return scores_BS.softmax(dim=1)
+    hidden = scores_BS.masked_fill(~key_mask, torch.finfo(scores_BS.dtype).min)
+    return hidden.softmax(dim=1).masked_fill(~key_mask, 0.0)
+
+
+def _maximum(states_BSD: Tensor, key_mask: Tensor | None) -> Tensor:
+    if key_mask is None:
+        return states_BSD.amax(dim=1)
+    least = torch.finfo(states_BSD.dtype).min
+    highest = states_BSD.masked_fill(~key_mask[:, :, None], least).amax(dim=1)
+    return highest.masked_fill(~key_mask.any(dim=1, keepdim=True), 0.0)

@@ -108,11 +108,13 @@ def _composition_line(error: BaseException) -> str | None:
     """What Hydra found wrong with the overrides, in our own shape."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"{group} ({choice}) must be one of {', '.join(o for o in error.options or () if o != 'base')}"
+        return (
+            f"{group} ({choice}) must be one of {', '.join(o for o in error.options or () if not o.startswith('base'))}"
+        )
     if isinstance(error, OverrideParseException):
         return f"{error.override} must be of the form key=value; quote special characters: 'key=\"...\"'"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
-    if unknown and unknown[1] in dotted_keys(Config):
+    if unknown and not unknown[1].startswith("model.") and unknown[1] in dotted_keys(Config):
         section, _, key = unknown[1].rpartition(".")
         return f"{section} (null) must be given whole to set {key}; type '+{section}={{{key}:...}}'"
     return unknown_key(unknown[1]) if unknown else None

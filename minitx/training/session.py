@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from minitx.config import Config, ConfigError, DecodeConfig
+from minitx.config import CnnConfig, Config, ConfigError, DecodeConfig, NetConfig
 from minitx.data import Split, TaskData, check_source, load_data, source_fingerprint
 from minitx.errors import RunError, Stopped
 from minitx.evaluation.evaluate import GREEDY, Evaluation, evaluate
 from minitx.evaluation.predict import Codec
-from minitx.nn.build import ModelShape, build_model, check_backend, non_embedding, parameter_counts
+from minitx.nn.build import build_model, check_backend
+from minitx.nn.counts import ModelShape, non_embedding, parameter_counts
+from minitx.nn.models import Classifier
 from minitx.training.assemble import build_loop
 from minitx.training.average import WeightAverage
 from minitx.training.board import Board
@@ -48,6 +50,7 @@ def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
         Stopped: SIGINT or SIGTERM came; everything is saved.
     """
     compute = resolve_compute(config.trainer)
+    assert isinstance(config.model, NetConfig)
     check_backend(config.model, compute.device.type, compute.precision)
     check_source(config.data)
     folder = RunFolder(path)
@@ -101,6 +104,8 @@ class _Session:
 
     def __init__(self, config: Config, folder: RunFolder, compute: Compute, reporter: Reporter) -> None:
         self.config, self.folder, self.compute, self.reporter = config, folder, compute, reporter
+        assert isinstance(config.model, NetConfig)
+        self.net = config.model
         prepare_process(config.trainer.speed, compute.device, config.trainer.threads)
         if compute.compiled:
             torch.compiler.reset()  # a sweep's earlier cells have used up their number of recompilations
@@ -109,7 +114,9 @@ class _Session:
         self.data = load_data(config.data)
         self.shape = model_shape(config, self.data)
         torch.manual_seed(config.seed)
-        self.model = build_model(config.model, self.shape).to(compute.device)
+        self.model = build_model(self.net, self.shape).to(compute.device)
+        if isinstance(self.model, Classifier) and self.net.word_dropout:
+            self.model.noise.learn_words(torch.from_numpy(self.data.src_tokenizer.word_starts()).to(compute.device))
         self._introduce()
         self.average = WeightAverage(self.model, config.trainer.average)
         self.loop = build_loop(
@@ -121,8 +128,8 @@ class _Session:
             self.average,
             reporter,
             seed=config.seed,
-            sentences=config.model.attention.span == "sentence",
-            packed=config.model.attention.backend == "varlen",
+            sentences=self.net.reads_sentences,
+            packed=self.net.reads_unpadded,
         )
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self._resume()
@@ -161,10 +168,12 @@ class _Session:
         say(f"data    {self.config.data.name}: " + ", ".join(f"{n:,} {name}" for name, n in rows.items()) + " rows")
         for note in data.notes:
             say(f"{'warning' if note.startswith('data.max_length') else 'note   '} {note}")
-        parts = parameter_counts(self.config.model, self.shape)
+        parts = parameter_counts(self.net, self.shape)
         self.n_params = sum(parts.values())
         listed = ", ".join(f"{name} {count:,}" for name, count in parts.items())
         say(f"model   {self.config.model.kind}, {self.n_params:,} parameters ({listed})")
+        if isinstance(self.net, CnnConfig):
+            say(f"field   each position sees {self.net.receptive_field:,} positions, itself in the middle")
         how = [", compiled"] * self.compute.compiled + [", CUDA graphs"] * self.compute.graphs
         say(f"device  {self.compute.name}, {self.compute.precision}{''.join(how)}")
 
@@ -301,7 +310,7 @@ class _Session:
             "seed": config.seed,
             "source": self.source,
             "n_params": self.n_params,
-            "n_params_non_embedding": non_embedding(parameter_counts(config.model, self.shape)),
+            "n_params_non_embedding": non_embedding(parameter_counts(self.net, self.shape)),
             "n_train": len(self.data.splits["train"]),
             "steps": progress.step,
             "best_step": progress.best_step,

@@ -17,6 +17,7 @@ from minitx.evaluation.confusion_figure import confusion_figure
 from minitx.evaluation.evaluate import Evaluation
 from minitx.evaluation.figures import attention_figure
 from minitx.evaluation.predict import Codec
+from minitx.nn.capture import attentions
 from minitx.nn.models import Classifier, Translator
 from minitx.training.board import Board
 from minitx.training.console import Reporter
@@ -46,6 +47,7 @@ class Showcase:
         order = np.random.default_rng(0).permutation(len(split))
         self.sample_rows = order[:N_SAMPLES]
         short = [int(row) for row in order if split.lengths[row] <= LONGEST_MAP]
+        n_maps = n_maps if attentions(model) else 0
         self.map_texts = [split.text(row) for row in (short or [int(order[0])])[:n_maps]]
 
     def after_validation(self, evaluation: Evaluation, number: int, step: int) -> None:

@@ -14,7 +14,8 @@ from minitx.config import AttentionConfig, TokenizerConfig, TransformerConfig
 from minitx.data import TaskData, Tokenizer
 from minitx.data.encode import encode_examples
 from minitx.data.examples import Examples
-from minitx.nn.build import ModelShape, build_model
+from minitx.nn.build import build_model
+from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
 
 MAX_LENGTH = 29

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from minitx.batch import BOS, EOS, PAD, Batch
 from minitx.config import TransformerConfig
-from minitx.nn.build import ModelShape, build_model
+from minitx.nn.build import build_model
+from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
 
 SRC_VOCAB, TGT_VOCAB, N_CLASSES, MAX_LENGTH = 29, 23, 5, 47

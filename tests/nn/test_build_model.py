@@ -10,8 +10,9 @@ import torch
 from nn_samples import tiny
 from torch import nn
 
-from minitx.nn.build import ModelShape, build_model, non_embedding, parameter_counts
+from minitx.nn.build import build_model
 from minitx.nn.capture import attentions
+from minitx.nn.counts import ModelShape, non_embedding, parameter_counts
 from minitx.nn.models import Classifier, Translator
 
 CONFIGS: list[dict[str, Any]] = [

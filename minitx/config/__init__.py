@@ -1,0 +1,54 @@
+"""The typed configuration: every key, its default, its choices and its rules. These files are the manual.
+
+Hydra composes `conf/`, and `parse.load` types the result once, strictly; from there on the objects are frozen.
+A default is written here and nowhere else: `train.py` hands these defaults to Hydra, and the YAML files of `conf/`
+state only where they differ.
+"""
+
+from minitx.config.data import DataConfig, TokenizerConfig
+from minitx.config.model import (
+    MODELS,
+    AttentionConfig,
+    BagConfig,
+    CnnConfig,
+    LinearConfig,
+    LstmConfig,
+    ModelConfig,
+    NetConfig,
+    TransformerConfig,
+)
+from minitx.config.run import (
+    AverageConfig,
+    Config,
+    DecodeConfig,
+    OptimConfig,
+    PretrainConfig,
+    SpeedConfig,
+    TrainerConfig,
+)
+from minitx.config.section import Section, rule
+from minitx.errors import ConfigError
+
+__all__ = [
+    "MODELS",
+    "AttentionConfig",
+    "AverageConfig",
+    "BagConfig",
+    "CnnConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "DecodeConfig",
+    "LinearConfig",
+    "LstmConfig",
+    "ModelConfig",
+    "NetConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "Section",
+    "SpeedConfig",
+    "TokenizerConfig",
+    "TrainerConfig",
+    "TransformerConfig",
+    "rule",
+]

@@ -1,0 +1,105 @@
+"""The `data` section: where examples come from, how they are cut, how text becomes tokens."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from minitx.config.section import Section, rule
+
+TokenizerKind = Literal["bpe", "unigram", "word", "char", "byte"]
+
+
+class TokenizerConfig(Section):
+    """How text becomes tokens; fitted on the training rows that are used, never on validation or test."""
+
+    kind: TokenizerKind = "bpe"
+    """bpe | unigram | word (split at white space and punctuation) | char | byte."""
+    vocab_size: int = Field(8000, ge=8)
+    """Largest vocabulary, the five special tokens included; `byte` always has 261."""
+    lowercase: bool = False
+    """Lower-case (and NFKC-normalise) before splitting."""
+    joint: bool = True
+    """Translation: one vocabulary for both sides (needed for tied embeddings across sides)."""
+
+
+class DataConfig(Section):
+    """Where examples come from and how they are cut."""
+
+    name: str = "cmudict"
+    """Short name, used in folder names and tables."""
+    source: Literal["cmudict", "cmudict_stress", "digits", "dataset", "files"] = "cmudict"
+    """Embedded set, `dataset` (hub id or local folder, by `datasets.load_dataset`), or `files` (the user's own)."""
+    task: Literal["translation", "classification"] = "translation"
+    path: str | None = None
+    """`dataset`: a hub id or a local folder. `files`: the training file, .csv .tsv .jsonl .json .parquet."""
+    subset: str | None = None
+    """`dataset`: configuration name on the hub, where the set has several."""
+    revision: str | None = None
+    """`dataset`: hub revision (branch, tag or commit)."""
+    validation_path: str | None = None
+    """`files`: validation file; cut from the training file when null."""
+    test_path: str | None = None
+    """`files`: test file; cut from the training file when null."""
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str = "test"
+    """Names of the splits in the source. A source without one has it cut from train, see the two sizes below."""
+    validation_size: float = Field(0.1, gt=0, lt=1)
+    """Fraction of the training rows cut for validation where the source has none (stratified, fixed seed)."""
+    test_size: float = Field(0.1, gt=0, lt=1)
+    """The same for test."""
+    text_column: str = "text"
+    label_column: str = "label"
+    """Classification: column names."""
+    src_column: str = "src"
+    tgt_column: str = "tgt"
+    """Translation: column names; swap the two for the other direction."""
+    multi_reference: bool = False
+    """Translation: rows that share a source text are one validation or test example with several references."""
+    metrics: Literal["auto", "bleu", "error_rate"] = "auto"
+    """Translation: bleu (BLEU and chrF) or error_rate (PER and WER over space-separated symbols); auto
+    = error_rate for the embedded cmudict, else bleu."""
+    bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
+    """Translation: how sacrebleu splits texts for BLEU; none = at spaces alone, for text that is tokenised already."""
+    train_size: int | float | None = None
+    """null = all; a count or a fraction of the training rows: nested, seeded, stratified subsets."""
+    subset_seed: int = 0
+    """Which nested family of subsets `train_size` takes."""
+    max_length: int = Field(256, ge=4)
+    """Tokens per text, special ones included; longer texts are cut, with a warning that counts them."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    tgt_tokenizer: TokenizerConfig | None = None
+    """Translation: the target side's own tokeniser; null = like `tokenizer`."""
+    cache_dir: str = "data/cache"
+    """Where prepared token ids are kept."""
+
+    @field_validator("train_size", mode="before")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and (not number or value <= 0 or (isinstance(value, float) and value > 1)):
+            raise rule("data.train_size", value, "be null, a count >= 1 or a fraction in (0, 1]")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> DataConfig:
+        if self.source in ("dataset", "files") and not self.path:
+            what = "a hub id or a local folder" if self.source == "dataset" else "your training file"
+            raise rule("data.path", self.path, f"name {what}", "data=cmudict needs no path and no network")
+        embedded = self.source not in ("dataset", "files")
+        for key in ("path", "validation_path", "test_path"):
+            if embedded and getattr(self, key) is not None:
+                remedy = "add data=files for a file of your own, or name the set, e.g. data=imdb"
+                raise rule(f"data.{key}", getattr(self, key), f"be null, because data={self.name} is embedded", remedy)
+        if self.task == "translation" and self.src_column == self.tgt_column and self.source in ("dataset", "files"):
+            raise rule("data.tgt_column", self.tgt_column, "differ from data.src_column", "name the two columns")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """(input column, target column) of the task."""
+        if self.task == "classification":
+            return self.text_column, self.label_column
+        return self.src_column, self.tgt_column

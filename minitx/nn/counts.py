@@ -1,0 +1,106 @@
+"""The number of parameters a model will have, by part, predicted from the configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from minitx.config import BagConfig, CnnConfig, LstmConfig, NetConfig, TransformerConfig
+from minitx.nn.pooling import pooling_params
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the data decides about a model."""
+
+    task: Literal["translation", "classification"]
+    src_vocab: int
+    tgt_vocab: int | None = None
+    """Translation: needed."""
+    n_classes: int | None = None
+    """Classification: needed."""
+    joint: bool = False
+    """Translation: source and target share one vocabulary."""
+    max_length: int = 256
+    """Rows of a learned position table, and of the precomputed sinusoids."""
+
+    def __post_init__(self) -> None:
+        if self.task == "classification" and not self.n_classes:
+            raise ValueError("a classifier's shape needs n_classes")
+        if self.task == "translation" and not self.tgt_vocab:
+            raise ValueError("a translator's shape needs tgt_vocab")
+        if self.joint and self.tgt_vocab != self.src_vocab:
+            raise ValueError(f"a joint vocabulary has one size, not {self.src_vocab} and {self.tgt_vocab}")
+
+
+def parameter_counts(config: NetConfig, shape: ModelShape) -> dict[str, int]:
+    """Trainable parameters by part; a tied table counts once, under "embedding". The sum is the built model's."""
+    width = config.d_model
+    positions = _positions(config, shape.max_length)
+    if shape.task == "classification":
+        return {
+            "embedding": _embedding(config, shape.src_vocab),
+            "position": positions,
+            "encoder": encoder_count(config),
+            "head": pooling_params(config.pooling, width) + (width + 1) * (shape.n_classes or 0),
+        }
+    assert isinstance(config, TransformerConfig)
+    target = width * (shape.tgt_vocab or 0)
+    return {
+        "embedding": width * shape.src_vocab + (0 if config.tie_embeddings and shape.joint else target),
+        "position": 2 * positions,
+        "encoder": encoder_count(config),
+        "decoder": config.decoder_layers * _layer(config, n_attentions=2) + _last_norm(config),
+        "output": 0 if config.tie_embeddings else target,
+    }
+
+
+def non_embedding(counts: Mapping[str, int]) -> int:
+    """Parameters other than token tables, learned positions and the output projection: what models are matched by."""
+    return sum(n for part, n in counts.items() if part not in ("embedding", "position", "output"))
+
+
+def encoder_count(config: NetConfig) -> int:
+    """Of the encoder, whatever stands before and after it."""
+    width = config.d_model
+    match config:
+        case TransformerConfig():
+            return config.n_layers * _layer(config, n_attentions=1) + _last_norm(config)
+        case CnnConfig():
+            channels = config.inner_width
+            layer = 2 * width + channels * (config.kernel * width + 1) + width * (channels + 1)
+            return config.n_layers * layer + 2 * width
+        case LstmConfig():
+            hidden = config.inner_width
+            layers = [2 * lstm_count(width if i == 0 else 2 * hidden, hidden) for i in range(config.n_layers)]
+            return sum(layers) + width * (2 * hidden + 1)
+    return 0
+
+
+def lstm_count(n_in: int, hidden: int) -> int:
+    """Of one layer and direction: four gates, each with two biases (torch's form)."""
+    return 4 * hidden * (n_in + hidden + 2)
+
+
+def _embedding(config: NetConfig, vocab: int) -> int:
+    grams = config.buckets if isinstance(config, BagConfig) and config.ngrams > 1 else 0
+    return config.d_model * (vocab + grams)
+
+
+def _positions(config: NetConfig, max_length: int) -> int:
+    if not isinstance(config, TransformerConfig) or config.position != "learned":
+        return 0
+    return config.d_model * (max_length if config.chunk is None else min(config.chunk, max_length))
+
+
+def _last_norm(config: TransformerConfig) -> int:
+    return 2 * config.d_model if config.norm == "pre" else 0
+
+
+def _layer(config: TransformerConfig, n_attentions: int) -> int:
+    """One layer: its attentions, its feed-forward part, and a norm for each."""
+    width, heads_width, ff = config.d_model, config.n_heads * config.k_dim, config.ff_dim
+    attention = 3 * heads_width * (width + 1) + width * (heads_width + 1)
+    feed_forward = ff * (width + 1) + width * (ff + 1)
+    return n_attentions * attention + feed_forward + (n_attentions + 1) * 2 * width
