@@ -93,6 +93,9 @@ class TrainerConfig(Section):
     speed: SpeedConfig = SpeedConfig()
     batch_tokens: int = Field(4096, ge=1)
     """Padded tokens of the longer side in one batch."""
+    batch_rows: int | None = Field(None, ge=1)
+    """Most texts in one batch, besides; null = as many as batch_tokens allows. With it, steps go by the number of texts
+    whether they are short or long."""
     accumulate: int = Field(1, ge=1)
     """Batches per optimiser step."""
     max_epochs: float | None = Field(10.0, gt=0)

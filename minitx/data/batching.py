@@ -13,20 +13,23 @@ MIN_POOL, MAX_POOL = 20, 100
 """Batches in a pool. Rows are sorted by length within a pool only: a larger one pads less, a smaller one mixes more."""
 
 
-def plan_epoch(lengths: IntArray, batch_tokens: int, seed: int, epoch: int) -> list[IntArray]:
+def plan_epoch(
+    lengths: IntArray, batch_tokens: int, seed: int, epoch: int, batch_rows: int | None = None
+) -> list[IntArray]:
     """Shuffled batches of one training epoch: every row exactly once, in arrays of row numbers.
 
-    Each batch has `longest * rows <= batch_tokens`; a row that is longer than that goes alone. Rows are dealt at random
-    into pools and sorted by length there (ties stay random, so that most batches have one length where lengths repeat):
-    upwards and downwards in turn, so that a batch can reach over the end of its pool. Then the rows are cut into
-    batches, and these are shuffled. The number of batches can differ a little from epoch to epoch.
+    Each batch has `longest * rows <= batch_tokens` and at most `batch_rows` rows; a row that is longer than
+    batch_tokens goes alone. Rows are dealt at random into pools and sorted by length there (ties stay random, so that
+    most batches have one length where lengths repeat): upwards and downwards in turn, so that a batch can reach over
+    the end of its pool. Then the rows are cut into batches, and these are shuffled. The number of batches can differ a
+    little from epoch to epoch.
     """
     rng = np.random.default_rng((seed, epoch))
     rows = rng.permutation(len(lengths))
-    pool = np.arange(len(rows)) // _pool_rows(lengths, batch_tokens)
+    pool = np.arange(len(rows)) // _pool_rows(lengths, batch_tokens, batch_rows)
     upwards = np.where(pool % 2, -1, 1)
     rows = rows[np.lexsort((lengths[rows] * upwards, pool))]
-    batches = _cut(rows, lengths, batch_tokens)
+    batches = _cut(rows, lengths, batch_tokens, batch_rows)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -35,18 +38,20 @@ def plan_eval(lengths: IntArray, batch_tokens: int) -> list[IntArray]:
     return _cut(np.argsort(lengths, kind="stable"), lengths, batch_tokens)
 
 
-def _pool_rows(lengths: IntArray, batch_tokens: int) -> int:
+def _pool_rows(lengths: IntArray, batch_tokens: int, batch_rows: int | None) -> int:
     """Rows per pool: a quarter of the set, so that even a small one is mixed anew, within the bounds above."""
     per_batch = max(1, batch_tokens // max(1, int(np.mean(lengths)))) if len(lengths) else 1
+    per_batch = min(per_batch, batch_rows or per_batch)
     return int(np.clip(-(-len(lengths) // 4), MIN_POOL * per_batch, MAX_POOL * per_batch))
 
 
-def _cut(rows: IntArray, lengths: IntArray, batch_tokens: int) -> list[IntArray]:
+def _cut(rows: IntArray, lengths: IntArray, batch_tokens: int, batch_rows: int | None = None) -> list[IntArray]:
     """Cut a sequence of rows into the longest batches that fit, from its start on."""
     ordered = lengths[rows]
     batches, start = [], 0
     while start < len(rows):
         most = max(1, batch_tokens // max(1, int(ordered[start])))
+        most = min(most, batch_rows or most)
         longest = np.maximum.accumulate(ordered[start : start + most])
         padded = longest * np.arange(1, len(longest) + 1)
         count = max(1, int(np.searchsorted(padded, batch_tokens, side="right")))

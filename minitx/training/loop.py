@@ -119,7 +119,8 @@ class Loop:
     ) -> None:
         """make_batch: None = split.batch. length_step: batches are planned with lengths rounded up to its multiples."""
         self.stepper, self.split, self.config, self.average, self.reporter = stepper, split, config, average, reporter
-        self.stream = BatchStream(-(-split.lengths // length_step) * length_step, config.batch_tokens, seed)
+        lengths = -(-split.lengths // length_step) * length_step
+        self.stream = BatchStream(lengths, config.batch_tokens, seed, config.batch_rows)
         self.progress = Progress()
         self._pending: list[tuple[int, list[np.ndarray], torch.Tensor, torch.Tensor, int]] = []
         self._shown_loss = math.nan

@@ -10,14 +10,14 @@ from minitx.data.batching import plan_epoch
 class BatchStream:
     """Rows of one batch after another; the position (epoch, batch) is all there is to save."""
 
-    def __init__(self, lengths: np.ndarray, batch_tokens: int, seed: int) -> None:
-        self._lengths, self._batch_tokens, self._seed = lengths, batch_tokens, seed
+    def __init__(self, lengths: np.ndarray, batch_tokens: int, seed: int, batch_rows: int | None = None) -> None:
+        self._lengths, self._batch_tokens, self._seed, self._batch_rows = lengths, batch_tokens, seed, batch_rows
         self.seek(0, 0)
         self.batches_per_epoch = len(self._plan)
 
     def seek(self, epoch: int, batch: int) -> None:
         self.epoch, self.batch = epoch, batch
-        self._plan = plan_epoch(self._lengths, self._batch_tokens, self._seed, epoch)
+        self._plan = plan_epoch(self._lengths, self._batch_tokens, self._seed, epoch, self._batch_rows)
 
     @property
     def epochs(self) -> float:

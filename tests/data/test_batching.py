@@ -33,6 +33,20 @@ def test_eval_batches_are_as_long_as_they_can_be(lengths: IntArray, batch_tokens
         assert lengths[following[0]] * (len(batch) + 1) > batch_tokens
 
 
+@given(some_lengths, st.integers(1, 997), st.integers(1, 13))
+def test_a_batch_has_no_more_rows_than_asked(lengths: IntArray, batch_tokens: int, batch_rows: int) -> None:
+    plan = plan_epoch(lengths, batch_tokens, seed=3, epoch=2, batch_rows=batch_rows)
+    check(plan, lengths, batch_tokens)
+    assert max(map(len, plan), default=0) <= batch_rows
+
+
+def test_batches_of_a_number_of_rows_are_full() -> None:
+    """With room for any row, the number of steps goes by the rows alone, whatever their lengths."""
+    for scale in (1, 10):
+        plan = plan_epoch(scale * zipf_lengths(), 100_000, seed=0, epoch=0, batch_rows=61)
+        assert sorted(map(len, plan))[1:] == [61] * (20011 // 61)
+
+
 def zipf_lengths(n_rows: int = 20011) -> IntArray:
     return np.random.default_rng(7).integers(4, 23, n_rows)
 
