@@ -43,11 +43,13 @@ class DataConfig(Section):
     test_path: str | None = None
     """`files`: test file; cut from the training file when null."""
     train_split: str = "train"
-    validation_split: str = "validation"
-    test_split: str = "test"
-    """Names of the splits in the source. A source without one has it cut from train, see the two sizes below."""
+    validation_split: str | None = "validation"
+    test_split: str | None = "test"
+    """`dataset`: names of the splits in the source. One that is null, or that the source does not have, is cut from
+    train, see the two sizes below."""
     validation_size: float = Field(0.1, gt=0, lt=1)
-    """Fraction of the training rows cut for validation where the source has none (stratified, fixed seed)."""
+    """Fraction of the training rows cut for validation where there is no such split (stratified, fixed seed; the rows
+    of one text stay together)."""
     test_size: float = Field(0.1, gt=0, lt=1)
     """The same for test."""
     text_column: str = "text"

@@ -24,7 +24,7 @@ from minitx.data.subset import subset_rows
 from minitx.data.task import Fitted, Metrics, Split, TaskData
 from minitx.data.tokenizer import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the meaning of a cache entry changes."""
 
 

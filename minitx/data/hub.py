@@ -38,7 +38,8 @@ def local_folder(path: str) -> Path | None:
 def read_dataset(config: DataConfig) -> dict[str, Table]:
     """The splits that the source has, of `train`, `validation` and `test`; train is always there."""
     with _loaded(config) as data:
-        names = {split: getattr(config, f"{split}_split") for split in SPLITS}
+        named = {split: getattr(config, f"{split}_split") for split in SPLITS}
+        names = {split: name for split, name in named.items() if name is not None}
         for split, name in names.items():
             # another name than the default was asked for by hand: its absence is a mistake, not a split to be cut
             asked = split == "train" or name != type(config).model_fields[f"{split}_split"].default

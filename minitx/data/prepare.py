@@ -11,7 +11,7 @@ from minitx.config import DataConfig, rule
 from minitx.data.examples import SPLITS, Corpus, Examples
 from minitx.data.files import Table, column_keys
 from minitx.data.ragged import IntArray
-from minitx.data.subset import subset_order, subset_rows
+from minitx.data.subset import subset_order
 
 CUT_SEEDS = {"test": 1, "validation": 2}
 """Fixed, so that a set is cut the same way whatever the run's seeds are."""
@@ -180,15 +180,16 @@ def _complete(
             raise rule(f"data.{name}_size", size, f"cut at least one of {n_rows:,} training rows and leave one")
         splits[name] = train.take(cut)
         splits["train"] = train.take(np.setdiff1d(np.arange(len(train)), cut))
-        notes.append(f"{name}: {len(cut):,} rows cut from train (data.{name}_size {size}), because the source has none")
+        why = "the source has none" if getattr(config, f"{name}_split") else f"data.{name}_split is null"
+        notes.append(f"{name}: {len(cut):,} rows cut from train (data.{name}_size {size}), because {why}")
     return Corpus({name: splits[name] for name in SPLITS}, names, tuple(notes))
 
 
 def _cut_rows(examples: Examples, count: int, seed: int) -> IntArray:
-    """About `count` rows: stratified by class; in translation with all rows of a source text, so that none leaks."""
-    if examples.labels is not None:
-        return subset_rows(len(examples), examples.labels, count, seed)
+    """About `count` rows, with all rows of a text, so that none is on both sides; distinct texts are stratified by the
+    class of their first row."""
     first: dict[str, int] = {}
     unit = np.array([first.setdefault(text, len(first)) for text in examples.texts])
-    place = np.argsort(subset_order(len(first), None, seed))
+    labels = None if examples.labels is None else examples.labels[np.unique(unit, return_index=True)[1]]
+    place = np.argsort(subset_order(len(first), labels, seed))
     return np.flatnonzero(np.isin(unit, unit[np.argsort(place[unit], kind="stable")[:count]]))

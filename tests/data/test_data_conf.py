@@ -77,4 +77,4 @@ def test_local_copies_of_hub_sets_load(name: str, shared_data: Path, tmp_path: P
         assert len(data.splits["test"]) == 12_000, "words of the literature's test set, 12,753 rows"
         assert sum(len(data.splits["test"].references(row)) for row in range(12_000)) == 12_753
     if name == "sst2":
-        assert len(data.splits["validation"]) == 872
+        assert len(data.splits["test"]) == 872 and len(data.splits["validation"]) == 3_367

@@ -50,6 +50,12 @@ def test_splits_are_chosen_by_name(folder: Path) -> None:
     assert tables["test"].inputs == [0, 1, 2]
 
 
+def test_a_split_that_is_null_is_not_read(folder: Path) -> None:
+    tables = read_dataset(config(folder, validation_split=None, test_split="validation"))
+    assert list(tables) == ["train", "test"]
+    assert tables["test"].inputs == ["validation 0"]
+
+
 def test_csv_folder_without_other_splits(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
     tables = read_dataset(config(tmp_path))

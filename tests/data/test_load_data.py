@@ -18,7 +18,7 @@ TRAIN = [
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, object]:
-    """70 training rows, and a test file with a word of its own."""
+    """70 training rows of 14 texts, and a test file with a word of its own."""
     lines = [f"{text},{label}" for text, label in TRAIN]
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *lines]))
     (tmp_path / "test.csv").write_text("text,label\nthe unseen is red.,r\nthe a is blue.,b\n")
@@ -43,7 +43,7 @@ def entries(options: dict[str, object]) -> list[str]:
 
 def test_classification_from_files(options: dict[str, object]) -> None:
     data = load(options)
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 63, "validation": 7, "test": 2}
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 60, "validation": 10, "test": 2}
     assert (data.task, data.metrics, data.joint) == ("classification", "classification", False)
     assert data.label_names == ("b", "r")
     assert data.tgt_tokenizer is None
@@ -147,7 +147,7 @@ def test_the_tokeniser_sees_the_used_training_rows_alone(options: dict[str, obje
     assert few.src_tokenizer.vocab_size == 5 + len(words)
     assert few.src_tokenizer.vocab_size < load(options).src_tokenizer.vocab_size
     assert few.label_names == ("b", "r")
-    assert few.notes[-1] == "training uses 4 of 63 rows (data.train_size, data.subset_seed 0)"
+    assert few.notes[-1] == "training uses 4 of 60 rows (data.train_size, data.subset_seed 0)"
 
 
 def test_subsets_are_nested_and_seeded(options: dict[str, object]) -> None:
@@ -157,7 +157,7 @@ def test_subsets_are_nested_and_seeded(options: dict[str, object]) -> None:
         return [(train.text(row), int(train.labels[row])) for row in range(len(train))]
 
     small, large = texts(train_size=10), texts(train_size=0.5)
-    assert len(large) == 32
+    assert len(large) == 30
     assert all(small.count(row) <= large.count(row) for row in small)
     assert texts(train_size=10, subset_seed=1) != small
     assert texts(train_size=1.0) == texts()
@@ -166,16 +166,16 @@ def test_subsets_are_nested_and_seeded(options: dict[str, object]) -> None:
 
 def test_a_subset_larger_than_the_set(options: dict[str, object]) -> None:
     with pytest.raises(
-        ConfigError, match=r"^data\.train_size \(64\) must be at most the 63 training rows of toy; null"
+        ConfigError, match=r"^data\.train_size \(61\) must be at most the 60 training rows of toy; null"
     ):
-        load(options, train_size=64)
+        load(options, train_size=61)
 
 
 def test_truncation_is_told_and_counted(options: dict[str, object]) -> None:
     assert load(options).notes[1:] == ()
     assert load(options, max_length=6).notes[1:] == ()
     assert load(options, max_length=5).notes[-1] == (
-        "data.max_length (5) cuts 63 of 63 train texts (100.0 %), 7 of 7 validation texts (100.0 %), "
+        "data.max_length (5) cuts 60 of 60 train texts (100.0 %), 10 of 10 validation texts (100.0 %), "
         "2 of 2 test texts (100.0 %); raise it to read them whole"
     )
 

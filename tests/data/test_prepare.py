@@ -78,6 +78,29 @@ def test_missing_splits_are_cut_from_train() -> None:
     assert corpus.splits["train"].texts == sorted(corpus.splits["train"].texts, key=lambda text: int(text[5:]))
 
 
+def test_a_split_that_is_null_is_told_so() -> None:
+    config = CLASSIFY.model_copy(update={"validation_split": None})
+    train = [(f"text {i}", i % 2) for i in range(40)]
+    some = {name: table for name, table in tables(config, train, test=train[:3]).items() if name != "validation"}
+    (note,) = prepare(some, config).notes
+    assert note == "validation: 4 rows cut from train (data.validation_size 0.1), because data.validation_split is null"
+
+
+def test_equal_texts_stay_in_one_split_and_classes_keep_their_shares() -> None:
+    """Text i stands in i % 3 + 1 rows; every fifth is of class b, but for a second row of each, which is of class c."""
+    train = [(f"{i}", "c" if copy == 1 else "abaaa"[i % 5]) for copy in range(3) for i in range(300) if i % 3 >= copy]
+    corpus = prepare({"train": tables(CLASSIFY, train)["train"]}, CLASSIFY)
+    texts = [set(part.texts) for part in corpus.splits.values()]
+    assert sum(map(len, texts)) == len(set().union(*texts)) == 300
+    for name in ("validation", "test"):
+        part = corpus.splits[name]
+        assert part.labels is not None
+        assert 60 <= len(part) <= 62, "a tenth of 600 rows, and the rest of the last text's"
+        first_rows = dict(reversed(list(zip(part.texts, part.labels.tolist(), strict=True))))
+        of_b = sum(label == 1 for label in first_rows.values())
+        assert abs(of_b - len(first_rows) / 5) <= 1
+
+
 def test_a_source_text_stays_in_one_split() -> None:
     train = [(f"{i % 50}", f"reading {i}") for i in range(200)]
     corpus = prepare({"train": tables(TRANSLATE, train)["train"]}, TRANSLATE)
