@@ -25,6 +25,7 @@ GROUPS = {
 }
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 MODEL_RECIPES = sorted(p.relative_to(CONF / "experiment").with_suffix("") for p in CONF.glob("experiment/*/*.yaml"))
+NEEDING_A_PATH = ("files", "tatoeba", "g2p", "multi30k_tok", "cmudict_full", "text_classification")
 OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
 
 
@@ -201,7 +202,7 @@ def composed(*overrides: str) -> Config:
 )
 def test_every_file_in_conf_composes_and_types(choice: str) -> None:
     group, _, name = choice.split()[0].partition("=")
-    needs_path = group in ("data", "experiment") and name in ("files", "tatoeba", "g2p", "multi30k_tok", "cmudict_full")
+    needs_path = group in ("data", "experiment") and name in NEEDING_A_PATH
     more = ["data.path=somewhere.csv"] if needs_path else []
     config = composed(*choice.split(), *more, *(["data=digits"] if group in ("model", "pretrain") else []))
     assert isinstance(config, Config)
@@ -242,7 +243,7 @@ def test_swept_experiments_need_their_data_named() -> None:
 
 def test_an_unknown_experiment_is_a_mistake() -> None:
     with pytest.raises(
-        ConfigError, match=r"^experiment \(multi3k\) must name a file of conf/experiment; there are cmudict"
+        ConfigError, match=r"^experiment \(multi3k\) must name a file of conf/experiment; there are ag_news, banking77"
     ):
         train.with_data(["experiment=multi3k", "data=multi30k"])
 
