@@ -12,6 +12,7 @@ from minitx.errors import ConfigError, RunError
 from minitx.lines import LineProgress, chunks, read_lines
 
 if TYPE_CHECKING:
+    from minitx.evaluation.class_report import ClassReport
     from minitx.evaluation.evaluate import Evaluation
     from minitx.predictor import Predictor
     from minitx.training.console import Reporter
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 CHUNK_LINES = 2048
 """Lines of standard input answered together; fewer with a beam, so that answers keep coming."""
 MIN_CHUNK_LINES = 256
+WORST_CLASSES = 10
+"""Classes shown of a classifier of many."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
     evaluate.add_argument(
         "--against", metavar="RUN", help="another run, judged on the same rows: a paired test of each metric"
+    )
+    evaluate.add_argument("--per-class", action="store_true", help="every class, also of a classifier of many")
+    evaluate.add_argument("--hardest", type=_count, metavar="N", help="a classifier's N hardest examples (default 3)")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="of a classifier: evaluation.json and two pictures there"
     )
 
     inspect = commands.add_parser("inspect", help="one HTML page with every layer and head of a text's attention")
@@ -215,24 +223,63 @@ def _pair(numbered: tuple[int, str]) -> tuple[str, str]:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from minitx.evaluation.class_report import N_HARDEST
     from minitx.training.console import Reporter
-    from minitx.training.show import shown_metric
+    from minitx.training.show import HARDEST, shown_metric
+    from minitx.training.show_classes import say_classes
 
     predictor = _predictor(options)
+    _check_detail(predictor, options)
     if options.against is not None:
         _compare(predictor, options)
         return
-    evaluation = predictor.evaluate(options.split, options.overrides)
+    report = None
+    if predictor.codec.task == "classification":
+        report = predictor.report(options.split, options.overrides, max(N_HARDEST, options.hardest or 0))
+    evaluation = report.evaluation if report else predictor.evaluate(options.split, options.overrides)
     rows = [[name, shown_metric(evaluation, name)] for name in evaluation.metrics]
     reporter = Reporter()
     columns = ["metric", "value [95 % interval]"]
     title = f"{_described(predictor, options)}, {len(evaluation.rows):,} {options.split} rows"
     reporter.table(title, columns, [*rows, ["loss", f"{evaluation.loss:.4f}"]])
     _say_signatures(reporter, evaluation)
+    if report is not None:
+        most = len(report.classes) if options.per_class else WORST_CLASSES
+        n_hardest = options.hardest or HARDEST
+        say_classes(reporter, report, options.split, most=most, n_hardest=n_hardest, all_of_them="--per-class")
+        if options.output is not None:
+            _write_report(report, options)
+
+
+def _check_detail(predictor: Predictor, options: argparse.Namespace) -> None:
+    """What is asked of one classifier alone is not asked of a translator, nor of two runs."""
+    asked = {"--per-class": options.per_class, "--hardest": options.hardest, "--output": options.output}
+    given = [f"{name} ({value})" for name, value in asked.items() if value]
+    if given and predictor.codec.task == "translation":
+        raise ConfigError(f"{given[0]} must be left out, because {options.run} is a translator; drop it")
+    if given and options.against is not None:
+        raise ConfigError(f"{given[0]} must be left out with --against; evaluate each run by itself")
+
+
+def _write_report(report: ClassReport, options: argparse.Namespace) -> None:
+    """evaluation.json, confusion.png and reliability.png in the folder asked for."""
+    from minitx.training.runfolder import EVALUATION, write_json
+    from minitx.training.show_classes import figures
+
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        write_json(options.output / EVALUATION, report.to_json(options.split))
+        for name, figure in figures(report).items():
+            figure.savefig(options.output / f"{name}.png", dpi=110)
+    except OSError as error:
+        must = f"be a folder that can be written ({error.strerror})"
+        raise ConfigError(f"--output ({options.output}) must {must}") from None
+    print(options.output)
 
 
 def _compare(predictor: Predictor, options: argparse.Namespace) -> None:
     """Two runs on the same rows: both scores and their difference with interval and p-value."""
+    from minitx.evaluation.compare import mcnemar
     from minitx.predictor import Predictor
     from minitx.training.console import Reporter
     from minitx.training.show import shown_difference, shown_metric
@@ -248,6 +295,10 @@ def _compare(predictor: Predictor, options: argparse.Namespace) -> None:
     reporter.table("paired comparison", ["metric", "A - B [95 % interval]", "p"], rows)
     reporter.say(f"A: {_described(predictor, options)}\nB: {_described(other, options)}")
     reporter.say("intervals: bootstrap over rows, the difference's paired; p: paired randomisation test, two-sided")
+    if predictor.codec.task == "classification":
+        found = mcnemar(mine, theirs)
+        alone = f"A alone right: {found.a_alone:,} rows, B alone right: {found.b_alone:,} rows"
+        reporter.say(f"{alone}; McNemar's exact test, two-sided: p {found.p_value:.4f}")
     _say_signatures(reporter, mine)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from minitx.config import Config, NetConfig, TransformerConfig, rule
-from minitx.data import Tokenizer, load_data
+from minitx.data import TaskData, Tokenizer, load_data
 from minitx.errors import ConfigError
 from minitx.evaluation.attention_maps import inspect_texts
+from minitx.evaluation.class_report import N_HARDEST, ClassReport, report_classes
 from minitx.evaluation.compare import Comparison, compare_evaluations
 from minitx.evaluation.evaluate import Evaluation, evaluate
 from minitx.evaluation.page import inspect_page
@@ -100,6 +101,24 @@ class Predictor(TextModel):
         Raises:
             ConfigError: the data cannot be read, or has a class that this run does not know.
         """
+        config, data = self._data(overrides)
+        return self._judge(config, data, split)
+
+    def report(self, split: str = "test", overrides: Sequence[str] = (), n_hardest: int = N_HARDEST) -> ClassReport:
+        """`evaluate` of a classifier in detail: each class, confusion, calibration, the hardest examples.
+
+        Raises:
+            ConfigError: as of `evaluate`.
+            ValueError: the run is a translator.
+        """
+        if self.codec.label_names is None:
+            raise ValueError("a translator has no classes; only `evaluate` is for it")
+        config, data = self._data(overrides)
+        found = self._judge(config, data, split)
+        return report_classes(found, data.splits[split], self.codec.label_names, n_hardest)
+
+    def _data(self, overrides: Sequence[str]) -> tuple[Config, TaskData]:
+        """The run's own data, or other data, in the vocabulary and the classes of the run."""
         fixed = [o for o in overrides if not o.startswith("data.")]
         if fixed:
             raise ConfigError(
@@ -107,7 +126,9 @@ class Predictor(TextModel):
                 "(for decode.* see --beam and --length-penalty)"
             )
         config = override(self.config, [*overrides, f"data.max_length={self.codec.max_length}"])
-        data = load_data(config.data, fitted=self.codec)
+        return config, load_data(config.data, fitted=self.codec)
+
+    def _judge(self, config: Config, data: TaskData, split: str) -> Evaluation:
         return evaluate(
             self.model,
             data.splits[split],

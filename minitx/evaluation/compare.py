@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from minitx.evaluation.metrics import RESAMPLES, Examples, Floats, Interval, Ints, Statistic
 
@@ -85,12 +86,7 @@ def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[str, Comparison]:
 
     Only the numbers of the rows can be checked here, not the texts behind them.
     """
-    if not np.array_equal(a.rows, b.rows):
-        counts = f"{len(a.rows):,} and {len(b.rows):,}"
-        raise ValueError(
-            f"two evaluations must judge the same rows in the same order, but theirs differ ({counts} rows); "
-            "give both the same choice of rows"
-        )
+    _check_same_rows(a, b)
     shared = [name for name in a.metrics if name in b.metrics]
     if not shared:
         raise ValueError(
@@ -98,6 +94,15 @@ def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[str, Comparison]:
             f"{', '.join(b.metrics)}; compare runs of the same task"
         )
     return {name: compare(a.metrics[name], b.metrics[name]) for name in shared}
+
+
+def _check_same_rows(a: Evaluation, b: Evaluation) -> None:
+    if not np.array_equal(a.rows, b.rows):
+        counts = f"{len(a.rows):,} and {len(b.rows):,}"
+        raise ValueError(
+            f"two evaluations must judge the same rows in the same order, but theirs differ ({counts} rows); "
+            "give both the same choice of rows"
+        )
 
 
 def _comparable(a: Interval, b: Interval) -> tuple[Examples, Examples]:
@@ -120,6 +125,39 @@ def _examples(interval: Interval, which: str) -> Examples:
     if interval.examples is None:
         raise ValueError(f"the {which} score must know its examples, not only its numbers; compare what a metric made")
     return interval.examples
+
+
+# ------------------------------------------------------------------------------------------------------------ classes
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Rows that only one of two classifiers gets right, and how surprising their split is."""
+
+    a_alone: int
+    b_alone: int
+    p_value: float
+    """Two-sided and exact: how often a fair coin for each of these rows comes out as unevenly, or more."""
+
+
+def mcnemar(a: Evaluation, b: Evaluation) -> McNemar:
+    """McNemar's test (1947) of two classifiers' accuracies on the same rows, by the exact binomial distribution.
+
+    Rows that both get right, or both wrong, say nothing about which is better and do not count.
+    """
+    from scipy.stats import binomtest  # half a second of imports, which training need not wait for
+
+    _check_same_rows(a, b)
+    right_a, right_b = _right(a), _right(b)
+    alone = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    return McNemar(*alone, float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0)
+
+
+def _right(evaluation: Evaluation) -> npt.NDArray[np.bool_]:
+    """(N,) which rows the likeliest class is right of."""
+    if evaluation.log_probs is None or evaluation.labels is None:
+        raise ValueError("McNemar's test must be of two classifiers; translations are not simply right or wrong")
+    return np.asarray(evaluation.log_probs.argmax(axis=1) == evaluation.labels)
 
 
 # -------------------------------------------------------------------------------------------------------------- pairs

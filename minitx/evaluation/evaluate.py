@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,14 @@ from minitx.batch import Batch
 from minitx.config import DecodeConfig
 from minitx.data import Split, TaskData, plan_eval
 from minitx.evaluation.beam import translate
+from minitx.evaluation.calibration import ece
 from minitx.evaluation.decode import log_mean
-from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, confusion_matrix, error_rates, macro_f1
+from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, error_rates, macro_f1
 from minitx.evaluation.score import token_log_probs
-from minitx.nn.cross_entropy import summed_cross_entropy
 from minitx.nn.models import Classifier, Translator
 
 Precision = Literal["fp32", "bf16"]
+LogProbs = npt.NDArray[np.float32]
 GREEDY = DecodeConfig()
 MAIN_METRIC = {"classification": "accuracy", "bleu": "bleu", "error_rate": "per"}
 
@@ -44,8 +45,10 @@ class Evaluation:
     """The rows judged, in the order asked for."""
     predictions: list[str] = field(repr=False)
     """Label name or output text of each of `rows`."""
-    confusion: Ints | None = field(default=None, repr=False)
-    """Classification: counts, one row per true class and one column per predicted class."""
+    log_probs: LogProbs | None = field(default=None, repr=False)
+    """Classification: (N, C) natural logarithms of each row's probabilities; `class_report` has what follows."""
+    labels: Ints | None = field(default=None, repr=False)
+    """Classification: (N,) true classes."""
 
     @property
     def score(self) -> float:
@@ -85,8 +88,33 @@ def evaluate(
             loss, outputs = _translate(translators(models), batches, decode)
             texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
             return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
-        loss, classes = _classify(models, batches)
-        return _judge_classes(loss, classes[back], rows, split, data)
+        return judge_classes(_classify(models, batches)[back], rows, split, data)
+
+
+def judge_classes(
+    log_probs_NC: npt.NDArray[np.floating[Any]], rows: npt.NDArray[np.int64], split: Split, data: TaskData
+) -> Evaluation:
+    """Judge any classifier by the log-probabilities (N, C) that it gives the classes of these N `rows` of a split."""
+    assert split.labels is not None and data.label_names is not None, "a classification task has labels and their names"
+    labels, names = split.labels[rows].astype(np.int64), data.label_names
+    if log_probs_NC.shape != (len(rows), len(names)):
+        shape = f"{len(rows)} rows and {len(names)} classes"
+        raise ValueError(f"log_probs must be of {shape}, but their shape is {log_probs_NC.shape}")
+    log_probs_NC = log_probs_NC.astype(np.float32)
+    classes = log_probs_NC.argmax(axis=1)
+    return Evaluation(
+        loss=-float(log_probs_NC[np.arange(len(rows)), labels].mean(dtype=np.float64)),
+        metrics={
+            "accuracy": accuracy(classes, labels),
+            "macro_f1": macro_f1(classes, labels, len(names)),
+            "ece": ece(log_probs_NC, labels),
+        },
+        main=MAIN_METRIC["classification"],
+        rows=rows,
+        predictions=[names[c] for c in classes],
+        log_probs=log_probs_NC,
+        labels=labels,
+    )
 
 
 def tokens_at_once(batch_tokens: int, decode: DecodeConfig) -> int:
@@ -119,15 +147,9 @@ def judging(models: Sequence[nn.Module], device: torch.device, precision: Precis
             model.train(was_training)
 
 
-def _classify(models: Sequence[nn.Module], batches: Iterator[Batch]) -> tuple[float, Ints]:
-    """(loss per row, (N,) predicted classes in the order of the batches)."""
-    losses, found = [], []
-    for batch in batches:
-        logits = models[0](batch).float() if len(models) == 1 else mean_log_probs(models, batch)
-        losses.append(summed_cross_entropy(logits, batch.targets))
-        found.append(logits.argmax(-1))
-    classes = torch.cat(found).cpu().numpy()
-    return _total(losses) / len(classes), classes
+def _classify(models: Sequence[nn.Module], batches: Iterator[Batch]) -> LogProbs:
+    """(N, C) log-probabilities in the order of the batches."""
+    return torch.cat([mean_log_probs(models, batch).float() for batch in batches]).cpu().numpy()
 
 
 def _translate(
@@ -145,19 +167,6 @@ def _translate(
 def _total(losses: list[Tensor]) -> float:
     """The sum, in float64 and with one wait for the device."""
     return float(torch.stack(losses).double().sum())
-
-
-def _judge_classes(loss: float, classes: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
-    assert split.labels is not None and data.label_names is not None, "a classification task has labels and their names"
-    labels, names = split.labels[rows], data.label_names
-    return Evaluation(
-        loss=loss,
-        metrics={"accuracy": accuracy(classes, labels), "macro_f1": macro_f1(classes, labels, len(names))},
-        main=MAIN_METRIC["classification"],
-        rows=rows,
-        predictions=[names[c] for c in classes],
-        confusion=confusion_matrix(classes, labels, len(names)),
-    )
 
 
 def _judge_texts(

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -51,7 +53,7 @@ def attention_figure(view: AttentionView, title: str = "") -> Figure:
             panel.set_title(f"head {head + 1}", fontsize=9)
         if head == 0:
             panel.set_ylabel(f"layer {layer + 1}", fontsize=9)
-    _add_scale(figure, axes, colours)
+    add_scale(figure, axes, colours)
     cut = len(view.query_tokens) > MOST_TOKENS or len(view.key_tokens) > MOST_TOKENS
     heading = (title or TITLES[view.kind]) + (f" (first {MOST_TOKENS} tokens)" if cut else "")
     lines = textwrap.wrap(drawable(heading), int(TITLE_CHARACTERS * figure.get_figwidth()))
@@ -66,9 +68,11 @@ def _labels(tokens: Sequence[str], inches: float) -> tuple[list[int], list[str]]
     return list(range(0, len(tokens), step)), [drawable(token) for token in tokens[::step]]
 
 
-def _add_scale(figure: Figure, axes: npt.NDArray[np.object_], colours: ScalarMappable) -> None:
+def add_scale(figure: Figure, axes: Axes | npt.NDArray[np.object_], colours: ScalarMappable) -> Colorbar:
+    """What the shades of shares mean, over their square root."""
     bar = figure.colorbar(colours, ax=axes, fraction=0.03, pad=0.01, aspect=40, ticks=(0, 0.01, 0.05, 0.2, 0.5, 1))
     bar.ax.set_yticklabels(["0", "1 %", "5 %", "20 %", "50 %", "100 %"], fontsize=LABEL_POINTS)
+    return bar
 
 
 def _colours() -> ScalarMappable:

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars, text samples, attention maps and HParams, all in the one run of its folder."""
+"""TensorBoard: scalars, tables of text, figures and HParams, all in the one run of its folder."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Board:
         for name, value in values.items():
             self._writer.add_scalar(f"{prefix}/{name}", value, step)
 
-    def samples(self, rows: Sequence[Sequence[str]], header: Sequence[str], step: int) -> None:
-        """A Markdown table of text samples; the texts are data, so their markup is taken out."""
+    def table(self, tag: str, rows: Sequence[Sequence[str]], header: Sequence[str], step: int) -> None:
+        """A Markdown table; the texts are data, so their markup is taken out."""
         lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
         lines += ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
-        self._writer.add_text("samples", "\n".join(lines), step)
+        self._writer.add_text(tag, "\n".join(lines), step)
 
     def figure(self, tag: str, figure: Figure, step: int) -> None:
         self._writer.add_figure(tag, figure, step, close=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 LOG_WIDTH = 120
 WIDTH_WITH_BAR = 110
@@ -62,13 +63,22 @@ class Reporter:
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}")
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table with its first column to the left and the others to the right."""
+    def table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], names: Collection[str] = ()
+    ) -> None:
+        """A table with its first column to the left and the others to the right.
+
+        names: columns of names or texts, to the left, each on one line and cut where the width ends.
+        """
         table = Table(title=title, title_justify="left", header_style="bold", show_header=any(columns))
         for number, column in enumerate(columns):
-            table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+            left = number == 0 or column in names
+            # Where there are names, they alone give way.
+            whole = bool(names) and column not in names
+            table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=whole)
         for row in rows:
-            table.add_row(*row)
+            pairs = zip(columns, row, strict=True)
+            table.add_row(*(_on_one_line(cell) if column in names else cell for column, cell in pairs))
         for console in self._both():
             console.print(table)
 
@@ -104,3 +114,9 @@ class Reporter:
 
     def _both(self) -> list[Console]:
         return ([] if self._quiet else [self.console]) + ([self._log] if self._log else [])
+
+
+def _on_one_line(cell: str) -> Text:
+    """Cut by the column's width, with control characters spelled out: a terminal would obey them."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cell)
+    return Text(plain, no_wrap=True, overflow="ellipsis")

@@ -20,6 +20,9 @@ import yaml
 from minitx.config import Config, ConfigError, rule
 from minitx.parse import load
 
+EVALUATION = "evaluation.json"
+"""A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
+
 # Keys that say where, how often it is told, or how it is continued: none changes the result.
 _OUTSIDE_THE_HASH = {
     "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
@@ -134,7 +137,7 @@ class RunFolder:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def write_results(self, results: Mapping[str, Any]) -> None:
-        write_atomic(self.path / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        write_json(self.path / "results.json", results)
 
     def has_checkpoint(self) -> bool:
         return (self.checkpoints / "last" / "state.json").is_file()
@@ -169,6 +172,11 @@ def write_atomic(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`value`, indented, by `write_atomic`."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ import torch
 from minitx.config import CnnConfig, Config, ConfigError, DecodeConfig, NetConfig
 from minitx.data import Split, TaskData, check_source, load_data, source_fingerprint
 from minitx.errors import RunError, Stopped
+from minitx.evaluation.class_report import report_classes
 from minitx.evaluation.evaluate import GREEDY, Evaluation, evaluate
 from minitx.evaluation.predict import Codec
 from minitx.nn.build import build_model, check_backend
@@ -30,7 +31,16 @@ from minitx.training.console import Reporter
 from minitx.training.device import Compute, resolve_compute
 from minitx.training.loop import Hooks, Progress
 from minitx.training.process import frozen_garbage, prepare_process
-from minitx.training.runfolder import MetricsLog, RunFolder, differences, git_commit, run_hash, versions
+from minitx.training.runfolder import (
+    EVALUATION,
+    MetricsLog,
+    RunFolder,
+    differences,
+    git_commit,
+    run_hash,
+    versions,
+    write_json,
+)
 from minitx.training.show import Showcase, final_report
 from minitx.training.signals import EXIT_BASE, stop_on_signals
 
@@ -145,7 +155,8 @@ class _Session:
         )
         try:
             # From here on the folder speaks of this run, and no more of a shorter one or one that was judged otherwise.
-            (self.folder.path / "results.json").unlink(missing_ok=True)
+            for name in ("results.json", EVALUATION):
+                (self.folder.path / name).unlink(missing_ok=True)
             self.folder.write_config(self.config)
             with stop_on_signals() as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
                 self.loop.run(hooks, stop)
@@ -295,10 +306,13 @@ class _Session:
         return {name: self._judge(name, self.config.decode) for name in ("validation", "test")}
 
     def _finish(self, judged: dict[str, Evaluation]) -> dict[str, Any]:
-        results = self._results("finished", judged)
-        self.folder.write_results(results)
-        self.showcase.at_end(self.config, judged, self.loop.progress.best_step)
-        final_report(self.reporter, self.folder, results, judged, example=_example(self.data.splits["test"]))
+        results, test, report = self._results("finished", judged), self.data.splits["test"], None
+        if self.data.label_names is not None:
+            report = report_classes(judged["test"], test, self.data.label_names)
+            write_json(self.folder.path / EVALUATION, report.to_json("test"))
+        self.folder.write_results(results)  # the last, for it says that the run has finished
+        self.showcase.at_end(self.config, judged, report, self.loop.progress.best_step)
+        final_report(self.reporter, self.folder, results, judged, report, example=_example(test))
         return results
 
     def _results(self, status: str, judged: dict[str, Evaluation]) -> dict[str, Any]:
@@ -325,9 +339,6 @@ class _Session:
         }
         if self.data.task == "translation":
             results["decode"] = config.decode.model_dump()
-        if "test" in judged and judged["test"].confusion is not None and self.data.label_names is not None:
-            labels, matrix = list(self.data.label_names), judged["test"].confusion.tolist()
-            results["confusion"] = {"split": "test", "labels": labels, "rows_true_columns_predicted": matrix}
         return {**results, "versions": versions(), "git": git_commit()}
 
 

@@ -12,8 +12,8 @@ import torch
 from minitx.config import Config, DecodeConfig
 from minitx.data.task import TaskData
 from minitx.evaluation.attention_maps import inspect_texts
+from minitx.evaluation.class_report import ClassReport
 from minitx.evaluation.compare import Comparison
-from minitx.evaluation.confusion_figure import confusion_figure
 from minitx.evaluation.evaluate import Evaluation
 from minitx.evaluation.figures import attention_figure
 from minitx.evaluation.predict import Codec
@@ -21,13 +21,16 @@ from minitx.nn.capture import attentions
 from minitx.nn.models import Classifier, Translator
 from minitx.training.board import Board
 from minitx.training.console import Reporter
-from minitx.training.runfolder import RunFolder
+from minitx.training.runfolder import EVALUATION, RunFolder
+from minitx.training.show_classes import say_classes, show_on_board
 
 N_SAMPLES = 8
 COMPARED_DATA_KEYS = ("name", "train_size", "subset_seed", "max_length")
 COMPARED_TRAINER_KEYS = ("batch_tokens", "batch_rows", "accumulate", "max_epochs", "max_steps", "max_minutes")
 LONGEST_MAP = 48
 """Tokens a mapped example may have, so that its labels can be read."""
+WORST_CLASSES, HARDEST = 5, 3
+"""Of a classifier, on the console at the end of a run."""
 
 
 class Showcase:
@@ -56,7 +59,7 @@ class Showcase:
         place = {int(row): i for i, row in enumerate(evaluation.rows)}
         rows = [int(row) for row in self.sample_rows if int(row) in place]
         cells = [(split.text(r), " / ".join(split.references(r)), evaluation.predictions[place[r]]) for r in rows]
-        self.board.samples(cells, ("text", "wanted", "predicted"), step)
+        self.board.table("samples", cells, ("text", "wanted", "predicted"), step)
         if number & (number - 1) == 0:
             self.maps(step)
 
@@ -68,12 +71,11 @@ class Showcase:
                 title = f"{shown.text}  →  {shown.output}"
                 self.board.figure(f"attention_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
 
-    def at_end(self, config: Config, judged: Mapping[str, Evaluation], step: int) -> None:
-        """Maps and confusion of the best weights, and the HParams row of this run."""
+    def at_end(self, config: Config, judged: Mapping[str, Evaluation], report: ClassReport | None, step: int) -> None:
+        """Maps of the best weights, a classifier's report, and the HParams row of this run."""
         self.maps(step)
-        test = judged["test"]
-        if test.confusion is not None and self.data.label_names is not None:
-            self.board.figure("test/confusion", confusion_figure(test.confusion, self.data.label_names), step)
+        if report is not None:
+            show_on_board(self.board, report, step)
         metrics = {f"{split}/{name}": i.value for split, e in judged.items() for name, i in e.metrics.items()}
         self.board.hparams(_hparams(config), {f"final_{k}": v for k, v in metrics.items()})
         self.board.flush()
@@ -97,13 +99,22 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def final_report(
-    reporter: Reporter, folder: RunFolder, results: Mapping[str, Any], judged: Mapping[str, Evaluation], example: str
+    reporter: Reporter,
+    folder: RunFolder,
+    results: Mapping[str, Any],
+    judged: Mapping[str, Evaluation],
+    report: ClassReport | None,
+    example: str,
 ) -> None:
-    """One table (metrics with intervals, size, speed, place) and the next three commands to type."""
+    """One table (metrics with intervals, size, speed, place), a classifier's classes and hardest examples on test, and
+    the next three commands to type."""
     names = list(judged["test"].metrics)
     rows = [[name, *(shown_metric(judged[split], name) for split in ("validation", "test"))] for name in names]
     how = f", {shown_decoding(DecodeConfig(**results['decode']))}" if "decode" in results else ""
     reporter.table(f"best checkpoint{how}, 95 % bootstrap intervals", ["", "validation", "test"], rows)
+    if report is not None:
+        place = f"{folder.path}/{EVALUATION}"
+        say_classes(reporter, report, "test", most=WORST_CLASSES, n_hardest=HARDEST, all_of_them=place)
     speed = results["tokens_per_second"]
     reporter.say(
         f"{results['n_params']:,} parameters, {results['steps']:,} steps in {results['seconds']:.0f} s"
