@@ -42,6 +42,23 @@ def test_a_run_leaves_the_folder_of_the_contract(train_py: Train, tmp_path: Path
     assert f"minitx predict {run.relative_to(tmp_path)}" in said.out
 
 
+def test_a_classifier_leaves_its_evaluation_too(train_py: Train, tmp_path: Path) -> None:
+    small = ["trainer.max_epochs=null", "trainer.max_minutes=null", "model.d_model=16", "model.n_layers=1"]
+    how = ["data=digits", f"data.cache_dir={tmp_path}", "trainer.device=cpu", "trainer.precision=fp32", *small]
+    file = tmp_path / "mine" / "evaluation.json"
+    said = train_py(*how, "hydra.run.dir=mine", "model.n_heads=2", "trainer.max_steps=6", bare=True)
+    assert (said.code, said.err) == (0, "")
+    results, found = json.loads((tmp_path / "mine" / "results.json").read_text()), json.loads(file.read_text())
+    assert set(results["metrics"]["test"]) == {"accuracy", "macro_f1", "ece"} and "confusion" not in results
+    assert (found["split"], found["n"], len(found["hardest"])) == ("test", 270, 50)
+    assert found["metrics"] == results["metrics"]["test"] and found["loss"] == results["loss"]["test"]
+    for words in ("test rows by class", "calibration: says ", "hardest test rows", f"minitx predict {'mine'}"):
+        assert words in said.out and words in (tmp_path / "mine" / "train.log").read_text()
+    again = train_py("trainer.resume=mine", "trainer.max_steps=9", bare=True)
+    assert again.code == 0, again.err
+    assert json.loads(file.read_text())["loss"] != found["loss"]
+
+
 def test_metrics_are_logged_at_every_fourth_step(train_py: Train, tmp_path: Path) -> None:
     train_py()
     lines = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]

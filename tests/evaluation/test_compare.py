@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from sacrebleu.significance import PairedTest
 from scipy.stats import binomtest
 
 from minitx.evaluation import compare as module
-from minitx.evaluation.compare import TRIALS, Comparison, compare, compare_evaluations
+from minitx.evaluation.calibration import ece
+from minitx.evaluation.compare import TRIALS, Comparison, McNemar, compare, compare_evaluations, mcnemar
 from minitx.evaluation.evaluate import Evaluation
 from minitx.evaluation.metrics import Interval, accuracy, bleu, bootstrap, chrf, edit_distance, error_rates, macro_f1
 
@@ -330,3 +332,48 @@ def test_evaluations_without_a_common_metric_are_an_error() -> None:
     other = evaluation([0, 1], **rates(["a b", "c"], ["a b", "d"]))
     with pytest.raises(ValueError, match="one has accuracy and the other per, wer"):
         compare_evaluations(one, other)
+
+
+# ------------------------------------------------------------------------------------------------------------- McNemar
+
+
+def judged(right: Sequence[int], rows: Sequence[int] | None = None) -> Evaluation:
+    """A classifier that is right of the rows with a 1."""
+    log_probs = np.log(np.where(np.array(right)[:, None] == [1, 0], 0.7, 0.3)).astype(np.float32)
+    numbers = np.arange(len(right)) if rows is None else np.array(rows)
+    labels = np.zeros(len(right), dtype=np.int64)
+    return Evaluation(
+        loss=1.0, metrics={}, main="", rows=numbers, predictions=[], log_probs=log_probs, labels=labels
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("a_alone", "b_alone"), [(0, 0), (1, 0), (5, 5), (3, 11), (13, 2), (40, 61)])
+def test_mcnemar_is_the_sum_of_the_coin(a_alone: int, b_alone: int) -> None:
+    """All outcomes of fair coins that are no likelier than what came."""
+    n = a_alone + b_alone
+    likely = [Fraction(comb(n, k), 2**n) for k in range(n + 1)]
+    p = float(sum(x for x in likely if x <= likely[a_alone]))
+    a = [1] * a_alone + [0] * b_alone + [1] * 7 + [0] * 3
+    b = [0] * a_alone + [1] * b_alone + [1] * 7 + [0] * 3
+    found = mcnemar(judged(a), judged(b))
+    assert (found.a_alone, found.b_alone) == (a_alone, b_alone)
+    assert found.p_value == pytest.approx(p, rel=1e-9)
+    assert mcnemar(judged(b), judged(a)) == McNemar(b_alone, a_alone, found.p_value)
+
+
+def test_mcnemar_needs_two_classifiers_and_the_same_rows() -> None:
+    with pytest.raises(ValueError, match="same rows in the same order"):
+        mcnemar(judged([1, 0]), judged([1, 0], rows=[1, 0]))
+    with pytest.raises(ValueError, match="must be of two classifiers"):
+        mcnemar(judged([1, 0]), evaluation([0, 1], **rates(["a", "c"], ["a", "d"])))
+
+
+def test_calibration_errors_are_compared() -> None:
+    """One run sharpened: its errors are larger, in one direction."""
+    rng = np.random.default_rng(8)
+    chances = rng.dirichlet(np.ones(3), 211)
+    labels = np.array([rng.choice(3, p=row) for row in chances])
+    sharp = np.log(chances) * 6
+    one, other = ece(np.log(chances), labels), ece(sharp - np.log(np.exp(sharp).sum(1, keepdims=True)), labels)
+    found = compare(one, other)
+    assert found.difference == pytest.approx(one.value - other.value) and found.high < 0 and found.p_value < 0.01

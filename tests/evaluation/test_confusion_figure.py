@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -21,3 +23,18 @@ def test_any_script_and_many_classes_can_be_drawn(n_classes: int) -> None:
     figure = confusion_figure(np.eye(n_classes, dtype=np.int64), [f"类别 {i}" for i in range(n_classes)])
     figure.canvas.draw()
     assert bool(figure.axes[0].texts) == (n_classes == 2)
+
+
+@pytest.mark.parametrize("n_classes", [2, 20, 77, 211])
+def test_labels_neither_overlap_nor_leave_the_picture(n_classes: int) -> None:
+    """77: as many as banking77 has, and as long."""
+    names = [f"balance_not_updated_after_cheque_or_cash_deposit_{i}" for i in range(n_classes)]
+    figure = confusion_figure(np.eye(n_classes, dtype=np.int64), names)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert all(below.y1 < above.y0 for above, below in pairwise(boxes))  # the first is at the top
+    assert len(boxes) >= min(n_classes, 77)
+    edges = [*boxes, axes.yaxis.label.get_window_extent(), axes.xaxis.label.get_window_extent()]
+    assert min(min(box.x0, box.y0) for box in edges) >= 0
+    assert max(box.y1 for box in boxes) <= figure.bbox.y1

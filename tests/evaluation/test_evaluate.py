@@ -10,8 +10,9 @@ from torch import nn
 
 from minitx.data import TaskData
 from minitx.evaluation import metrics
+from minitx.evaluation.calibration import ece
 from minitx.evaluation.decode import greedy
-from minitx.evaluation.evaluate import Evaluation, Precision, evaluate
+from minitx.evaluation.evaluate import Evaluation, Precision, evaluate, judge_classes
 from minitx.nn.models import Classifier, Translator
 
 CPU = torch.device("cpu")
@@ -63,8 +64,11 @@ def test_classification_judges_each_row(classifier: MakeClassifier, beginning: T
     assert len(set(found.predictions)) > 1
     assert found.metrics["accuracy"] == metrics.accuracy(classes, split.labels)
     assert found.metrics["macro_f1"] == metrics.macro_f1(classes, split.labels, 7)
-    assert found.confusion is not None
-    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(classes, split.labels, 7))
+    alone = [model(split.batch(np.array([row]))).log_softmax(-1)[0].tolist() for row in range(len(split))]
+    assert found.log_probs is not None and found.log_probs.dtype == np.float32
+    np.testing.assert_allclose(found.log_probs, alone, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found.labels, split.labels)
+    assert found.metrics["ece"] == ece(found.log_probs, split.labels)
     assert found.main == "accuracy" and found.score == found.metrics["accuracy"].value
 
 
@@ -77,7 +81,7 @@ def test_error_rates_judge_symbols_against_all_references(translator: MakeTransl
     found = judge(model, spelling)
     assert found.predictions == texts and len(set(texts)) > 2
     assert found.metrics == metrics.error_rates([text.split() for text in texts], references)
-    assert found.main == "per" and set(found.metrics) == {"per", "wer"} and found.confusion is None
+    assert found.main == "per" and set(found.metrics) == {"per", "wer"} and found.log_probs is None
 
 
 def test_bleu_task_reports_bleu_and_chrf(translator: MakeTranslator, spelling: TaskData) -> None:
@@ -119,6 +123,8 @@ def test_rows_are_judged_in_the_order_asked(
     whole, some = judge(model, data), judge(model, data, rows=rows)
     assert some.predictions == [whole.predictions[row] for row in rows]
     np.testing.assert_array_equal(some.rows, rows)
+    if whole.log_probs is not None:
+        np.testing.assert_allclose(some.log_probs, whole.log_probs[rows], rtol=1e-5)
     sums, counts = np.array(slow_losses(model, data))[rows].T
     assert some.loss == pytest.approx(sums.sum() / counts.sum(), rel=1e-5)
 
@@ -168,3 +174,25 @@ def test_bf16_is_close(translator: MakeTranslator, spelling: TaskData) -> None:
 def test_no_rows_are_an_error(classifier: MakeClassifier, beginning: TaskData) -> None:
     with pytest.raises(ValueError, match="at least one row"):
         judge(classifier(), beginning, rows=np.array([], dtype=np.int64))
+
+
+def test_any_classifier_is_judged_by_its_log_probabilities(beginning: TaskData) -> None:
+    """No torch module: a table of probabilities in float64, of three rows in an order of their own."""
+    rows, split = np.array([8, 2, 5]), beginning.splits["test"]
+    assert split.labels is not None
+    chances = np.random.default_rng(0).dirichlet(np.ones(7), 3)
+    found = judge_classes(np.log(chances), rows, split, beginning)
+    assert found.loss == pytest.approx(-np.mean([np.log(chances[i, split.labels[row]]) for i, row in enumerate(rows)]))
+    assert found.predictions == [beginning.label_names[c] for c in chances.argmax(1)]  # type: ignore[index]
+    np.testing.assert_array_equal(found.labels, split.labels[rows])
+    with pytest.raises(ValueError, match=r"must be of 3 rows and 7 classes, but their shape is \(7, 3\)"):
+        judge_classes(np.log(chances).T, rows, split, beginning)
+
+
+def test_the_loss_is_summed_in_float64(beginning: TaskData) -> None:
+    """In float32 the small ones would be rounded to the steps of the large one."""
+    rows, split = np.zeros(3001, dtype=np.int64), beginning.splits["test"]
+    table = np.full((len(rows), 7), -1e-3, dtype=np.float32)
+    table[0] = -3e4
+    expected = (3e4 + (len(rows) - 1) * float(np.float32(1e-3))) / len(rows)
+    assert judge_classes(table, rows, split, beginning).loss == pytest.approx(expected, rel=1e-12)

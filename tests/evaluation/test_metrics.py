@@ -205,6 +205,18 @@ def test_many_distinct_statistics_are_resampled_in_pieces() -> None:
     assert (found.high - found.low) / error == pytest.approx(2 * 1.96, rel=0.1)
 
 
+def test_many_rows_that_repeat_are_drawn_as_often_as_they_are_there() -> None:
+    """3,001 distinct rows of 5,003 examples: the law of the mean, whatever the order."""
+    values = np.random.default_rng(9).normal(size=3001)
+    values = np.concatenate([values, np.repeat(values[:2], 1001)])
+    stats = np.stack([values, np.ones_like(values)], axis=1)
+    found = bootstrap(stats, lambda sums: sums[:, 0] / sums[:, 1])
+    error = values.std() / np.sqrt(len(values))
+    assert (found.high - found.low) / error == pytest.approx(2 * 1.96, rel=0.1)
+    assert (found.high + found.low) / 2 == pytest.approx(values.mean(), abs=0.2 * error)
+    assert bootstrap(stats[::-1], lambda sums: sums[:, 0] / sums[:, 1]) == found
+
+
 def test_interval_depends_on_the_examples_alone() -> None:
     predicted, labels = noisy_labels(n=101, n_classes=3, seed=6)
     state = str(np.random.get_state())  # noqa: NPY002 (the global generator is what must not move)
@@ -265,9 +277,12 @@ def test_json_form() -> None:
 
 
 def test_direction_of_every_metric() -> None:
-    assert [m for m in ("accuracy", "macro_f1", "bleu", "chrf", "per", "wer", "loss") if not higher_is_better(m)] == [
+    assert [
+        m for m in ("accuracy", "macro_f1", "bleu", "chrf", "per", "wer", "ece", "loss") if not higher_is_better(m)
+    ] == [
         "per",
         "wer",
+        "ece",
         "loss",
     ]
     assert better(0.9, 0.8, "accuracy") and not better(0.8, 0.9, "accuracy")

@@ -83,7 +83,7 @@ def test_a_resumed_run_has_each_step_once(tiny: Callable[..., Config], tmp_path:
 
 def test_samples_escape_markdown(tmp_path: Path) -> None:
     board = Board(tmp_path)
-    board.samples([("a|b <script> *x*", "y", "z")], ("text", "wanted", "predicted"), 1)
+    board.table("samples", [("a|b <script> *x*", "y", "z")], ("text", "wanted", "predicted"), 1)
     board.close()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
