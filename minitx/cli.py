@@ -185,8 +185,11 @@ def _predict(options: argparse.Namespace) -> None:
         progress.advance(len(chunk))
     progress.close()
     if n_cut:
+        from minitx.data.encode import KEPT
+
         limit = f"data.max_length ({predictor.codec.max_length} tokens)"
-        print(f"warning: {n_cut:,} of {progress.n_lines:,} texts are longer than {limit} and were cut", file=sys.stderr)
+        kept = f"of them the {KEPT[predictor.codec.truncate]} tokens were read"
+        print(f"warning: {n_cut:,} of {progress.n_lines:,} texts are longer than {limit}; {kept}", file=sys.stderr)
 
 
 def _chunk_size(beam: int) -> int:

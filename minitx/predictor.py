@@ -51,7 +51,9 @@ class Predictor(TextModel):
         first, *others = [cls._one(path, device, checkpoint) for path in (run, *ensemble)]
         for other in others:
             if other.codec != first.codec:
-                must = f"read and write as {run} does: same task, vocabulary, classes and data.max_length"
+                must = (
+                    f"read and write as {run} does: same task, vocabulary, classes, data.max_length and data.truncate"
+                )
                 raise rule("--ensemble", other.folder.path, must, "train its runs on the same data, with other seeds")
         return replace(first, models=first.models + tuple(model for other in others for model in other.models))
 
@@ -125,7 +127,8 @@ class Predictor(TextModel):
                 f"{fixed[0]} must be a data.* key, because the run's model is fixed; e.g. data.path=FOLDER "
                 "(for decode.* see --beam and --length-penalty)"
             )
-        config = override(self.config, [*overrides, f"data.max_length={self.codec.max_length}"])
+        reads = [f"data.max_length={self.codec.max_length}", f"data.truncate={self.codec.truncate}"]
+        config = override(self.config, [*overrides, *reads])
         return config, load_data(config.data, fitted=self.codec)
 
     def _judge(self, config: Config, data: TaskData, split: str) -> Evaluation:
@@ -179,4 +182,5 @@ def _codec(config: Config, checkpoint: Checkpoint) -> Codec:
         tgt_tokenizer=Tokenizer.from_json(own) if own else (src if state["shape"]["task"] == "translation" else None),
         label_names=tuple(names) if names is not None else None,
         max_length=config.data.max_length,
+        truncate=config.data.truncate,
     )

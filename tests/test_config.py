@@ -145,6 +145,12 @@ OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
             "both passes would be the same; set model.dropout",
             id="r-drop-without-dropout",
         ),
+        pytest.param(
+            {"data": {"truncate": "tail"}},
+            "data.truncate (tail) must be head, because data.task is translation; "
+            "both sides of a pair are cut at the end alone",
+            id="truncate-translation",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_key_value_rule_and_remedy(raw: dict[str, Any], message: str) -> None:

@@ -5,7 +5,7 @@ A default is written here and nowhere else: `train.py` hands these defaults to H
 state only where they differ.
 """
 
-from minitx.config.data import DataConfig, TokenizerConfig
+from minitx.config.data import DataConfig, TokenizerConfig, Truncation
 from minitx.config.model import (
     MODELS,
     AttentionConfig,
@@ -50,5 +50,6 @@ __all__ = [
     "TokenizerConfig",
     "TrainerConfig",
     "TransformerConfig",
+    "Truncation",
     "rule",
 ]

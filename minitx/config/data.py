@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from minitx.config.section import Section, rule
 
 TokenizerKind = Literal["bpe", "unigram", "word", "char", "byte"]
+Truncation = Literal["head", "tail", "head_tail"]
 
 
 class TokenizerConfig(Section):
@@ -71,6 +72,9 @@ class DataConfig(Section):
     """Which nested family of subsets `train_size` takes."""
     max_length: int = Field(256, ge=4)
     """Tokens per text, special ones included; longer texts are cut, with a warning that counts them."""
+    truncate: Truncation = "head"
+    """Classification: which tokens of a longer text are kept. The first, the last, or both: a quarter from the
+    beginning (rounded up) and the rest from the end, as 128 and 382 of 510 in Sun et al. (2019, arXiv 1905.05583)."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     tgt_tokenizer: TokenizerConfig | None = None
     """Translation: the target side's own tokeniser; null = like `tokenizer`."""
@@ -97,6 +101,9 @@ class DataConfig(Section):
                 raise rule(f"data.{key}", getattr(self, key), f"be null, because data={self.name} is embedded", remedy)
         if self.task == "translation" and self.src_column == self.tgt_column and self.source in ("dataset", "files"):
             raise rule("data.tgt_column", self.tgt_column, "differ from data.src_column", "name the two columns")
+        if self.task == "translation" and self.truncate != "head":
+            must = "be head, because data.task is translation"
+            raise rule("data.truncate", self.truncate, must, "both sides of a pair are cut at the end alone")
         return self
 
     @property

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minitx.config import DataConfig, TokenizerConfig, rule
 from minitx.data.cache import Entry, Meta, fetch
-from minitx.data.encode import encode_examples
+from minitx.data.encode import KEPT, encode_examples
 from minitx.data.examples import SPLITS, Corpus, Examples
 from minitx.data.files import column_keys
 from minitx.data.ragged import Ragged, Texts
@@ -63,13 +63,15 @@ def _prepare(config: DataConfig, fitted: Fitted | None) -> tuple[Meta, dict[str,
     train, subset_notes = _subset(corpus.splits["train"], config)
     examples = {**corpus.splits, "train": train}
     tokenizers = _fit(train, config) if fitted is None else (fitted.src_tokenizer, fitted.tgt_tokenizer)
-    splits = {name: encode_examples(part, *tokenizers, config.max_length) for name, part in examples.items()}
+    splits = {
+        name: encode_examples(part, *tokenizers, config.max_length, config.truncate) for name, part in examples.items()
+    }
     meta = {
         "tokenizers": _jsons(*tokenizers),
         "joint": tokenizers[0] is tokenizers[1],
         "label_names": corpus.label_names,
         "n_cut": {name: split.n_cut for name, split in splits.items()},
-        "notes": [*corpus.notes, *subset_notes, *_cut_notes(splits, config.max_length)],
+        "notes": [*corpus.notes, *subset_notes, *_cut_notes(splits, config)],
     }
     return meta, {f"{name}.{key}": a for name, split in splits.items() for key, a in _arrays(split).items()}
 
@@ -116,14 +118,17 @@ def _fit(train: Examples, config: DataConfig) -> tuple[Tokenizer, Tokenizer | No
     return fit(config.tokenizer, train.texts), fit(config.tgt_tokenizer or config.tokenizer, targets)
 
 
-def _cut_notes(splits: dict[str, Split], max_length: int) -> list[str]:
+def _cut_notes(splits: dict[str, Split], config: DataConfig) -> list[str]:
     """One warning that counts the texts that were cut."""
     counts = [
         f"{split.n_cut:,} of {len(split):,} {name} texts ({100 * split.n_cut / len(split):.1f} %)"
         for name, split in splits.items()
         if split.n_cut
     ]
-    return [f"data.max_length ({max_length}) cuts {', '.join(counts)}; raise it to read them whole"] if counts else []
+    if not counts:
+        return []
+    kept = f"the {KEPT[config.truncate]} tokens are kept (data.truncate {config.truncate})"
+    return [f"data.max_length ({config.max_length}) cuts {', '.join(counts)}; {kept}; raise it to read them whole"]
 
 
 def _metrics(config: DataConfig) -> Metrics:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minitx.batch import CLS, EOS
+from minitx.config import Truncation
 from minitx.data.examples import Examples
 from minitx.data.ragged import BoolArray, Ragged, Texts, offsets_of
 from minitx.data.task import Split, Task
@@ -21,6 +22,9 @@ SENTENCE_END = re.compile(r"[.!?]\s+(?=\S)")
 """A sentence begins after a full stop, exclamation or question mark that white space follows. Abbreviations do not
 know that; the rule is here to be simple, stated and the same everywhere."""
 
+KEPT: dict[Truncation, str] = {"head": "first", "tail": "last", "head_tail": "first and last"}
+"""Which tokens of a text that is too long are kept, in words."""
+
 
 @dataclass(frozen=True)
 class _Side:
@@ -32,21 +36,29 @@ class _Side:
     """(rows,) True = something was left out."""
 
 
-def encode_texts(texts: Sequence[str], src_tokenizer: Tokenizer, task: Task, max_length: int) -> Split:
-    """A split without targets, to predict on: its batches have empty `targets` and no `tgt_in`."""
-    src = _encode(texts, src_tokenizer, max_length, lead=task == "classification")
+def encode_texts(
+    texts: Sequence[str], src_tokenizer: Tokenizer, task: Task, max_length: int, truncate: Truncation = "head"
+) -> Split:
+    """A split without targets, to predict on: its batches have empty `targets` and no `tgt_in`. max_length: tokens
+    that are kept of a text, special ones included; truncate: which of the others."""
+    src = _encode(texts, src_tokenizer, max_length, truncate, lead=task == "classification")
     return Split(src=src.ids, sentences=src.sentences, texts=Texts.of(texts), n_cut=int(src.cut.sum()))
 
 
 def encode_examples(
-    examples: Examples, src_tokenizer: Tokenizer, tgt_tokenizer: Tokenizer | None, max_length: int
+    examples: Examples,
+    src_tokenizer: Tokenizer,
+    tgt_tokenizer: Tokenizer | None,
+    max_length: int,
+    truncate: Truncation = "head",
 ) -> Split:
-    """A split with its targets; each side is cut to `max_length` tokens, special ones included."""
+    """A split with its targets; each side is cut as `encode_texts` says."""
     if examples.references is None or tgt_tokenizer is None:
-        split = encode_texts(examples.texts, src_tokenizer, "classification", max_length)
+        split = encode_texts(examples.texts, src_tokenizer, "classification", max_length, truncate)
         return replace(split, labels=examples.labels)
-    src = _encode(examples.texts, src_tokenizer, max_length, lead=False)
-    tgt = _encode([references[0] for references in examples.references], tgt_tokenizer, max_length, lead=False)
+    src = _encode(examples.texts, src_tokenizer, max_length, truncate, lead=False)
+    targets = [references[0] for references in examples.references]
+    tgt = _encode(targets, tgt_tokenizer, max_length, truncate, lead=False)
     return Split(
         src=src.ids,
         sentences=src.sentences,
@@ -58,10 +70,12 @@ def encode_examples(
     )
 
 
-def _encode(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, *, lead: bool) -> _Side:
+def _encode(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, truncate: Truncation, *, lead: bool) -> _Side:
     """lead: [CLS] + ids, else ids + [EOS]."""
     starts = range(0, max(1, len(texts)), CHUNK)
-    chunks = [_encode_chunk(texts[start : start + CHUNK], tokenizer, max_length, lead) for start in starts]
+    chunks = [
+        _encode_chunk(texts[start : start + CHUNK], tokenizer, max_length - 1, truncate, lead) for start in starts
+    ]
     return _Side(
         Ragged.joined([chunk.ids for chunk in chunks]),
         Ragged.joined([chunk.sentences for chunk in chunks]),
@@ -69,25 +83,44 @@ def _encode(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, *, lead
     )
 
 
-def _encode_chunk(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, lead: bool) -> _Side:
-    starts = [[end.end() for end in SENTENCE_END.finditer(text)] for text in texts]
-    if any(starts):
-        encoded, firsts = tokenizer.encode_with_marks(texts, starts)
+def _encode_chunk(texts: Sequence[str], tokenizer: Tokenizer, room: int, truncate: Truncation, lead: bool) -> _Side:
+    marks = [[end.end() for end in SENTENCE_END.finditer(text)] for text in texts]
+    if any(marks):
+        encoded, firsts = tokenizer.encode_with_marks(texts, marks)
     else:
-        encoded, firsts = tokenizer.encode_batch(texts), starts
-    kept = [ids[: max_length - 1] for ids in encoded]
-    rows = [[CLS, *ids] if lead else [*ids, EOS] for ids in kept]
-    ids = Ragged.of(rows, np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-    cut = np.array([len(all_ids) >= max_length for all_ids in encoded], np.bool_)
-    return _Side(ids, _sentences(ids, firsts, int(lead)), cut)
+        encoded, firsts = tokenizer.encode_batch(texts), marks
+    rows, starts = [], []
+    for ids, first in zip(encoded, firsts, strict=True):
+        head, tail = kept_tokens(len(ids), room, truncate)
+        kept = ids[:head] + ids[len(ids) - tail :]
+        rows.append([CLS, *kept] if lead else [*kept, EOS])
+        starts.append([int(lead) + place for place in _places(first, len(ids), head, tail)])
+    encoded_rows = Ragged.of(rows, np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
+    cut = np.array([len(ids) > room for ids in encoded], np.bool_)
+    return _Side(encoded_rows, _sentences(encoded_rows, starts), cut)
 
 
-def _sentences(ids: Ragged, firsts: Sequence[Sequence[int]], lead: int) -> Ragged:
-    """The 0-based sentence number of each token: one more from each sentence's first token on."""
-    starts = np.zeros(len(ids.flat), np.int64)
-    lengths = ids.lengths.tolist()
-    for offset, length, row in zip(ids.offsets.tolist(), lengths, firsts, strict=False):
-        starts[[offset + lead + first for first in row if lead + first < length]] = 1
-    before = np.concatenate([[0], np.cumsum(starts)])
-    numbers = before[1:] - np.repeat(before[ids.offsets[:-1]], lengths)
+def kept_tokens(n_tokens: int, room: int, truncate: Truncation) -> tuple[int, int]:
+    """How many of a text's tokens are kept from its beginning, and how many from its end, where `room` are."""
+    if n_tokens <= room:
+        return n_tokens, 0
+    head = {"head": room, "tail": 0, "head_tail": -(-room // 4)}[truncate]
+    return head, room - head
+
+
+def _places(firsts: Sequence[int], n_tokens: int, head: int, tail: int) -> list[int]:
+    """Where sentences begin among the tokens kept, from the first tokens of all sentences but the text's first. What is
+    left out between head and tail leaves a new sentence where at least one began."""
+    left_out = n_tokens - head - tail
+    places = (first if first < head else max(head, first - left_out) for first in firsts)
+    return [place for place in places if 0 < place < head + tail]
+
+
+def _sentences(ids: Ragged, starts: Sequence[Sequence[int]]) -> Ragged:
+    """The 0-based sentence number of each token: one more from each start on, consecutive among the tokens kept."""
+    begins = np.zeros(len(ids.flat), np.int64)
+    for offset, row in zip(ids.offsets.tolist(), starts, strict=False):
+        begins[[offset + start for start in row]] = 1
+    before = np.concatenate([[0], np.cumsum(begins)])
+    numbers = before[1:] - np.repeat(before[ids.offsets[:-1]], ids.lengths)
     return Ragged(numbers.astype(np.uint16), ids.offsets)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from minitx.batch import Batch
-from minitx.config import DecodeConfig, rule
+from minitx.config import DecodeConfig, Truncation, rule
 from minitx.data import Split, TaskData, Tokenizer, encode_texts, plan_eval
 from minitx.data.encode import encode_examples
 from minitx.data.examples import Examples
@@ -35,21 +35,24 @@ class Codec:
     """Classification."""
     max_length: int = 256
     """Tokens of a source text, special ones included; a longer text is cut."""
+    truncate: Truncation = "head"
+    """Which of its tokens are then kept; see `data.truncate`."""
 
     @classmethod
-    def of(cls, data: TaskData, max_length: int) -> Codec:
-        """The codec of a task; `max_length` is `data.max_length` of its configuration."""
+    def of(cls, data: TaskData, max_length: int, truncate: Truncation = "head") -> Codec:
+        """The codec of a task; `max_length` and `truncate` are those of its `data` section."""
         return cls(
             task=data.task,
             src_tokenizer=data.src_tokenizer,
             tgt_tokenizer=data.tgt_tokenizer,
             label_names=data.label_names,
             max_length=max_length,
+            truncate=truncate,
         )
 
     def encode(self, texts: Sequence[str]) -> Split:
         """A split without targets, one row per text."""
-        return encode_texts(texts, self.src_tokenizer, self.task, self.max_length)
+        return encode_texts(texts, self.src_tokenizer, self.task, self.max_length, self.truncate)
 
     def encode_pairs(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> Split:
         """A split with these targets. first: the number of the first pair, as an error calls it.
@@ -132,7 +135,7 @@ class TextModel:
         return [candidates if text.strip() else [] for text, candidates in zip(texts, found, strict=True)]
 
     def n_cut(self, texts: Sequence[str]) -> int:
-        """How many texts are longer than the codec's `max_length` and are read up to there."""
+        """How many texts are longer than the codec's `max_length` and are read in part."""
         return self.codec.encode(texts).n_cut
 
     def score(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> list[Scored]:

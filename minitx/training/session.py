@@ -144,7 +144,7 @@ class _Session:
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self._resume()
         self.board = Board(folder.tensorboard, start_step=self.loop.progress.step)
-        codec = Codec.of(self.data, config.data.max_length)
+        codec = Codec.of(self.data, config.data.max_length, config.data.truncate)
         self.showcase = Showcase(
             self.board, self.model, self.data, codec, compute.device, config.trainer.attention_maps
         )

@@ -25,7 +25,7 @@ from minitx.training.runfolder import EVALUATION, RunFolder
 from minitx.training.show_classes import say_classes, show_on_board
 
 N_SAMPLES = 8
-COMPARED_DATA_KEYS = ("name", "train_size", "subset_seed", "max_length")
+COMPARED_DATA_KEYS = ("name", "train_size", "subset_seed", "max_length", "truncate")
 COMPARED_TRAINER_KEYS = ("batch_tokens", "batch_rows", "accumulate", "max_epochs", "max_steps", "max_minutes")
 LONGEST_MAP = 48
 """Tokens a mapped example may have, so that its labels can be read."""

@@ -90,6 +90,7 @@ def test_a_warm_start_imports_no_reader(options: dict[str, object], tmp_path: Pa
     "change",
     [
         {"max_length": 7},
+        {"truncate": "tail"},
         {"tokenizer": {"kind": "char"}},
         {"tokenizer": {"kind": "word", "lowercase": True}},
         {"train_size": 0.5},
@@ -176,8 +177,22 @@ def test_truncation_is_told_and_counted(options: dict[str, object]) -> None:
     assert load(options, max_length=6).notes[1:] == ()
     assert load(options, max_length=5).notes[-1] == (
         "data.max_length (5) cuts 60 of 60 train texts (100.0 %), 10 of 10 validation texts (100.0 %), "
-        "2 of 2 test texts (100.0 %); raise it to read them whole"
+        "2 of 2 test texts (100.0 %); the first tokens are kept (data.truncate head); raise it to read them whole"
     )
+    assert "; the first and last tokens are kept" in load(options, max_length=5, truncate="head_tail").notes[-1]
+
+
+def test_the_tokens_kept_are_those_asked_for(options: dict[str, object]) -> None:
+    """Of 'the unseen is red .' three tokens beside [CLS]."""
+    kept = {}
+    for truncate in ("head", "tail", "head_tail"):
+        data = load(options, max_length=4, truncate=truncate)
+        kept[truncate] = data.src_tokenizer.tokens(data.splits["test"].src[0])
+    assert kept == {
+        "head": ["[CLS]", "the", "[UNK]", "is"],
+        "tail": ["[CLS]", "is", "red", "."],
+        "head_tail": ["[CLS]", "the", "red", "."],
+    }
 
 
 def test_fitted_keeps_vocabulary_and_class_numbers(options: dict[str, object], tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Encoding and batches against plain loops, sentence numbers, truncation, prediction."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitx.batch import BOS, CLS, EOS, PAD, Batch
-from minitx.config import TokenizerConfig
-from minitx.data.encode import CHUNK, encode_examples, encode_texts
+from minitx.config import TokenizerConfig, Truncation
+from minitx.data.encode import CHUNK, encode_examples, encode_texts, kept_tokens
 from minitx.data.examples import Examples
 from minitx.data.task import Split
 from minitx.data.tokenizer import Tokenizer
@@ -146,6 +149,42 @@ def test_texts_and_references_come_back_uncut() -> None:
         assert translation.text(row) == TEXTS[row]
         assert translation.references(row) == REFERENCES[row]
         assert classification.references(row) == ()
+
+
+def kept_by_loop(text: str, room: int, truncate: str) -> tuple[str, list[int]]:
+    """The characters kept, and the sentence number of each, counted from that of the first and without gaps."""
+    numbers, number = [], 0
+    for i in range(len(text)):
+        number += i >= 2 and text[i - 1] == " " and text[i - 2] in ".!?" and text[i] != " "
+        numbers.append(number)
+    chosen = list(range(len(text)))
+    while len(chosen) > room:
+        before_end = room / 4 if truncate == "head_tail" else room if truncate == "head" else 0
+        first_left_out = math.ceil(before_end)
+        del chosen[first_left_out]
+    consecutive = sorted({numbers[i] for i in chosen})
+    return "".join(text[i] for i in chosen), [consecutive.index(numbers[i]) for i in chosen]
+
+
+@given(st.text(alphabet="ab. ?", min_size=1, max_size=31), st.integers(3, 17))
+@pytest.mark.parametrize("truncate", ["head", "tail", "head_tail"])
+def test_long_texts_keep_what_a_loop_keeps(truncate: Truncation, text: str, room: int) -> None:
+    text = re.sub(r" +", " ", text)  # white space of several characters is another test's
+    tokenizer = Tokenizer.fit(TokenizerConfig(kind="char"), ["ab. ?"])
+    split = encode_texts([text, "b"], tokenizer, "classification", room + 1, truncate)
+    kept, numbers = kept_by_loop(text, room, truncate)
+    assert split.src[0].tolist() == [CLS, *tokenizer.encode_batch([kept])[0]]
+    assert split.sentences[0].tolist() == [0, *numbers]
+    assert split.n_cut == (len(text) > room)
+    assert split.text(0) == text, "uncut"
+
+
+def test_head_and_tail_are_shared_out_as_in_the_literature() -> None:
+    assert kept_tokens(511, 510, "head_tail") == (128, 382)
+    assert kept_tokens(510, 510, "head_tail") == (510, 0)
+    for room in range(3, 100):
+        head, tail = kept_tokens(100, room, "head_tail")
+        assert head + tail == room and 0 <= head - room / 4 < 1
 
 
 def test_many_texts_keep_their_order() -> None:

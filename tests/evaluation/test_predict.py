@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from minitx.batch import BOS, CLS, EOS, PAD, UNK
-from minitx.config import DecodeConfig
+from minitx.config import DecodeConfig, Truncation
 from minitx.data import TaskData
 from minitx.evaluation.evaluate import evaluate
 from minitx.evaluation.predict import Codec, TextModel
@@ -52,6 +52,20 @@ def test_order_is_kept_whatever_the_batches(case: Case, batch_tokens: int) -> No
     shuffled = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
     found = TextModel(models=(model,), codec=codec, device=CPU, batch_tokens=batch_tokens).predict(shuffled)
     assert found == [TextModel(models=(model,), codec=codec, device=CPU).predict([text])[0] for text in shuffled]
+
+
+def test_a_long_text_is_read_as_it_was_in_training(beginning: TaskData, classifier: MakeModel) -> None:
+    """Its last letters, or both ends: the answer is that for the part by itself."""
+    head = Codec.of(beginning, 12)
+    long = "abbabaobabcafebeef"
+    kinds: list[tuple[Truncation, str]] = [("tail", long[-11:]), ("head_tail", long[:3] + long[-8:])]
+    for truncate, kept in kinds:
+        codec = Codec.of(beginning, 12, truncate)
+        assert codec != head and codec == Codec.of(beginning, 12, truncate)
+        assert codec.encode([long]).src[0].tolist() == head.encode([kept]).src[0].tolist()
+        ready = TextModel(models=(classifier(),), codec=codec, device=CPU)
+        assert (ready.n_cut([long, kept]), ready.n_cut([kept])) == (1, 0)
+        assert ready.predict([long]) == ready.predict([kept])
 
 
 def test_odd_texts_are_predicted_too(case: Case) -> None:
