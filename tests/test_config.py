@@ -151,6 +151,11 @@ OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
             "both sides of a pair are cut at the end alone",
             id="truncate-translation",
         ),
+        pytest.param(
+            {"model": {"word_dropout": 0.1}},
+            "model.word_dropout (0.1) must be 0, because data=cmudict is a translation; use model.dropout",
+            id="noise-translation",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_key_value_rule_and_remedy(raw: dict[str, Any], message: str) -> None:

@@ -191,6 +191,10 @@ class Config(Section):
             raise rule("model", kind, must, "the others are classifiers, e.g. for data=cmudict_stress")
         if model.chunk is not None:
             raise rule("model.chunk", model.chunk, f"be null, because data={self.data.name} is a translation")
+        for key in ("token_dropout", "word_dropout"):
+            if getattr(model, key):
+                must = f"be 0, because data={self.data.name} is a translation"
+                raise rule(f"model.{key}", getattr(model, key), must, "use model.dropout")
         if model.tie_embeddings and self.data.tokenizer.joint and self.data.tgt_tokenizer is not None:
             raise rule(
                 "data.tgt_tokenizer",

@@ -86,11 +86,12 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings], held
 
     def word_starts(self) -> NDArray[np.bool_]:
-        """(V,) True = a token that begins a word, or the white space before one. `char` and `byte` know no words."""
+        """(V,) True = a token that begins a word, or the white space before one; the first word of a text needs none.
+        Words are what white space separates, and with `word` all tokens. `char` and `byte` know no words."""
         if not self._bytes:
             return np.ones(self.vocab_size, np.bool_)
         pieces = (str(self._inner.id_to_token(i)) for i in range(self.vocab_size))
-        return np.array([chr(_CHAR_BYTES.get(piece[0], 0)).isspace() for piece in pieces])
+        return np.array([bytes([_CHAR_BYTES[piece[0]]]).isspace() for piece in pieces])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that `ids` stand for; special tokens are left out."""

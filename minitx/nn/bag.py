@@ -16,7 +16,7 @@ MULTIPLIER = 1_000_003
 
 
 class NgramTable(nn.Module):
-    """Token ids -> at each position the mean of the embeddings of the token and of the n-grams that end there.
+    """Token ids -> at each position the embeddings of the token and of the n-grams that end there, summed, over N.
 
     An n-gram's row is a hash of its ids (Joulin et al. 2017, section 2.1); n-grams that meet in one bucket share it.
     The n-grams start at zero: one that training shows seldom then says little. (fastText draws them small instead.)

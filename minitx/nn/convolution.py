@@ -23,8 +23,6 @@ class ConvEncoder(nn.Module):
     Zeros stand for what lies outside the text, so padding changes nothing.
     """
 
-    packs = False
-
     def __init__(self, config: CnnConfig) -> None:
         super().__init__()
         self.scale = math.sqrt(config.d_model)

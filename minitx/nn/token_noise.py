@@ -6,6 +6,7 @@ Letters in shapes: B rows, S source length, V vocabulary.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minitx.batch import SPECIAL_TOKENS, UNK
@@ -35,8 +36,8 @@ class TokenNoise(nn.Module):
         dropped_BS = _draw(ids_BS, self.token_rate)
         if self.word_rate:
             assert self.starts_V is not None, "word dropout is told where words begin"
-            words_BS = self.starts_V[ids_BS].cumsum(1).clamp_(max=ids_BS.shape[1] - 1)
-            dropped_BS = dropped_BS | _draw(ids_BS, self.word_rate).gather(1, words_BS)
+            words_BS = self.starts_V[ids_BS].cumsum(1)  # from 0, or from 1 where the first token begins a word, to S
+            dropped_BS = dropped_BS | _draw(F.pad(ids_BS, (0, 1)), self.word_rate).gather(1, words_BS)
         return ids_BS.masked_fill(dropped_BS & (ids_BS >= len(SPECIAL_TOKENS)), UNK)
 
     def extra_repr(self) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from minitx.batch import BOS, EOS, PAD, Batch
-from minitx.config import TransformerConfig
+from minitx.config import BagConfig, CnnConfig, LstmConfig, NetConfig, TransformerConfig
 from minitx.nn.build import build_model
 from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
@@ -22,7 +22,21 @@ def tiny(**changes: Any) -> TransformerConfig:
     return TransformerConfig(**{"d_model": 12, "n_heads": 3, "d_ff": 17, "dropout": 0.0, **changes})
 
 
-def classifier(config: TransformerConfig, seed: int = 0) -> Classifier:
+def small(kind: str, **changes: Any) -> NetConfig:
+    """A classifier's configuration of any kind: width 7 (a transformer: 12), no dropout."""
+    if kind == "transformer":
+        return tiny(**changes)
+    common = {"d_model": 7, "dropout": 0.0, **changes}
+    match kind:
+        case "cnn":
+            return CnnConfig(**{"n_layers": 2, "channels": 11, "dilation": 2, **common})
+        case "lstm":
+            return LstmConfig(**{"n_layers": 2, "hidden": 5, **common})
+        case _:
+            return BagConfig(**{"ngrams": 3, "buckets": 101, **common})
+
+
+def classifier(config: NetConfig, seed: int = 0) -> Classifier:
     """A float64 classifier."""
     torch.manual_seed(seed)
     model = build_model(config, ModelShape("classification", SRC_VOCAB, n_classes=N_CLASSES, max_length=MAX_LENGTH))

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from nn_samples import tiny
+from nn_samples import small, tiny
 from torch import nn
 
 from minitx.nn.build import build_model
 from minitx.nn.capture import attentions
 from minitx.nn.counts import ModelShape, non_embedding, parameter_counts
 from minitx.nn.models import Classifier, Translator
+from minitx.nn.positions import Positions
 
 CONFIGS: list[dict[str, Any]] = [
     {"norm": norm, "position": position, "head_dim": head_dim, "n_decoder_layers": 3, "attention": {"heads": heads}}
@@ -67,6 +68,45 @@ def test_classifier_has_the_predicted_parameters(pooling: str) -> None:
         }
         assert sum(counts.values()) == size(model)
         assert non_embedding(counts) == counts["encoder"] + counts["head"]
+
+
+KINDS: list[Any] = [
+    pytest.param("transformer", {"position": "learned"}, id="transformer"),
+    pytest.param("transformer", {"position": "learned", "chunk": 13}, id="transformer-chunk"),
+    pytest.param("transformer", {"position": "learned", "chunk": 37}, id="transformer-long-chunk"),
+    pytest.param("cnn", {"n_layers": 3, "kernel": 5}, id="cnn"),
+    pytest.param("cnn", {"channels": None, "n_layers": 1, "chunk": 13}, id="cnn-as-wide"),
+    pytest.param("lstm", {"n_layers": 3}, id="lstm"),
+    pytest.param("lstm", {"hidden": None, "n_layers": 1}, id="lstm-as-wide"),
+    pytest.param("bag", {"ngrams": 1}, id="bag-tokens"),
+    pytest.param("bag", {"ngrams": 3}, id="bag"),
+]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention", "additive"])
+@pytest.mark.parametrize(("kind", "changes"), KINDS)
+def test_every_kind_has_the_predicted_parameters(kind: str, changes: dict[str, Any], pooling: str) -> None:
+    config = small(kind, pooling=pooling, **changes)
+    shape = ModelShape("classification", 29, n_classes=5, max_length=31)
+    model = build_model(config, shape)
+    assert isinstance(model, Classifier)
+    positions = [p.learned for p in model.encoder.modules() if isinstance(p, Positions) and p.learned is not None]
+    counts = parameter_counts(config, shape)
+    assert counts == {
+        "embedding": size(model.src_tokens),
+        "position": sum(p.numel() for p in positions),
+        "encoder": size(model.encoder) - counts["position"],
+        "head": size(model.pooling, model.head),
+    }
+    assert sum(counts.values()) == size(model)
+    if kind == "transformer":
+        assert [len(p) for p in positions] == [min(31, changes.get("chunk", 31))]
+
+
+def test_last_pooling_has_no_parameters() -> None:
+    config, shape = small("lstm", pooling="last"), ModelShape("classification", 29, n_classes=5)
+    assert parameter_counts(config, shape)["head"] == 5 * (7 + 1)
+    assert sum(parameter_counts(config, shape).values()) == size(build_model(config, shape))
 
 
 def test_configuration_reaches_every_attention() -> None:
