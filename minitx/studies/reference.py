@@ -3,6 +3,7 @@
 python -m minitx.studies.reference default RUN     default.json, its console, its picture, the unseen words
 python -m minitx.studies.reference runs NAME RUN...  NAME.json: what several runs reached, beside a trivial baseline
 python -m minitx.studies.reference arms NAME ARM=RUN[,RUN...]...  NAME.json: the same of runs by arm
+python -m minitx.studies.reference models NAME RUN...  NAME.json: runs by data set and model, and their differences
 python -m minitx.studies.reference decoding RUN   decoding.json: seconds to translate the test split, greedy and by beam
 python -m minitx.studies.reference bench NAME FOLDER...  NAME.json and figures: what `minitx bench` found, parts joined
 """
@@ -24,6 +25,7 @@ from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.figures import attention_figure
 from minitx.evaluation.metrics import Interval, error_rates
 from minitx.predictor import Predictor
+from minitx.studies.statistics import paired_interval
 from minitx.training.device import resolve_compute
 from minitx.training.process import prepare_process
 from minitx.training.runfolder import RunFolder
@@ -51,6 +53,10 @@ def main() -> None:
     arms.add_argument("name")
     arms.add_argument("arms", nargs="+", metavar="ARM=RUN[,RUN...]")
     arms.set_defaults(command=lambda o: write_arms(o.name, o.arms))
+    models = commands.add_parser("models")
+    models.add_argument("name")
+    models.add_argument("runs", nargs="+", type=Path)
+    models.set_defaults(command=lambda o: write_models(o.name, o.runs))
     decoding = commands.add_parser("decoding")
     decoding.add_argument("run", type=Path)
     decoding.set_defaults(command=lambda o: write_decoding(o.run))
@@ -113,6 +119,34 @@ def write_arms(name: str, arms: list[str]) -> None:
     _write_json(
         REFERENCE / f"{name}.json", {arm: [summary(Path(r)) for r in runs.split(",")] for arm, _, runs in parts}
     )
+
+
+def write_models(name: str, runs: list[Path]) -> None:
+    """Classifiers by data set and model, and how far the Transformer is from each of the others."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for run in sorted(runs, key=lambda run: str(run)):
+        facts = summary(run)
+        found.setdefault(facts["data"], {}).setdefault(facts["model"], []).append(facts)
+    report = {
+        data: {"runs": models, "transformer_minus": _differences(models)} for data, models in sorted(found.items())
+    }
+    _write_json(REFERENCE / f"{name}.json", report)
+
+
+def _differences(models: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Test accuracy of the Transformer minus that of each other model: pairs of one seed, with Student's interval. A
+    model that no seed changes (linear) has one run, which stands for every seed."""
+    accuracy = {
+        model: {run["seed"]: run["metrics"]["test"]["accuracy"]["value"] for run in runs}
+        for model, runs in models.items()
+    }
+    own, differences = accuracy.pop("transformer"), {}
+    for model, by_seed in accuracy.items():
+        theirs = dict.fromkeys(own, by_seed[min(by_seed)]) if model == "linear" else by_seed
+        pairs = [value - theirs[seed] for seed, value in own.items() if seed in theirs]
+        mean, low, high = paired_interval(pairs)
+        differences[model] = {"value": mean, "ci95": [low, high], "n_seeds": len(pairs)}
+    return differences
 
 
 def write_decoding(run: Path, beams: tuple[int, ...] = (1, 5)) -> None:
