@@ -7,18 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minitx.config import Config, NetConfig, TransformerConfig, rule
+import torch
+
+from minitx.config import Config, LinearConfig, TransformerConfig, rule
 from minitx.data import TaskData, Tokenizer, load_data
 from minitx.errors import ConfigError
 from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.class_report import N_HARDEST, ClassReport, report_classes
 from minitx.evaluation.compare import Comparison, compare_evaluations
-from minitx.evaluation.evaluate import Evaluation, evaluate
+from minitx.evaluation.evaluate import Evaluation, evaluate, evaluate_linear
 from minitx.evaluation.page import inspect_page
 from minitx.evaluation.predict import Codec, TextModel
 from minitx.nn.build import build_model
 from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
+from minitx.nn.tfidf import TfidfClassifier
 from minitx.override import override
 from minitx.training.checkpoint import Checkpoint, load_checkpoint
 from minitx.training.device import resolve_compute
@@ -49,6 +52,10 @@ class Predictor(TextModel):
             CheckpointError: the checkpoint is damaged.
         """
         first, *others = [cls._one(path, device, checkpoint) for path in (run, *ensemble)]
+        for member in (first, *others) if others else ():
+            if isinstance(member, LinearPredictor):
+                must = "be a run of a model that is trained by steps, because an ensemble goes by batches of tokens"
+                raise rule("--ensemble", member.folder.path, must, "leave model=linear out")
         for other in others:
             if other.codec != first.codec:
                 must = (
@@ -64,11 +71,12 @@ class Predictor(TextModel):
         place = folder.checkpoints / checkpoint
         if not place.exists():
             raise ConfigError(f"run ({run}) must have a checkpoint '{checkpoint}'; it has not been trained that far")
+        if isinstance(config.model, LinearConfig):
+            return LinearPredictor.of_checkpoint(folder, config, config.model, load_checkpoint(place))
         here = {"device": device, "compile": False, "cuda_graphs": False}  # the last two are of training alone
         compute = resolve_compute(config.trainer.model_copy(update=here))
         where = compute.device
         loaded = load_checkpoint(place)
-        assert isinstance(config.model, NetConfig)
         model = build_model(config.model, ModelShape(**loaded.state["shape"]))
         model.load_state_dict(dict(loaded.tensors["model.safetensors"]))
         return cls(
@@ -169,6 +177,48 @@ class Predictor(TextModel):
         model = self.config.model
         assert isinstance(model, TransformerConfig)
         return f"{self.config.data.name}, {model.n_layers} layers of {model.n_heads} heads, width {model.d_model}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearPredictor(Predictor):
+    """A run of model=linear, which reads the texts themselves: whole, on the CPU, without a torch model."""
+
+    linear: TfidfClassifier
+
+    @classmethod
+    def of_checkpoint(
+        cls, folder: RunFolder, config: Config, settings: LinearConfig, loaded: Checkpoint
+    ) -> LinearPredictor:
+        codec, tensors = _codec(config, loaded), loaded.tensors["model.safetensors"]
+        assert codec.label_names is not None, "a linear model is a classifier"
+        vocabulary = loaded.texts["vocabulary.json"]
+        return cls(
+            folder=folder,
+            config=config,
+            models=(),
+            linear=TfidfClassifier.of_saved(settings, len(codec.label_names), tensors, vocabulary),
+            codec=codec,
+            device=torch.device("cpu"),
+            decode=config.decode,
+        )
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label name of each text, in the order of `texts`; [] for none."""
+        if not texts:
+            return []
+        return [self.codec.label(index) for index in self.linear.log_probs(texts).argmax(-1).tolist()]
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """None: texts are read whole."""
+        return 0
+
+    def inspect(self, *texts: str) -> str:
+        """Always a ConfigError: there is nothing to draw."""
+        must = "be a run with attention, because inspect draws nothing else"
+        raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of model=transformer")
+
+    def _judge(self, config: Config, data: TaskData, split: str) -> Evaluation:
+        return evaluate_linear(self.linear, data.splits[split], data)
 
 
 def _codec(config: Config, checkpoint: Checkpoint) -> Codec:

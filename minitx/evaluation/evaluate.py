@@ -25,6 +25,7 @@ from minitx.evaluation.decode import log_mean
 from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, error_rates, macro_f1
 from minitx.evaluation.score import token_log_probs
 from minitx.nn.models import Classifier, Translator
+from minitx.nn.tfidf import TfidfClassifier
 
 Precision = Literal["fp32", "bf16"]
 LogProbs = npt.NDArray[np.float32]
@@ -115,6 +116,11 @@ def judge_classes(
         log_probs=log_probs_NC,
         labels=labels,
     )
+
+
+def evaluate_linear(model: TfidfClassifier, split: Split, data: TaskData) -> Evaluation:
+    """Judge all rows of a split with a model that reads the texts themselves."""
+    return judge_classes(model.log_probs(list(split.texts)), np.arange(len(split)), split, data)
 
 
 def tokens_at_once(batch_tokens: int, decode: DecodeConfig) -> int:

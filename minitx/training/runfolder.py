@@ -181,7 +181,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what computes the result."""
-    names = ("torch", "numpy", "datasets", "tokenizers", "minitx")
+    names = ("torch", "numpy", "scikit-learn", "datasets", "tokenizers", "minitx")
     return {name: _version(name) for name in names}
 
 

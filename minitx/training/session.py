@@ -14,10 +14,9 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from minitx.config import CnnConfig, Config, ConfigError, DecodeConfig, NetConfig
-from minitx.data import Split, TaskData, check_source, load_data, source_fingerprint
+from minitx.config import CnnConfig, Config, ConfigError, DecodeConfig, LinearConfig, NetConfig
+from minitx.data import TaskData, check_source, load_data, source_fingerprint
 from minitx.errors import RunError, Stopped
-from minitx.evaluation.class_report import report_classes
 from minitx.evaluation.evaluate import GREEDY, Evaluation, evaluate
 from minitx.evaluation.predict import Codec
 from minitx.nn.build import build_model, check_backend
@@ -29,19 +28,12 @@ from minitx.training.board import Board
 from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, resolve_compute
+from minitx.training.linear_run import run_linear
 from minitx.training.loop import Hooks, Progress
 from minitx.training.process import frozen_garbage, prepare_process
-from minitx.training.runfolder import (
-    EVALUATION,
-    MetricsLog,
-    RunFolder,
-    differences,
-    git_commit,
-    run_hash,
-    versions,
-    write_json,
-)
-from minitx.training.show import Showcase, final_report
+from minitx.training.results import Effort, finish, results_of, say_data
+from minitx.training.runfolder import EVALUATION, MetricsLog, RunFolder, differences, run_hash
+from minitx.training.show import Showcase
 from minitx.training.signals import EXIT_BASE, stop_on_signals
 
 EVALUATION_BATCHES = 4
@@ -60,8 +52,8 @@ def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
         Stopped: SIGINT or SIGTERM came; everything is saved.
     """
     compute = resolve_compute(config.trainer)
-    assert isinstance(config.model, NetConfig)
-    check_backend(config.model, compute.device.type, compute.precision)
+    if isinstance(config.model, NetConfig):
+        check_backend(config.model, compute.device.type, compute.precision)
     check_source(config.data)
     folder = RunFolder(path)
     folder.create()
@@ -70,13 +62,16 @@ def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
         if done is None:
             return _train(config, folder, compute, quiet)
     if not quiet:
-        print(f"already finished: {path}/results.json; raise trainer.max_epochs, max_steps or max_minutes to go on")
+        longer = "; raise trainer.max_epochs, max_steps or max_minutes to go on"
+        print(f"already finished: {path}/results.json{longer if isinstance(config.model, NetConfig) else ''}")
     return done
 
 
 def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool) -> dict[str, Any]:
     reporter = Reporter(folder.log, quiet=quiet)
     try:
+        if isinstance(config.model, LinearConfig):
+            return run_linear(config, config.model, folder, reporter)
         return _Session(config, folder, compute, reporter).run()
     except Exception as error:
         if folder.results() is None:  # else it tells of the run that was to be continued, and still stands
@@ -174,11 +169,8 @@ class _Session:
 
     def _introduce(self) -> None:
         """Say what is about to be trained, on what, and where."""
-        data, say = self.data, self.reporter.say
-        rows = {name: len(split) for name, split in data.splits.items()}
-        say(f"data    {self.config.data.name}: " + ", ".join(f"{n:,} {name}" for name, n in rows.items()) + " rows")
-        for note in data.notes:
-            say(f"{'warning' if note.startswith('data.max_length') else 'note   '} {note}")
+        say = self.reporter.say
+        say_data(self.reporter, self.config, self.data)
         parts = parameter_counts(self.net, self.shape)
         self.n_params = sum(parts.values())
         listed = ", ".join(f"{name} {count:,}" for name, count in parts.items())
@@ -306,40 +298,24 @@ class _Session:
         return {name: self._judge(name, self.config.decode) for name in ("validation", "test")}
 
     def _finish(self, judged: dict[str, Evaluation]) -> dict[str, Any]:
-        results, test, report = self._results("finished", judged), self.data.splits["test"], None
-        if self.data.label_names is not None:
-            report = report_classes(judged["test"], test, self.data.label_names)
-            write_json(self.folder.path / EVALUATION, report.to_json("test"))
-        self.folder.write_results(results)  # the last, for it says that the run has finished
-        self.showcase.at_end(self.config, judged, report, self.loop.progress.best_step)
-        final_report(self.reporter, self.folder, results, judged, report, example=_example(test))
+        results = self._results("finished", judged)
+        self.showcase.maps(self.loop.progress.best_step)
+        finish(self.folder, self.config, self.data, results, judged, self.reporter, self.board)
         return results
 
     def _results(self, status: str, judged: dict[str, Evaluation]) -> dict[str, Any]:
-        progress, config = self.loop.progress, self.config
-        results: dict[str, Any] = {
-            "status": status,
-            "data": config.data.name,
-            "model": config.model.kind,
-            "seed": config.seed,
-            "source": self.source,
-            "n_params": self.n_params,
-            "n_params_non_embedding": non_embedding(parameter_counts(self.net, self.shape)),
-            "n_train": len(self.data.splits["train"]),
-            "steps": progress.step,
-            "best_step": progress.best_step,
-            "seconds": round(progress.seconds, 3),
-            "device": self.compute.name,
-            "precision": self.compute.precision,
-            "tokens_per_second": round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
-            "metrics": {
-                split: {name: interval.to_json() for name, interval in e.metrics.items()} for split, e in judged.items()
-            },
-            "loss": {split: e.loss for split, e in judged.items()},
-        }
-        if self.data.task == "translation":
-            results["decode"] = config.decode.model_dump()
-        return {**results, "versions": versions(), "git": git_commit()}
+        progress = self.loop.progress
+        effort = Effort(
+            n_params=self.n_params,
+            n_params_non_embedding=non_embedding(parameter_counts(self.net, self.shape)),
+            steps=progress.step,
+            best_step=progress.best_step,
+            seconds=progress.seconds,
+            device=self.compute.name,
+            precision=self.compute.precision,
+            tokens_per_second=round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
+        )
+        return results_of(self.config, self.data, self.source, status, effort, judged)
 
 
 def model_shape(config: Config, data: TaskData) -> ModelShape:
@@ -352,9 +328,3 @@ def model_shape(config: Config, data: TaskData) -> ModelShape:
         joint=data.joint,
         max_length=config.data.max_length,
     )
-
-
-def _example(split: Split) -> str:
-    """A text to try the run on: the longest of the first few that fits on a command line."""
-    texts = [split.text(row) for row in range(min(50, len(split)))]
-    return max((t for t in texts if len(t) <= 60 and '"' not in t), key=len, default=texts[0][:60])

@@ -71,14 +71,16 @@ class Showcase:
                 title = f"{shown.text}  →  {shown.output}"
                 self.board.figure(f"attention_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
 
-    def at_end(self, config: Config, judged: Mapping[str, Evaluation], report: ClassReport | None, step: int) -> None:
-        """Maps of the best weights, a classifier's report, and the HParams row of this run."""
-        self.maps(step)
-        if report is not None:
-            show_on_board(self.board, report, step)
-        metrics = {f"{split}/{name}": i.value for split, e in judged.items() for name, i in e.metrics.items()}
-        self.board.hparams(_hparams(config), {f"final_{k}": v for k, v in metrics.items()})
-        self.board.flush()
+
+def show_at_end(
+    board: Board, config: Config, judged: Mapping[str, Evaluation], report: ClassReport | None, step: int
+) -> None:
+    """A classifier's report and the HParams row of this run."""
+    if report is not None:
+        show_on_board(board, report, step)
+    metrics = {f"{split}/{name}": i.value for split, e in judged.items() for name, i in e.metrics.items()}
+    board.hparams(_hparams(config), {f"final_{k}": v for k, v in metrics.items()})
+    board.flush()
 
 
 def _hparams(config: Config) -> dict[str, Any]:
@@ -115,17 +117,22 @@ def final_report(
     if report is not None:
         place = f"{folder.path}/{EVALUATION}"
         say_classes(reporter, report, "test", most=WORST_CLASSES, n_hardest=HARDEST, all_of_them=place)
-    speed = results["tokens_per_second"]
-    reporter.say(
-        f"{results['n_params']:,} parameters, {results['steps']:,} steps in {results['seconds']:.0f} s"
-        + (f", {speed:,.0f} tokens/s" if speed else "")
-        + f", best at step {results['best_step']:,}"
-    )
+    reporter.say(f"{results['n_params']:,} parameters, {_shown_effort(results)}")
     reporter.say(f"results {folder.path}/results.json\n")
     reporter.say("next:")
     reporter.say(f"  tensorboard --logdir {folder.path.parent}")
     reporter.say(f"  minitx predict {shlex.quote(str(folder.path))} {shlex.quote(example)}")
-    reporter.say(f"  minitx inspect {shlex.quote(str(folder.path))} {shlex.quote(example)}")
+    if results["model"] != "linear":
+        reporter.say(f"  minitx inspect {shlex.quote(str(folder.path))} {shlex.quote(example)}")
+
+
+def _shown_effort(results: Mapping[str, Any]) -> str:
+    """Steps, time and speed in words; a linear model has tries in place of steps."""
+    took, speed = f"in {results['seconds']:.0f} s", results["tokens_per_second"]
+    if "c" in results:
+        return f"best of {results['steps']} by model.c={results['c']:g}, {took}"
+    of_speed = f", {speed:,.0f} tokens/s" if speed else ""
+    return f"{results['steps']:,} steps {took}{of_speed}, best at step {results['best_step']:,}"
 
 
 def shown_metric(evaluation: Evaluation, name: str) -> str:

@@ -1,0 +1,96 @@
+"""What every kind of run does around its training: says what it is about to do, and writes what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from minitx.config import Config
+from minitx.data import Split, TaskData
+from minitx.evaluation.class_report import report_classes
+from minitx.evaluation.evaluate import Evaluation
+from minitx.training.board import Board
+from minitx.training.console import Reporter
+from minitx.training.runfolder import EVALUATION, RunFolder, git_commit, versions, write_json
+from minitx.training.show import final_report, show_at_end
+
+CUT = "data.max_length"
+"""How a note on cut texts begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """What a model is and what its training took."""
+
+    n_params: int
+    n_params_non_embedding: int
+    steps: int
+    best_step: int
+    seconds: float
+    device: str
+    precision: str
+    tokens_per_second: float | None
+
+
+def say_data(reporter: Reporter, config: Config, data: TaskData, *, cut: bool = True) -> None:
+    """Rows of each split and what else there is to know. cut: the model reads texts up to `data.max_length` alone."""
+    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+    reporter.say(f"data    {config.data.name}: {rows} rows")
+    for note in data.notes:
+        if cut or not note.startswith(CUT):
+            reporter.say(f"{'warning' if note.startswith(CUT) else 'note   '} {note}")
+
+
+def results_of(
+    config: Config, data: TaskData, source: str, status: str, effort: Effort, judged: Mapping[str, Evaluation]
+) -> dict[str, Any]:
+    """results.json; `source` is the fingerprint of the data's source."""
+    results: dict[str, Any] = {
+        "status": status,
+        "data": config.data.name,
+        "model": config.model.kind,
+        "seed": config.seed,
+        "source": source,
+        "n_params": effort.n_params,
+        "n_params_non_embedding": effort.n_params_non_embedding,
+        "n_train": len(data.splits["train"]),
+        "steps": effort.steps,
+        "best_step": effort.best_step,
+        "seconds": round(effort.seconds, 3),
+        "device": effort.device,
+        "precision": effort.precision,
+        "tokens_per_second": effort.tokens_per_second,
+        "metrics": {
+            split: {name: interval.to_json() for name, interval in e.metrics.items()} for split, e in judged.items()
+        },
+        "loss": {split: e.loss for split, e in judged.items()},
+    }
+    if data.task == "translation":
+        results["decode"] = config.decode.model_dump()
+    return {**results, "versions": versions(), "git": git_commit()}
+
+
+def finish(
+    folder: RunFolder,
+    config: Config,
+    data: TaskData,
+    results: Mapping[str, Any],
+    judged: Mapping[str, Evaluation],
+    reporter: Reporter,
+    board: Board,
+) -> None:
+    """A finished run's files, its end in TensorBoard, and its report on the console."""
+    test, report = data.splits["test"], None
+    if data.label_names is not None:
+        report = report_classes(judged["test"], test, data.label_names)
+        write_json(folder.path / EVALUATION, report.to_json("test"))
+    folder.write_results(results)  # the last, for it says that the run has finished
+    show_at_end(board, config, judged, report, results["best_step"])
+    final_report(reporter, folder, results, judged, report, example=_example(test))
+
+
+def _example(split: Split) -> str:
+    """A text to try the run on: the longest of the first few that fits on a command line."""
+    texts = [split.text(row) for row in range(min(50, len(split)))]
+    return max((t for t in texts if len(t) <= 60 and '"' not in t), key=len, default=texts[0][:60])
