@@ -102,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("text")
     inspect.add_argument("-o", "--output", type=Path, help="where to write it (default: RUN/inspect.html)")
 
+    match = commands.add_parser("match", help="the inner width at which another model has the size of a run")
+    match.set_defaults(command=_match)
+    match.add_argument("model", metavar="MODEL", help="transformer, cnn or lstm")
+    match.add_argument("--like", required=True, type=Path, metavar="RUN", help="a run folder, or a config.yaml")
+    match.add_argument("overrides", nargs="*", help="other keys of MODEL, e.g. model.n_layers=4")
+
     _add_bench(commands.add_parser("bench", help="speed and memory beside torch's layers and transformers"))
     return parser
 
@@ -330,6 +336,15 @@ def _inspect(options: argparse.Namespace) -> None:
     except OSError as error:
         raise ConfigError(f"--output ({output}) must be a file that can be written ({error.strerror})") from None
     print(output)
+
+
+def _match(options: argparse.Namespace) -> None:
+    from minitx.studies.matched import match_run
+
+    found = match_run(options.model, options.like, options.overrides)
+    print(" ".join(found.overrides))
+    sizes = f"{found.size:,} non-embedding parameters, {found.target:,} in {options.like}"
+    print(f"# {sizes}: {100 * found.difference:+.2f} %")
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -14,7 +14,11 @@ from minitx.parse import load
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
     """`config` with dotted overrides (`trainer.max_epochs=20`, values in YAML) on top, typed again."""
-    tree = config.model_dump(mode="json")
+    return override_tree(config.model_dump(mode="json"), overrides)
+
+
+def override_tree(tree: dict[str, Any], overrides: Sequence[str]) -> Config:
+    """`override` of a configuration that is still a plain tree, and is changed."""
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:

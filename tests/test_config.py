@@ -156,6 +156,10 @@ OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
             "model.word_dropout (0.1) must be 0, because data=cmudict is a translation; use model.dropout",
             id="noise-translation",
         ),
+        (
+            {"data": {"task": "classification"}, "model": {"kind": "linear"}, "pretrain": {"kind": "masked"}},
+            "pretrain.kind (masked) must be none, because model.kind is linear; it has no encoder",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_key_value_rule_and_remedy(raw: dict[str, Any], message: str) -> None:

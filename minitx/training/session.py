@@ -299,8 +299,8 @@ class _Session:
 
     def _finish(self, judged: dict[str, Evaluation]) -> dict[str, Any]:
         results = self._results("finished", judged)
-        self.showcase.maps(self.loop.progress.best_step)
         finish(self.folder, self.config, self.data, results, judged, self.reporter, self.board)
+        self.showcase.maps(self.loop.progress.best_step)  # of the best weights; they take a moment, and results stand
         return results
 
     def _results(self, status: str, judged: dict[str, Evaluation]) -> dict[str, Any]:
