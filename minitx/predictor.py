@@ -19,6 +19,7 @@ from minitx.evaluation.evaluate import Evaluation, evaluate, evaluate_linear
 from minitx.evaluation.page import inspect_page
 from minitx.evaluation.predict import Codec, TextModel
 from minitx.nn.build import build_model
+from minitx.nn.capture import attentions
 from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
 from minitx.nn.tfidf import TfidfClassifier
@@ -169,14 +170,26 @@ class Predictor(TextModel):
         return mine, theirs, compare_evaluations(mine, theirs)
 
     def inspect(self, *texts: str) -> str:
-        """One self-contained HTML page with every layer and head of each text's attention."""
+        """One self-contained HTML page with every layer and head of each text's attention.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        model = self.config.model
+        if not attentions(self.model):
+            assert isinstance(model, NetConfig)
+            must = f"attend to tokens, but model={model.kind} with model.pooling={model.pooling} does not"
+            remedy = "train it with model.pooling=additive or attention to see what it reads"
+            raise rule("run", self.folder.path, must, remedy)
         inspections = inspect_texts(self.model, texts, self.codec, device=self.device, decode=self.decode)
         return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self._subtitle())
 
     def _subtitle(self) -> str:
         model = self.config.model
-        assert isinstance(model, TransformerConfig)
-        return f"{self.config.data.name}, {model.n_layers} layers of {model.n_heads} heads, width {model.d_model}"
+        assert isinstance(model, NetConfig)
+        depth = f"{model.depth} layer{'s' if model.depth > 1 else ''}" if model.depth else "no layers"
+        heads = f" of {model.n_heads} heads" if isinstance(model, TransformerConfig) else ""
+        return f"{self.config.data.name}, {model.kind}: {depth}{heads}, width {model.d_model}"
 
 
 @dataclass(frozen=True, kw_only=True)

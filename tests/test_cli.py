@@ -319,6 +319,27 @@ def test_inspect_writes_one_self_contained_page(
     assert (classifier / "inspect.html").is_file()
 
 
+def test_inspect_of_other_models(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_data: dict[str, Any]
+) -> None:
+    """Pooling weights where there are any; where nothing attends, one line that says so."""
+    raw = yaml.safe_load((classifier / "config.yaml").read_text())
+    for pooling in ("additive", "max"):
+        folder = tmp_path / pooling
+        run(load({**raw, "model": {"kind": "lstm", "d_model": 8, "pooling": pooling}}), folder, quiet=True)
+    main(["inspect", str(tmp_path / "additive"), "1 2 3"])
+    page = (tmp_path / "additive" / "inspect.html").read_text(encoding="utf-8")
+    assert "digits, lstm: 1 layer, width 8" in page and page.count('class="view"') == 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["inspect", str(tmp_path / "max"), "1 2 3"])
+    assert (
+        "must attend to tokens, but model=lstm with model.pooling=max does not; train it with"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "max" / "inspect.html").exists()
+
+
 @pytest.mark.parametrize("way", ["graphs", "varlen"])
 def test_a_run_of_a_gpu_is_used_on_a_cpu(trained: Path, tmp_path: Path, way: str) -> None:
     """How it was trained does not stand in the way of a prediction."""

@@ -49,7 +49,8 @@ def _inspect_class(model: Classifier, batch: Batch, text: str, codec: Codec) -> 
     with capture_attention(model) as maps:
         logits = model(batch)
     src = codec.src_tokenizer.tokens(batch.src[0].tolist())
-    return Inspection(text, codec.label(int(logits.argmax())), (_view("encoder", maps.encoder, src, src),))
+    views = [_view("encoder", _whole(maps.encoder, len(src)), src, src), _view("pooling", maps.pooling, ["text"], src)]
+    return Inspection(text, codec.label(int(logits.argmax())), tuple(view for view in views if view is not None))
 
 
 def _inspect_translation(model: Translator, batch: Batch, text: str, codec: Codec, decode: DecodeConfig) -> Inspection:
@@ -62,15 +63,28 @@ def _inspect_translation(model: Translator, batch: Batch, text: str, codec: Code
         model.decode(fed, model.encode(batch.src, batch.src_mask, batch.sentence), batch.src_mask)
     src = codec.src_tokenizer.tokens(batch.src[0].tolist())
     queries, keys = (codec.output_tokenizer.tokens(tokens) for tokens in (written, fed[0].tolist()))
-    views = (
+    views = [
         _view("cross", maps.cross, queries, src),
         _view("encoder", maps.encoder, src, src),
         _view("decoder", maps.decoder, queries, keys),
-    )
-    return Inspection(text, codec.text(ids), views)
+    ]
+    return Inspection(text, codec.text(ids), tuple(view for view in views if view is not None))
 
 
-def _view(kind: Kind, captured: Tensor | None, queries: Sequence[str], keys: Sequence[str]) -> AttentionView:
-    """captured: (L, 1, H, Q, K), the maps of a batch of one."""
-    assert captured is not None, f"the model has {kind} attention"
+def _view(kind: Kind, captured: Tensor | None, queries: Sequence[str], keys: Sequence[str]) -> AttentionView | None:
+    """captured: (L, 1, H, Q, K), the maps of a batch of one; None where the model has no such attention."""
+    if captured is None:
+        return None
     return AttentionView(kind, captured[:, 0].float().cpu().numpy(), tuple(queries), tuple(keys))
+
+
+def _whole(captured: Tensor | None, length: int) -> Tensor | None:
+    """(L, 1, H, S, S) of one text: with model.chunk its chunks were rows (L, chunks, H, K, K), each read by itself."""
+    if captured is None or captured.shape[3] >= length:
+        return captured
+    n_layers, n_chunks, n_heads, size, _ = captured.shape
+    whole = captured.new_zeros(n_layers, 1, n_heads, n_chunks * size, n_chunks * size)
+    for chunk in range(n_chunks):
+        part = slice(chunk * size, (chunk + 1) * size)
+        whole[:, 0, :, part, part] = captured[:, chunk]
+    return whole[..., :length, :length]

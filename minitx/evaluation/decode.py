@@ -85,7 +85,7 @@ def output_limit(model: Translator, src_length: int) -> int:
     A model that has not yet learned to end would otherwise write to the limit for every row. Eight per source token
     leave room for words that are read whole and written letter by letter.
     """
-    return min(model.decoder.positions.max_length, 8 * src_length + 32)
+    return min(model.decoder.max_length, 8 * src_length + 32)
 
 
 def until_end(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -49,9 +49,9 @@ def attention_figure(view: AttentionView, title: str = "") -> Figure:
         panel.spines[:].set_color("#c4ccd6")
         panel.set_yticks(*_labels(queries if head == 0 else (), height), parse_math=False)
         panel.set_xticks(*_labels(keys if layer == view.n_layers - 1 else (), width), rotation=90, parse_math=False)
-        if layer == 0:
+        if layer == 0 and view.n_layers * view.n_heads > 1:
             panel.set_title(f"head {head + 1}", fontsize=9)
-        if head == 0:
+        if head == 0 and view.n_layers * view.n_heads > 1:
             panel.set_ylabel(f"layer {layer + 1}", fontsize=9)
     add_scale(figure, axes, colours)
     cut = len(view.query_tokens) > MOST_TOKENS or len(view.key_tokens) > MOST_TOKENS

@@ -24,6 +24,7 @@ _WORDS = {
     "cross": ("Writing ", "writes\u00a0↓ reads\u00a0→"),
     "encoder": ("", "reader\u00a0↓ reads\u00a0→"),
     "decoder": ("Writing ", "writes\u00a0↓ reads\u00a0→"),
+    "pooling": ("The ", "reads\u00a0→"),
 }
 
 

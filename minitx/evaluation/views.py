@@ -8,17 +8,19 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["cross", "encoder", "decoder"]
+Kind = Literal["cross", "encoder", "decoder", "pooling"]
 
 TITLES: dict[Kind, str] = {
     "cross": "Cross-attention: the output reads the source",
     "encoder": "Encoder self-attention: the text reads itself",
     "decoder": "Decoder self-attention: the output reads what is already written",
+    "pooling": "Pooling: how much of each token is in the vector that the class is read from",
 }
 CAPTIONS: dict[Kind, str] = {
     "cross": "Rows: the token being written. Columns: the source token it reads.",
     "encoder": "Rows: the token that reads. Columns: the token it reads.",
     "decoder": "Rows: the token being written. Columns: the tokens before it, [BOS] first.",
+    "pooling": "One row. Columns: the token whose state is weighed.",
 }
 
 SHADES = ("#f4f8fd", "#c9ddf2", "#82b1dd", "#3a7abd", "#123f7a", "#06224a")
@@ -62,4 +64,4 @@ class Inspection:
     output: str
     """The label, or the output text."""
     views: tuple[AttentionView, ...]
-    """For a translator: cross, encoder, decoder; for a classifier: encoder."""
+    """Those that the model has. For a translator: cross, encoder, decoder; for a classifier: encoder, pooling."""

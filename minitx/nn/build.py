@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from minitx.config import NetConfig, TransformerConfig, rule
+from minitx.config import LstmConfig, NetConfig, TransformerConfig, rule
 from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
 
@@ -32,5 +32,5 @@ def build_model(config: NetConfig, shape: ModelShape) -> Classifier | Translator
     if shape.task == "classification":
         assert shape.n_classes is not None
         return Classifier(config, shape.src_vocab, shape.n_classes, shape.max_length)
-    assert shape.tgt_vocab is not None and isinstance(config, TransformerConfig)
+    assert shape.tgt_vocab is not None and isinstance(config, TransformerConfig | LstmConfig)
     return Translator(config, shape.src_vocab, shape.tgt_vocab, shape.joint, shape.max_length)

@@ -1,9 +1,14 @@
-"""Keys and values kept while decoding, so that each step computes its new tokens alone.
+"""What is kept while decoding, so that each step computes its new tokens alone: keys and values, or LSTM states.
 
-For decoding without gradients: the buffers are written in place.
+For decoding without gradients: the buffers of keys and values are written in place.
+
+Letters in shapes: R rows being written, M rows of memory, S source length, A width of keys, H state.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor
 
@@ -38,8 +43,28 @@ class KeyValueCache:
             self._keys, self._values = self._keys.index_select(0, index), self._values.index_select(0, index)
 
 
+class StepCache(Protocol):
+    """What every decoder's cache does."""
+
+    @property
+    def length(self) -> int:
+        """Target positions decoded so far."""
+        ...
+
+    def select(self, index: Tensor, memories: Tensor | None = None) -> None:
+        """Keep the rows `index` (n,) names, in that order. The caller selects its memory and `src_mask` alike.
+
+        memories: those of the memory, where they are other ones (it has one row for all beams of a source).
+        """
+        ...
+
+    def reorder(self, index: Tensor) -> None:
+        """Keep the rows `index` (n,) names of what was decoded, and leave the memory's as they are."""
+        ...
+
+
 class DecoderCache:
-    """One cache per decoder layer for its own keys and values (growing) and for the memory's (filled once)."""
+    """Of the Transformer's decoder: for each layer its own keys and values (growing) and the memory's (filled once)."""
 
     def __init__(self, n_layers: int) -> None:
         self.own = [KeyValueCache() for _ in range(n_layers)]
@@ -47,22 +72,40 @@ class DecoderCache:
 
     @property
     def length(self) -> int:
-        """Target positions decoded so far."""
         return self.own[0].length
 
     def select(self, index: Tensor, memories: Tensor | None = None) -> None:
-        """Keep the rows `index` (n,) names, in that order, in every layer. The caller selects its `src_mask` alike.
-
-        memories: those of the memory, where they are other ones (it has one row for all beams of a source).
-        """
         self.reorder(index)
         for cache in self.cross:
             cache.select(index if memories is None else memories)
 
     def reorder(self, index: Tensor) -> None:
-        """Keep the rows `index` (n,) names of what was decoded, and leave the memory's as they are."""
         for cache in self.own:
             cache.select(index)
+
+
+LstmState = tuple[Tensor, Tensor]
+"""h and cell of one layer, (1, R, H) each."""
+
+
+class LstmCache:
+    """Of the LSTM decoder: the state of each layer, and the keys of the memory."""
+
+    def __init__(self, keys_MSA: Tensor) -> None:
+        self.length, self.keys = 0, keys_MSA
+        self.states: Sequence[LstmState] = ()
+        """Empty before the first step: where it starts is read from the memory."""
+
+    def advance(self, n_tokens: int, states: Sequence[LstmState]) -> None:
+        """`states` are those after n_tokens more."""
+        self.length, self.states = self.length + n_tokens, states
+
+    def select(self, index: Tensor, memories: Tensor | None = None) -> None:
+        self.reorder(index)
+        self.keys = self.keys.index_select(0, index if memories is None else memories)
+
+    def reorder(self, index: Tensor) -> None:
+        self.states = [(h.index_select(1, index), cell.index_select(1, index)) for h, cell in self.states]
 
 
 def _room(buffer: Tensor | None, new: Tensor, kept: int, needed: int) -> Tensor:

@@ -1,7 +1,9 @@
-"""Look inside: the attention weights of a forward pass, and the attentions of a model by role.
+"""Look inside: the attention weights of a forward pass, and what of a model attends, by role.
 
 The fast kernels never form the weights, so a captured pass computes attention plainly; its result is the same to
-rounding. Letters in shapes: B rows, H heads, Q queries, K keys.
+rounding. Additive attention and a pooling that weighs are maps of one head, the pooling's with one query.
+
+Letters in shapes: B rows, H heads, Q queries, K keys.
 """
 
 from __future__ import annotations
@@ -14,11 +16,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from minitx.nn.additive import AdditiveAttention
 from minitx.nn.attention import MultiHeadAttention
 from minitx.nn.models import Classifier, Translator
-from minitx.nn.stacks import Encoder
+from minitx.nn.pooling import WEIGHING, Pooling
+from minitx.nn.recurrent import LstmDecoder
+from minitx.nn.stacks import Decoder, Encoder
 
-Role = Literal["encoder", "decoder", "cross"]
+Role = Literal["encoder", "decoder", "cross", "pooling"]
+Attention = MultiHeadAttention | AdditiveAttention | Pooling
+"""What records its weights."""
 
 
 @dataclass
@@ -41,6 +48,10 @@ class AttentionMaps:
     @property
     def cross(self) -> Tensor | None:
         return self._stack("cross")
+
+    @property
+    def pooling(self) -> Tensor | None:
+        return self._stack("pooling")
 
     def _stack(self, role: Role) -> Tensor | None:
         layers = self.layers.get(role)
@@ -65,13 +76,17 @@ def capture_attention(model: Classifier | Translator) -> Iterator[AttentionMaps]
             module.recorder = None
 
 
-def attentions(model: Classifier | Translator) -> dict[Role, list[MultiHeadAttention]]:
-    """A model's attentions by role, from the first layer to the last."""
-    if not isinstance(model.encoder, Encoder):
-        return {}
-    found: dict[Role, list[MultiHeadAttention]] = {"encoder": model.encoder.attentions()}
-    if isinstance(model, Translator):
-        found |= {"decoder": model.decoder.attentions(), "cross": model.decoder.cross_attentions()}
+def attentions(model: Classifier | Translator) -> dict[Role, list[Attention]]:
+    """What of a model attends, by role, from the first layer to the last; a role that it has not is not there."""
+    found: dict[Role, list[Attention]] = {}
+    if isinstance(model.encoder, Encoder):
+        found["encoder"] = [*model.encoder.attentions()]
+    if isinstance(model, Classifier):
+        return found | ({"pooling": [model.pooling]} if model.pooling.kind in WEIGHING else {})
+    if isinstance(model.decoder, Decoder):
+        found |= {"decoder": [*model.decoder.attentions()], "cross": [*model.decoder.cross_attentions()]}
+    if isinstance(model.decoder, LstmDecoder):
+        found["cross"] = [model.decoder.attention]
     return found
 
 

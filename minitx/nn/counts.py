@@ -45,13 +45,13 @@ def parameter_counts(config: NetConfig, shape: ModelShape) -> dict[str, int]:
             "encoder": encoder_count(config),
             "head": pooling_params(config.pooling, width) + (width + 1) * (shape.n_classes or 0),
         }
-    assert isinstance(config, TransformerConfig)
+    assert isinstance(config, TransformerConfig | LstmConfig)
     target = width * (shape.tgt_vocab or 0)
     return {
         "embedding": width * shape.src_vocab + (0 if config.tie_embeddings and shape.joint else target),
         "position": 2 * positions,
         "encoder": encoder_count(config),
-        "decoder": config.decoder_layers * _layer(config, n_attentions=2) + _last_norm(config),
+        "decoder": decoder_count(config),
         "output": 0 if config.tie_embeddings else target,
     }
 
@@ -76,6 +76,16 @@ def encoder_count(config: NetConfig) -> int:
             layers = [2 * lstm_count(width if i == 0 else 2 * hidden, hidden) for i in range(config.n_layers)]
             return sum(layers) + width * (2 * hidden + 1)
     return 0
+
+
+def decoder_count(config: TransformerConfig | LstmConfig) -> int:
+    """Of a translator's decoder, its attention included."""
+    if isinstance(config, TransformerConfig):
+        return config.decoder_layers * _layer(config, n_attentions=2) + _last_norm(config)
+    width, hidden, n_layers = config.d_model, config.inner_width, config.decoder_layers
+    layers = lstm_count(width, hidden) + (n_layers - 1) * lstm_count(hidden, hidden)
+    attention = width * (hidden + 1) + width * width + width
+    return layers + n_layers * hidden * (width + 1) + attention + width * (hidden + width + 1)
 
 
 def lstm_count(n_in: int, hidden: int) -> int:

@@ -121,6 +121,17 @@ def band(
     return both[None, None]
 
 
+def masked_softmax(scores: Tensor, allowed: Tensor | None) -> Tensor:
+    """(..., S) softmax over the allowed keys, 0 elsewhere; a row that may read nothing is all 0.
+
+    allowed: bool, of a shape that broadcasts to the scores'; None = every key.
+    """
+    if allowed is None:
+        return scores.softmax(dim=-1)
+    hidden = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+    return hidden.softmax(dim=-1).masked_fill(~allowed, 0.0)
+
+
 def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     """`a & b` where None means True everywhere."""
     if a is None or b is None:

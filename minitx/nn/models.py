@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from minitx.batch import Batch
-from minitx.config import NetConfig, TransformerConfig
-from minitx.nn.cache import DecoderCache
+from minitx.config import LstmConfig, NetConfig, TransformerConfig
+from minitx.nn.cache import StepCache
 from minitx.nn.chunks import folded, unfolded
 from minitx.nn.cross_entropy import projected_cross_entropy, summed_cross_entropy
+from minitx.nn.decoders import TextDecoder, make_decoder
 from minitx.nn.encoders import make_encoder, make_token_table
 from minitx.nn.linear import product, token_table, xavier_linear
-from minitx.nn.packing import Packing, source_packing, target_packing
+from minitx.nn.packing import source_packing, target_packing
 from minitx.nn.pooling import FIRST, Pooling
 from minitx.nn.r_drop import projected_r_drop_loss, r_drop_loss
 from minitx.nn.stacks import Decoder, Encoder
@@ -77,13 +78,20 @@ class Translator(nn.Module):
     A table that serves twice is held once: then `tgt_tokens` or `output` is None, and no weight has two names.
     """
 
-    def __init__(self, config: TransformerConfig, src_vocab: int, tgt_vocab: int, joint: bool, max_length: int) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig | LstmConfig,
+        src_vocab: int,
+        tgt_vocab: int,
+        joint: bool,
+        max_length: int,
+    ) -> None:
         super().__init__()
         tied = config.tie_embeddings
         self.src_tokens = token_table(src_vocab, config.d_model)
         self.tgt_tokens = None if tied and joint else token_table(tgt_vocab, config.d_model)
-        self.encoder = Encoder(config, max_length)
-        self.decoder = Decoder(config, max_length)
+        self.encoder = make_encoder(config, max_length)
+        self.decoder: TextDecoder = make_decoder(config, max_length)
         self.output = None if tied else token_table(tgt_vocab, config.d_model)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -110,18 +118,28 @@ class Translator(nn.Module):
     def hidden(self, batch: Batch) -> Tensor:
         """(N, D): the decoder's states at the real targets, in their order."""
         assert batch.tgt_in is not None and batch.target_index is not None, "a translator's batch has targets"
-        src, tgt = source_packing(batch), target_packing(batch)
-        if src is not None and tgt is not None and self.encoder.packs and self.decoder.packs:
-            return self._packed(batch.src, src, batch.tgt_in, tgt)
+        packed = self._packed(batch)
+        if packed is not None:
+            return packed
         memory = self.encode(batch.src, batch.src_mask, batch.sentence)
         hidden = self.decode(batch.tgt_in, memory, batch.src_mask)
         return hidden.flatten(0, 1).index_select(0, batch.target_index)
 
-    def _packed(self, ids: Tensor, src: Packing, tgt_in: Tensor, tgt: Packing) -> Tensor:
-        """(N, D) hidden states of packed texts: nothing to be picked, for they stand in the order of the targets."""
-        memory = self.encoder.packed(self.src_tokens(src.pack(ids)), src)
-        tokens = (self.tgt_tokens or self.src_tokens)(tgt.pack(tgt_in))
-        return self.decoder.packed(tokens, memory, tgt, src)[0]
+    def _packed(self, batch: Batch) -> Tensor | None:
+        """(N, D) hidden states of packed texts: nothing to be picked, for they stand in the order of the targets.
+
+        None where the batch or the model has no such form.
+        """
+        encoder, decoder = self.encoder, self.decoder
+        src, tgt = source_packing(batch), target_packing(batch)
+        if not (isinstance(encoder, Encoder) and isinstance(decoder, Decoder) and src is not None and tgt is not None):
+            return None
+        if not (encoder.packs and decoder.packs):
+            return None
+        assert batch.tgt_in is not None
+        memory = encoder.packed(self.src_tokens(src.pack(batch.src)), src)
+        tokens = (self.tgt_tokens or self.src_tokens)(tgt.pack(batch.tgt_in))
+        return decoder.packed(tokens, memory, tgt, src)[0]
 
     def encode(self, src: Tensor, src_mask: Tensor | None = None, sentence: Tensor | None = None) -> Tensor:
         """(B, S) ids -> memory (B, S, D). src_mask: (B, S) bool, True = real token, None = none is padded."""
@@ -129,7 +147,7 @@ class Translator(nn.Module):
         return memory
 
     def decode(
-        self, tgt_in: Tensor, memory: Tensor, src_mask: Tensor | None = None, cache: DecoderCache | None = None
+        self, tgt_in: Tensor, memory: Tensor, src_mask: Tensor | None = None, cache: StepCache | None = None
     ) -> Tensor:
         """(B, T) ids -> hidden states (B, T, D).
 
@@ -149,6 +167,6 @@ class Translator(nn.Module):
         """(V, D): of the output projection, which is the decoder's token table where they are tied."""
         return (self.output or self.tgt_tokens or self.src_tokens).weight
 
-    def new_cache(self, memory: Tensor) -> DecoderCache:
+    def new_cache(self, memory: Tensor) -> StepCache:
         """For decoding token by token: `cache.select` keeps rows; select `memory` and `src_mask` alike."""
         return self.decoder.new_cache(memory)

@@ -6,15 +6,19 @@ Letters in shapes: B rows, S length, D model width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from minitx.config.model import PoolingKind
 from minitx.nn.linear import xavier_linear
+from minitx.nn.masks import masked_softmax
 
 FIRST = ("cls", "last")
 """The kinds that read the first state alone; the encoder then need not give more (see `TextEncoder`)."""
+WEIGHING = ("attention", "additive")
+"""The kinds that learn which tokens to read."""
 
 
 class Pooling(nn.Module):
@@ -31,6 +35,7 @@ class Pooling(nn.Module):
         # The states have unit scale, so this query starts with scores of deviation 1.
         self.query = nn.Parameter(torch.randn(d_model)) if kind == "attention" else None
         self.additive = AdditiveScore(d_model) if kind == "additive" else None
+        self.recorder: Callable[[Tensor], None] | None = None
 
     def forward(self, states_BSD: Tensor, key_mask: Tensor | None = None) -> Tensor:
         """(B, S, D) -> (B, D). key_mask: (B, S) bool, True = real token, None = none is padded."""
@@ -41,15 +46,17 @@ class Pooling(nn.Module):
         weights_BS = self.weights(states_BSD, key_mask)
         if weights_BS is None:
             return states_BSD.mean(dim=1)
+        if self.recorder is not None:
+            self.recorder(weights_BS[:, None, None])
         # Not a matrix product, which autocast would round to 16 bits: padded or not, a mean is as exact.
         return (weights_BS[:, :, None] * states_BSD).sum(dim=1)
 
     def weights(self, states_BSD: Tensor, key_mask: Tensor | None = None) -> Tensor | None:
         """(B, S) weights that sum to 1 over the real tokens, or are all 0; None = all alike."""
         if self.query is not None:
-            return _softmax(states_BSD @ self.query / math.sqrt(self.query.shape[0]), key_mask)
+            return masked_softmax(states_BSD @ self.query / math.sqrt(self.query.shape[0]), key_mask)
         if self.additive is not None:
-            return _softmax(self.additive(states_BSD), key_mask)
+            return masked_softmax(self.additive(states_BSD), key_mask)
         if key_mask is None:
             return None
         return key_mask / key_mask.sum(dim=1, keepdim=True).clamp(min=1).to(states_BSD.dtype)
@@ -72,13 +79,6 @@ class AdditiveScore(nn.Module):
 def pooling_params(kind: PoolingKind, d_model: int) -> int:
     """How many parameters a pooling has."""
     return {"attention": d_model, "additive": d_model * (d_model + 2)}.get(kind, 0)
-
-
-def _softmax(scores_BS: Tensor, key_mask: Tensor | None) -> Tensor:
-    if key_mask is None:
-        return scores_BS.softmax(dim=1)
-    hidden = scores_BS.masked_fill(~key_mask, torch.finfo(scores_BS.dtype).min)
-    return hidden.softmax(dim=1).masked_fill(~key_mask, 0.0)
 
 
 def _maximum(states_BSD: Tensor, key_mask: Tensor | None) -> Tensor:

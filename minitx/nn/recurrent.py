@@ -1,6 +1,12 @@
-"""A text encoder of bidirectional LSTM layers: every state passes through all that came before it.
+"""LSTM encoder and decoder: every state passes through all that came before it.
 
-Letters in shapes: B rows, S length, D model width, H state of one direction.
+Both directions of the encoder are layers of their own, and the second reads each text mirrored at its own end, so that
+padding is always behind the text. Packed sequences would do the same, at two to three times the time on a CPU (their
+kernel there is torch's own loop; without packing it is oneDNN's), and on a GPU they wait for the lengths.
+
+Weights start as torch's do: uniform, up to H^-1/2.
+
+Letters in shapes: B rows, M rows of memory, T target length, S source length, D model width, H state of one direction.
 """
 
 from __future__ import annotations
@@ -9,24 +15,24 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from minitx.config import LstmConfig
+from minitx.nn.additive import AdditiveAttention
+from minitx.nn.cache import LstmCache, LstmState
 from minitx.nn.dropout import Dropout
 from minitx.nn.linear import xavier_linear
+from minitx.nn.pooling import Pooling
 
 
 class LstmEncoder(nn.Module):
-    """Embedded tokens -> their states: both directions' (2 H), projected to D. A row stops at its last real token."""
+    """Embedded tokens -> their states: both directions' (2 H), projected to D."""
 
     def __init__(self, config: LstmConfig) -> None:
         super().__init__()
         self.scale, self.hidden = math.sqrt(config.d_model), config.inner_width
         self.dropout = Dropout(config.dropout)
-        between = config.dropout if config.n_layers > 1 else 0.0
-        self.lstm = nn.LSTM(
-            config.d_model, self.hidden, config.n_layers, batch_first=True, bidirectional=True, dropout=between
-        )
+        widths = [config.d_model] + [2 * self.hidden] * (config.n_layers - 1)
+        self.layers = nn.ModuleList(BothWays(width, self.hidden) for width in widths)
         self.output = xavier_linear(2 * self.hidden, config.d_model)
 
     def forward(
@@ -34,13 +40,92 @@ class LstmEncoder(nn.Module):
     ) -> Tensor:
         """(B, S, D) -> (B, S, D), or with first_only (B, 1, D): both directions' last states; see `TextEncoder`."""
         n_rows, length, _ = tokens.shape
+        index_BS = None if key_mask is None else mirror(key_mask)
         x = self.dropout(tokens * self.scale)
-        lengths = torch.full((n_rows,), length) if key_mask is None else key_mask.sum(1).cpu().clamp(min=1)
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        states_BSH, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=length)
+        for layer in self.layers:
+            x = self.dropout(layer(x, index_BS))
         if first_only:
-            last = (lengths - 1).to(x.device)
-            forward = states_BSH[torch.arange(n_rows, device=x.device), last, : self.hidden]
-            states_BSH = torch.cat([forward, states_BSH[:, 0, self.hidden :]], dim=-1)[:, None]
-        y: Tensor = self.output(self.dropout(states_BSH))
+            rows = torch.arange(n_rows, device=x.device)
+            last = length - 1 if index_BS is None else index_BS[:, 0]  # the mirrored text begins where the text ends
+            x = torch.cat([x[rows, last, : self.hidden], x[:, 0, self.hidden :]], dim=-1)[:, None]
+        y: Tensor = self.output(x)
         return y
+
+
+class BothWays(nn.Module):
+    """One layer: an LSTM that reads ahead, and one that reads back from the last real token."""
+
+    def __init__(self, n_in: int, hidden: int) -> None:
+        super().__init__()
+        self.ahead = nn.LSTM(n_in, hidden, batch_first=True)
+        self.back = nn.LSTM(n_in, hidden, batch_first=True)
+
+    def forward(self, x: Tensor, index_BS: Tensor | None) -> Tensor:
+        """(B, S, D_in) -> (B, S, 2 H). index_BS: from `mirror`; None = no row is padded."""
+        back = mirrored(self.back(mirrored(x, index_BS))[0], index_BS)
+        return torch.cat([self.ahead(x)[0], back], dim=-1)
+
+
+def mirror(key_mask: Tensor) -> Tensor:
+    """(B, S) positions: of real tokens from the last to the first, then of the padding as it stands."""
+    n_real = key_mask.sum(dim=1, keepdim=True)
+    position = torch.arange(key_mask.shape[1], device=key_mask.device)
+    return torch.where(position < n_real, n_real - 1 - position, position)
+
+
+def mirrored(x: Tensor, index_BS: Tensor | None) -> Tensor:
+    """(B, S, W) in the order of `mirror`'s index, which is its own inverse; None = back to front."""
+    if index_BS is None:
+        return x.flip(1)
+    n_rows, length, _ = x.shape
+    start = torch.arange(n_rows, device=x.device)[:, None] * length
+    return x.flatten(0, 1).index_select(0, (start + index_BS).flatten()).view(x.shape)
+
+
+class LstmDecoder(nn.Module):
+    """Embedded target tokens and the encoder's memory -> hidden states: LSTM layers, then additive attention.
+
+    hidden = tanh(W [h; context]) with the context that h reads. Attention stands after the recurrent layers (Luong et
+    al. 2015, section 3.1) with the score of Bahdanau et al. (2015), so that a whole target is one call of each layer.
+    Each layer's first h is tanh of a linear layer on the mean of the memory, its first cell is 0.
+    """
+
+    def __init__(self, config: LstmConfig, max_length: int) -> None:
+        super().__init__()
+        width, hidden = config.d_model, config.inner_width
+        self.scale, self.max_length = math.sqrt(width), max_length
+        self.dropout = Dropout(config.dropout)
+        self.mean = Pooling("mean", width)
+        self.first = xavier_linear(width, config.decoder_layers * hidden)
+        widths = [width] + [hidden] * (config.decoder_layers - 1)
+        self.layers = nn.ModuleList(nn.LSTM(n_in, hidden, batch_first=True) for n_in in widths)
+        self.attention = AdditiveAttention(hidden, width)
+        self.output = xavier_linear(hidden + width, width)
+
+    def forward(
+        self, tokens: Tensor, memory: Tensor, src_mask: Tensor | None = None, cache: LstmCache | None = None
+    ) -> Tensor:
+        """(B, T, D) and memory (M, S, D) -> (B, T, D); see `TextDecoder`."""
+        if cache is None:
+            cache = LstmCache(self.attention.keys(memory))
+        states = cache.states or self._first_states(memory, src_mask, len(tokens))
+        x = self.dropout(tokens * self.scale)
+        after = []
+        for i, layer in enumerate(self.layers):
+            x, state = layer(self.dropout(x) if i else x, states[i])
+            after.append(state)
+        cache.advance(tokens.shape[1], after)
+        context = self.attention(x, memory, cache.keys, src_mask)
+        y: Tensor = self.dropout(torch.tanh(self.output(torch.cat([x, context], dim=-1))))
+        return y
+
+    def new_cache(self, memory: Tensor) -> LstmCache:
+        """An empty cache that holds the memory's keys already."""
+        with torch.no_grad():
+            return LstmCache(self.attention.keys(memory))
+
+    def _first_states(self, memory: Tensor, src_mask: Tensor | None, n_rows: int) -> list[LstmState]:
+        """Of each layer, (1, B, H) each."""
+        first = torch.tanh(self.first(self.mean(memory, src_mask)))  # (M, layers * H)
+        each = first.repeat_interleave(n_rows // len(memory), dim=0).view(n_rows, len(self.layers), -1)
+        return [(h[None], torch.zeros_like(h[None])) for h in each.transpose(0, 1).contiguous()]

@@ -83,6 +83,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TransformerConfig, max_length: int) -> None:
         super().__init__()
+        self.max_length = max_length
         self.positions = Positions(config.position, config.d_model, config.k_dim, max_length)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
@@ -93,11 +94,7 @@ class Decoder(nn.Module):
     def forward(
         self, tokens: Tensor, memory: Tensor, src_mask: Tensor | None = None, cache: DecoderCache | None = None
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D). src_mask: (B, S) bool, True = real source token, None = none is padded.
-
-        Memory and src_mask may have fewer rows: each then serves as many rows of tokens, one after another. With a
-        cache, `tokens` are the ones that follow those the cache has seen.
-        """
+        """(B, T, D) and memory (M, S, D) -> (B, T, D); see `TextDecoder`."""
         n_rows, length = tokens.shape[:2]
         seen = 0 if cache is None else cache.length
         x = self.dropout(self.positions.embed(tokens, seen))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from minitx.batch import EOS
-from minitx.config import AttentionConfig, TokenizerConfig, TransformerConfig
+from minitx.config import AttentionConfig, LstmConfig, NetConfig, TokenizerConfig, TransformerConfig
 from minitx.data import TaskData, Tokenizer
 from minitx.data.encode import encode_examples
 from minitx.data.examples import Examples
@@ -102,17 +102,20 @@ def classifier(beginning: TaskData) -> MakeClassifier:
     return make
 
 
-def _built(kind: type[Model], shape: ModelShape, seed: int, **settings: object) -> Model:
+def _built(model_type: type[Model], shape: ModelShape, seed: int, **settings: object) -> Model:
     """Untied and with loud weights, so that what an untrained model says depends on what it reads."""
-    span = settings.pop("span", "global")
-    raw = {"d_model": 12, "n_heads": 3, "d_ff": 17, "tie_embeddings": False, **settings}
-    config = TransformerConfig.model_validate(
-        {**raw, "attention": AttentionConfig.model_validate({"span": span, "window": 2})}
-    )
     torch.manual_seed(seed)
-    model = build_model(config, shape)
-    assert isinstance(model, kind)
+    model = build_model(_config(**settings), shape)
+    assert isinstance(model, model_type)
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3 if weight.ndim > 1 else 1)
     return model.eval()
+
+
+def _config(**settings: object) -> NetConfig:
+    common = {"d_model": 12, "n_layers": 2, "tie_embeddings": False, **settings}
+    if common.get("kind") == "lstm":
+        return LstmConfig.model_validate({"hidden": 7, **common})
+    attention = AttentionConfig.model_validate({"span": common.pop("span", "global"), "window": 2})
+    return TransformerConfig.model_validate({"n_heads": 3, "d_ff": 17, **common, "attention": attention})

@@ -64,6 +64,53 @@ def test_translator_shows_what_each_step_read(
     assert len(ids) > 0
 
 
+def test_lstm_translator_shows_its_cross_attention(translator: MakeTranslator, spelling: TaskData) -> None:
+    model = translator(2, kind="lstm")
+    batch = spelling.splits["test"].batch(np.array([4]))
+    [ids] = greedy(model, batch)
+    [cross] = inspected(model, spelling, "dab").views
+    assert cross.kind == "cross" and cross.weights.shape == (1, 1, len(cross.query_tokens), 4) and len(ids) > 0
+    for t in range(min(len(ids), 5)):
+        with capture_attention(model) as maps, torch.no_grad():
+            model.decode(torch.tensor([[BOS, *ids[:t].tolist()]]), model.encode(batch.src))
+        assert maps.cross is not None
+        np.testing.assert_allclose(cross.weights[:, :, t], maps.cross[:, 0, :, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["attention", "additive"])
+@pytest.mark.parametrize(("kind", "kinds"), [("transformer", ["encoder", "pooling"]), ("lstm", ["pooling"])])
+def test_classifier_shows_a_pooling_that_weighs(
+    classifier: MakeClassifier, beginning: TaskData, kind: str, kinds: list[str], pooling: str
+) -> None:
+    *_, view = views = inspected(classifier(kind=kind, pooling=pooling), beginning, "cab").views
+    assert [view.kind for view in views] == kinds
+    assert view.weights.shape == (1, 1, 1, 4)
+    assert view.query_tokens == ("text",) and view.key_tokens == ("[CLS]", "c", "a", "b")
+    np.testing.assert_allclose(view.weights.sum(), 1, rtol=1e-6)
+
+
+def test_a_model_without_attention_shows_none(classifier: MakeClassifier, beginning: TaskData) -> None:
+    found = inspected(classifier(kind="lstm", pooling="max"), beginning, "cab")
+    assert found.views == () and found.output
+
+
+def test_a_text_in_chunks_is_one_map(classifier: MakeClassifier, beginning: TaskData) -> None:
+    """Each chunk reads itself alone, and what it reads is what it reads as a text of its own."""
+    model = classifier(chunk=3)
+    [view] = inspected(model, beginning, "baobab").views  # [CLS] b a | o b a | b
+    assert view.weights.shape == (2, 3, 7, 7) and len(view.key_tokens) == 7
+    chunks = [range(3), range(3, 6), range(6, 7)]
+    together = {(i, j) for chunk in chunks for i in chunk for j in chunk}
+    for i in range(7):
+        assert [bool((view.weights[..., i, j] > 0).all()) for j in range(7)] == [(i, j) in together for j in range(7)]
+    with capture_attention(model) as maps, torch.no_grad():
+        model(beginning.splits["test"].batch(np.array([2])))
+    assert maps.encoder is not None
+    np.testing.assert_allclose(view.weights[..., 3:6, 3:6], maps.encoder[:, 1], atol=1e-6)
+    [short] = inspected(model, beginning, "a").views
+    assert short.weights.shape == (2, 3, 2, 2)
+
+
 def test_rows_are_labelled_with_what_is_written(
     translator: MakeTranslator, spelling: TaskData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ SETTINGS = [
     pytest.param({"position": "rotary", "head_dim": 6, "n_decoder_layers": 3}, id="rotary-three-layers"),
     pytest.param({"span": "window"}, id="window"),
     pytest.param({"span": "sentence"}, id="sentence"),
+    pytest.param({"kind": "lstm", "n_decoder_layers": 3}, id="lstm"),
 ]
 
 
@@ -121,7 +122,7 @@ def test_wide_beam_finds_what_exhaustive_search_finds(
 def test_many_rows_equal_rows_alone(translator: MakeTranslator, spelling: TaskData) -> None:
     """Without `max_length`: limits, padding and the rows that leave early change nothing."""
     split, model = spelling.splits["test"], translator(2)
-    model.decoder.positions.max_length = 400  # rows reach their own limits, at different steps
+    model.decoder.max_length = 400  # rows reach their own limits, at different steps
     together = beam_search([model], split.batch(np.arange(len(split))), 3, n_best=2)
     alone = [beam_search([model], split.batch(np.array([row])), 3, n_best=2)[0] for row in range(len(split))]
     assert [shown(found) for found in together] == [shown(found) for found in alone]

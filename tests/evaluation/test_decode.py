@@ -42,6 +42,7 @@ def slow_greedy(model: Translator, split: Split, row: int, limit: int) -> list[i
         pytest.param({"position": "none", "tie_embeddings": True}, id="no-positions-tied"),
         pytest.param({"span": "window"}, id="window"),
         pytest.param({"span": "sentence"}, id="sentence"),
+        pytest.param({"kind": "lstm", "n_decoder_layers": 3}, id="lstm"),
     ],
 )
 def test_cached_batch_equals_rows_alone_without_cache(
@@ -115,7 +116,7 @@ def test_a_row_that_never_ends_stops_at_the_limit_of_the_model(
     assert model.output is not None
     project, no_end = model.project, one_hot(torch.tensor(EOS), model.output.num_embeddings)
     monkeypatch.setattr(model, "project", lambda hidden: project(hidden) - 1e9 * no_end)
-    most = model.decoder.positions.max_length
+    most = model.decoder.max_length
     assert output_limit(model, 1000) == most
     assert [len(ids) for ids in greedy(model, batch)] == [most] * 3
     with pytest.raises(ValueError, match="learned positions"):
@@ -124,7 +125,7 @@ def test_a_row_that_never_ends_stops_at_the_limit_of_the_model(
 
 def test_a_short_source_has_a_lower_limit(translator: MakeTranslator) -> None:
     model = translator()
-    model.decoder.positions.max_length = 1000
+    model.decoder.max_length = 1000
     assert [output_limit(model, length) for length in (1, 7, 121, 1000)] == [40, 88, 1000, 1000]
 
 
@@ -132,7 +133,7 @@ def test_the_limit_of_a_row_is_its_own_in_any_batch(
     translator: MakeTranslator, spelling: TaskData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, split = translator(2), spelling.splits["test"]
-    model.decoder.positions.max_length = 1000
+    model.decoder.max_length = 1000
     monkeypatch.setattr(model, "project", lambda hidden: hidden)
     monkeypatch.setattr(model, "decode", lambda tokens, *_: torch.eye(12)[7].expand(*tokens.shape, 12))  # never EOS
     rows = np.arange(len(split))

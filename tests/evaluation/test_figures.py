@@ -39,6 +39,11 @@ def test_every_layer_and_head_has_its_panel() -> None:
     assert len(drawn(figure)) > 1000
 
 
+def test_a_single_map_needs_no_number() -> None:
+    panel = attention_figure(made_up(1, 1, 1, 7, kind="pooling")).axes[0]
+    assert (panel.get_title(), panel.get_ylabel()) == ("", "")
+
+
 def test_exact_zeros_are_set_apart() -> None:
     weights = np.tril(np.ones((1, 1, 3, 3), np.float32)) / np.array([1, 2, 3], np.float32)[:, None]
     figure = attention_figure(AttentionView("decoder", weights, ("a", "b", "c"), ("[BOS]", "a", "b")))

@@ -50,7 +50,7 @@ def inspections() -> list[Inspection]:
     hostile = AttentionView("encoder", np.ones((1, 1, 1, 1), np.float32), (HOSTILE,), (HOSTILE,))
     return [
         Inspection("photograph", "F OW T", (made_up("cross"), made_up("encoder"), made_up("decoder"))),
-        Inspection(HOSTILE, HOSTILE, (hostile,)),
+        Inspection(HOSTILE, HOSTILE, (hostile, made_up("pooling", layers=1, heads=1, queries=1))),
     ]
 
 
@@ -93,9 +93,9 @@ def test_sections_follow_the_views() -> None:
     shown = inspections()
     page = Page(inspect_page(shown))
     assert [text.strip() for text in page.texts["h2"] if text.strip()] == [
-        TITLES[kind] for kind in ("cross", "encoder", "decoder", "encoder")
+        TITLES[kind] for kind in ("cross", "encoder", "decoder", "encoder", "pooling")
     ]
-    assert [i for i in page.values("id") if i.startswith("view-")] == [f"view-{i}" for i in range(4)]
+    assert [i for i in page.values("id") if i.startswith("view-")] == [f"view-{i}" for i in range(5)]
     assert page.values("href") == ["#text-0", "#text-1"]
 
 

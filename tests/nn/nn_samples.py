@@ -36,6 +36,11 @@ def small(kind: str, **changes: Any) -> NetConfig:
             return BagConfig(**{"ngrams": 3, "buckets": 101, **common})
 
 
+def tiny_lstm(**changes: Any) -> LstmConfig:
+    """Width 12, state 7, 2 layers, no dropout."""
+    return LstmConfig(**{"d_model": 12, "hidden": 7, "n_layers": 2, "dropout": 0.0, **changes})
+
+
 def classifier(config: NetConfig, seed: int = 0) -> Classifier:
     """A float64 classifier."""
     torch.manual_seed(seed)
@@ -44,7 +49,7 @@ def classifier(config: NetConfig, seed: int = 0) -> Classifier:
     return model.double()
 
 
-def translator(config: TransformerConfig, joint: bool = False, seed: int = 0) -> Translator:
+def translator(config: NetConfig, joint: bool = False, seed: int = 0) -> Translator:
     """A float64 translator."""
     torch.manual_seed(seed)
     tgt_vocab = SRC_VOCAB if joint else TGT_VOCAB

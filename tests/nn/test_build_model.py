@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from nn_samples import small, tiny
+from nn_samples import small, tiny, tiny_lstm
 from torch import nn
 
 from minitx.nn.build import build_model
@@ -107,6 +107,27 @@ def test_last_pooling_has_no_parameters() -> None:
     config, shape = small("lstm", pooling="last"), ModelShape("classification", 29, n_classes=5)
     assert parameter_counts(config, shape)["head"] == 5 * (7 + 1)
     assert sum(parameter_counts(config, shape).values()) == size(build_model(config, shape))
+
+
+@pytest.mark.parametrize("joint", [False, True], ids=["apart", "joint"])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"n_layers": 3, "n_decoder_layers": 1}, {"n_layers": 1, "n_decoder_layers": 3, "hidden": None}]
+)
+def test_lstm_translator_has_the_predicted_parameters(changes: dict[str, Any], tied: bool, joint: bool) -> None:
+    config = tiny_lstm(**changes, tie_embeddings=tied)
+    shape = ModelShape("translation", 29, 29 if joint else 23, joint=joint, max_length=31)
+    model = build_model(config, shape)
+    assert isinstance(model, Translator)
+    counts = parameter_counts(config, shape)
+    assert counts == {
+        "embedding": size(model.src_tokens, model.tgt_tokens),
+        "position": 0,
+        "encoder": size(model.encoder),
+        "decoder": size(model.decoder),
+        "output": size(model.output),
+    }
+    assert sum(counts.values()) == size(model)
 
 
 def test_configuration_reaches_every_attention() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from attention_reference import may_read
-from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, translator
+from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, tiny_lstm, translator
 
 from minitx.nn.attention import MultiHeadAttention
 from minitx.nn.capture import attentions, capture_attention
@@ -95,6 +95,45 @@ def test_cached_window_step_is_captured_over_every_key() -> None:
     assert maps.decoder is not None
     assert maps.decoder.shape == (2, 1, 3, 1, 6)
     assert (maps.decoder[0, 0, 0, 0] > 0).tolist() == [False, False, False, True, True, True]
+
+
+def test_additive_attention_is_one_head() -> None:
+    model, batch = translator(tiny_lstm()), make_batch(SOURCES, TARGETS)
+    plain = model(batch)
+    with capture_attention(model) as maps:
+        assert torch.equal(model(batch), plain)
+    assert maps.cross is not None and maps.encoder is None and maps.decoder is None and maps.pooling is None
+    assert maps.cross.shape == (1, 2, 1, 40, 41)
+    torch.testing.assert_close(maps.cross.sum(-1), torch.ones(1, 2, 1, 40))
+    assert not maps.cross[:, 1, ..., 13:].any(), "padding is never read"
+    model.decoder.attention.v.data.zero_()
+    with capture_attention(model) as maps:
+        model(batch)
+    torch.testing.assert_close(maps.cross[0, 1, 0, :, :13], torch.full((40, 13), 1 / 13))
+
+
+@pytest.mark.parametrize("pooling", ["attention", "additive"])
+@pytest.mark.parametrize("config", [tiny, tiny_lstm], ids=["transformer", "lstm"])
+def test_a_pooling_that_weighs_is_one_query(config: Any, pooling: Any) -> None:
+    model, batch = classifier(config(pooling=pooling)), make_batch(SOURCES)
+    with capture_attention(model) as maps:
+        model(batch)
+        states = model.states(batch)
+    assert maps.pooling is not None and maps.pooling.shape == (1, 2, 1, 1, 41)
+    weights = model.pooling.weights(states, batch.src_mask)
+    assert weights is not None
+    torch.testing.assert_close(maps.pooling[0, :, 0, 0], weights.float())
+    assert (maps.encoder is None) == (config is tiny_lstm)
+    assert model.pooling.recorder is None
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_a_model_without_attention_has_no_role(pooling: Any) -> None:
+    model = classifier(tiny_lstm(pooling=pooling))
+    assert attentions(model) == {}
+    with capture_attention(model) as maps:
+        model(make_batch(SOURCES))
+    assert maps.layers == {}
 
 
 def test_attentions_lists_every_attention_once_by_role() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minitx.config import Config, ConfigError, OptimConfig, TrainerConfig
+from minitx.config import Config, ConfigError, LstmConfig, OptimConfig, TrainerConfig
 from minitx.data import LENGTH_STEP, ResidentSplit, Split, TaskData, load_data, plan_epoch
 from minitx.nn.build import build_model
 from minitx.parse import load
@@ -44,9 +44,11 @@ def stepper(config: Config, data: TaskData, r_drop: float = 0.0) -> Stepper:
     return Stepper(model, OptimConfig(label_smoothing=0.1, r_drop=r_drop), CPU, bf16=False, compiled=False)
 
 
-@pytest.fixture
-def config(tiny: Callable[..., Config]) -> Config:
-    return tiny(model={"dropout": 0.0})
+@pytest.fixture(params=["transformer", "lstm"])
+def config(request: pytest.FixtureRequest, tiny: Callable[..., Config]) -> Config:
+    config = tiny(model={"dropout": 0.0})
+    lstm = LstmConfig(d_model=16, n_layers=2, dropout=0.0)
+    return config if request.param == "transformer" else config.model_copy(update={"model": lstm})
 
 
 @pytest.fixture(params=["translation", "classification"])

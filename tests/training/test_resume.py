@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from minitx.config import Config
+from minitx.config import Config, LstmConfig
 from minitx.predictor import Predictor
 from minitx.training import checkpoint, loop, session
 
@@ -158,10 +158,15 @@ def test_killed_between_best_and_last(
     assert_same(tmp_path / "run", straight)
 
 
+@pytest.mark.parametrize("model", [None, LstmConfig(d_model=12, n_decoder_layers=2)], ids=["transformer", "lstm"])
 @pytest.mark.parametrize("r_drop", [0.0, 5.0])
-def test_a_longer_run_goes_on_from_a_finished_one(tiny: Callable[..., Config], tmp_path: Path, r_drop: float) -> None:
-    optim = {"schedule": "constant", "warmup_steps": 0, "r_drop": r_drop}
+def test_a_longer_run_goes_on_from_a_finished_one(
+    tiny: Callable[..., Config], tmp_path: Path, r_drop: float, model: LstmConfig | None
+) -> None:
+    optim = {"label_smoothing": 0.1, "schedule": "constant", "warmup_steps": 0, "r_drop": r_drop}
     short, longer = (tiny(trainer={"max_steps": steps, "resume": "auto"}, optim=optim) for steps in (6, 12))
+    if model is not None:
+        short, longer = (config.model_copy(update={"model": model}) for config in (short, longer))
     session.run(short, tmp_path / "two", quiet=True)
     session.run(longer, tmp_path / "two", quiet=True)
     session.run(longer, tmp_path / "one", quiet=True)
