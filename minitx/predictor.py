@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from minitx.config import Config, LinearConfig, TransformerConfig, rule
+from minitx.config import Config, LinearConfig, NetConfig, TransformerConfig, rule
 from minitx.data import TaskData, Tokenizer, load_data
 from minitx.errors import ConfigError
 from minitx.evaluation.attention_maps import inspect_texts
