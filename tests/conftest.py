@@ -44,6 +44,24 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {**TINY_DATA, "path": str(folder / "spelling.csv"), "cache_dir": str(folder / "cache")}
 
 
+@pytest.fixture(scope="session")
+def tiny_classes(tiny_data: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Texts of up to 19 words whose class is the word that stands in the last eight; some are longer than is read."""
+    rng = random.Random(1)
+    lines = []
+    for i in range(300):
+        name = ("red", "green", "blue")[i % 3]
+        words = rng.choices(("lamp", "river", "stone", "a", "of", "quickly"), k=rng.randint(1, 18))
+        words.insert(rng.randint(max(0, len(words) - 7), len(words)), name)
+        lines.append(f"{' '.join(words)},{name}")
+    path = tmp_path_factory.mktemp("classes") / "colours.csv"
+    path.write_text("\n".join(["text,label", *lines]) + "\n")
+    settings = {"task": "classification", "tokenizer": {"kind": "word"}, "max_length": 13, "truncate": "tail"}
+    return {
+        **settings, "name": "colours", "source": "files", "path": str(path), "cache_dir": tiny_data["cache_dir"]
+    }  # fmt: skip
+
+
 @pytest.fixture
 def tiny(tiny_data: dict[str, Any]) -> Callable[..., Config]:
     """A run of a second; keyword sections go on top: tiny(trainer={"max_steps": 3})."""

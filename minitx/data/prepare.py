@@ -180,7 +180,8 @@ def _complete(
             raise rule(f"data.{name}_size", size, f"cut at least one of {n_rows:,} training rows and leave one")
         splits[name] = train.take(cut)
         splits["train"] = train.take(np.setdiff1d(np.arange(len(train)), cut))
-        why = "the source has none" if getattr(config, f"{name}_split") else f"data.{name}_split is null"
+        null = config.source == "dataset" and getattr(config, f"{name}_split") is None
+        why = f"data.{name}_split is null" if null else "the source has none"
         notes.append(f"{name}: {len(cut):,} rows cut from train (data.{name}_size {size}), because {why}")
     return Corpus({name: splits[name] for name in SPLITS}, names, tuple(notes))
 

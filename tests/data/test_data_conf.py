@@ -13,7 +13,7 @@ from minitx.parse import load
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "conf" / "data").glob("*.yaml"))
-NEEDS_PATH = {"cmudict_full", "files", "g2p", "multi30k_tok", "tatoeba"}
+NEEDS_PATH = {"cmudict_full", "files", "g2p", "multi30k_tok", "tatoeba", "text_classification"}
 SHARED = {
     "ag_news": ("ag_news_10k", 4),
     "banking77": ("banking77", 77),
