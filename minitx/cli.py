@@ -171,14 +171,15 @@ def _predictor(options: argparse.Namespace) -> Predictor:
 def _decoding_as_asked(predictor: Predictor, options: argparse.Namespace) -> Predictor:
     asked = {key: getattr(options, key, None) for key in ("beam", "length_penalty", "n_best")}
     given = [f"--{key.replace('_', '-')} ({value})" for key, value in asked.items() if value is not None]
-    if given and predictor.codec.task == "classification":
-        raise ConfigError(f"{given[0]} must be left out, because {options.run} is a classifier; drop it")
+    if given and predictor.codec.task != "translation":
+        raise ConfigError(f"{given[0]} must be left out, because {options.run} is no translator; drop it")
     changes = {key: value for key, value in asked.items() if value is not None and key != "n_best"}
     return predictor.with_decoding(**changes)
 
 
 def _predict(options: argparse.Namespace) -> None:
     predictor = _predictor(options)
+    predictor.check_answers()
     progress, n_cut = LineProgress(silent=bool(options.text)), 0
     for chunk in chunks(options.text or read_lines(), _chunk_size(predictor.decode.beam)):
         if options.n_best is None:
@@ -209,8 +210,8 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 def _score(options: argparse.Namespace) -> None:
     predictor = _predictor(options)
-    if predictor.codec.task == "classification":
-        raise ConfigError(f"RUN ({options.run}) must be a translator; a classifier has no translations to score")
+    if predictor.codec.task != "translation":
+        raise ConfigError(f"RUN ({options.run}) must be a translator, its task is {predictor.codec.task}")
     if len(options.pair) not in (0, 2):
         raise ConfigError(f"score ({len(options.pair)} texts) must be given a text and its translation; quote each")
     pairs = [(options.pair[0], options.pair[1])] if options.pair else map(_pair, enumerate(read_lines(), start=1))

@@ -18,10 +18,9 @@ from minitx.evaluation.compare import Comparison, compare_evaluations
 from minitx.evaluation.evaluate import Evaluation, evaluate, evaluate_linear
 from minitx.evaluation.page import inspect_page
 from minitx.evaluation.predict import Codec, TextModel
-from minitx.nn.build import build_model
+from minitx.nn.build import Model, build_model
 from minitx.nn.capture import attentions
 from minitx.nn.counts import ModelShape
-from minitx.nn.models import Classifier, Translator
 from minitx.nn.tfidf import TfidfClassifier
 from minitx.override import override
 from minitx.training.checkpoint import Checkpoint, load_checkpoint
@@ -91,7 +90,7 @@ class Predictor(TextModel):
         )
 
     @property
-    def model(self) -> Classifier | Translator:
+    def model(self) -> Model:
         """The first run's, in eval mode, on `device`."""
         return self.models[0]
 
@@ -150,6 +149,7 @@ class Predictor(TextModel):
             batch_tokens=config.trainer.batch_tokens,
             decode=self.decode,
             bleu_tokenize=config.data.bleu_tokenize,
+            masking=config.masking,
             ensemble=self.models[1:],
         )
 
@@ -161,20 +161,26 @@ class Predictor(TextModel):
         Raises:
             ConfigError: the other run has another task or other classes.
         """
-        if (other.codec.task, other.codec.label_names) != (self.codec.task, self.codec.label_names):
-            must = f"have the task and the classes of {self.folder.path}"
+        ours, theirs = (
+            (codec.task, codec.label_names, codec.src_tokenizer if codec.task == "masked" else None)
+            for codec in (self.codec, other.codec)
+        )
+        if ours != theirs:
+            must = f"have the task and the classes (or the tokens to guess) of {self.folder.path}"
             raise rule("--against", other.folder.path, must, "compare runs on the same data")
         mine = self.evaluate(split, overrides)
-        on_same = replace(other, config=other.config.model_copy(update={"data": self.config.data}))
-        theirs = on_same.evaluate(split, overrides)
-        return mine, theirs, compare_evaluations(mine, theirs)
+        same = {"data": self.config.data, "masking": self.config.masking}
+        on_same = replace(other, config=other.config.model_copy(update=same))
+        their = on_same.evaluate(split, overrides)
+        return mine, their, compare_evaluations(mine, their)
 
     def inspect(self, *texts: str) -> str:
         """One self-contained HTML page with every layer and head of each text's attention.
 
         Raises:
-            ConfigError: the model has none.
+            ConfigError: the model makes nothing of a text, or has no attention.
         """
+        self.check_answers()
         model = self.config.model
         if not attentions(self.model):
             assert isinstance(model, NetConfig)
@@ -183,6 +189,12 @@ class Predictor(TextModel):
             raise rule("run", self.folder.path, must, remedy)
         inspections = inspect_texts(self.model, texts, self.codec, device=self.device, decode=self.decode)
         return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self._subtitle())
+
+    def check_answers(self) -> None:
+        """Raise a ConfigError of a run that has no answer to a text."""
+        if self.codec.task == "masked":
+            must = "be a classifier or a translator, it guesses hidden tokens"
+            raise rule("RUN", self.folder.path, must, "minitx evaluate says how well")
 
     def _subtitle(self) -> str:
         model = self.config.model

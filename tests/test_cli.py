@@ -267,7 +267,7 @@ def test_a_line_that_is_no_utf_8_is_named(trained: Path, locale: str) -> None:
 def test_a_classifier_has_no_translations(classifier: Path) -> None:
     predictor = minitx.load(str(classifier))
     for wrong in (lambda: predictor.n_best(["1"], 2), lambda: predictor.score(["1"], ["2"])):
-        with pytest.raises(ValueError, match="a classifier has no translations"):
+        with pytest.raises(ValueError, match="a model of classification has no translations"):
             wrong()
 
 

@@ -156,10 +156,48 @@ OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
             "model.word_dropout (0.1) must be 0, because data=cmudict is a translation; use model.dropout",
             id="noise-translation",
         ),
-        (
-            {"data": {"task": "classification"}, "model": {"kind": "linear"}, "pretrain": {"kind": "masked"}},
-            "pretrain.kind (masked) must be none, because model.kind is linear; it has no encoder",
+        pytest.param(
+            {"data": {"task": "masked", "source": "digits"}, "model": {"kind": "bag"}},
+            "model (bag) must be transformer, cnn or lstm, because data.task is masked; "
+            "a token can be guessed only where states know of others",
+            id="masked-bag",
         ),
+        pytest.param(
+            {
+                "data": {"task": "classification", "source": "digits"},
+                "model": {"kind": "linear"},
+                "pretrain": {"kind": "masked"},
+            },
+            "model (linear) must be transformer, cnn or lstm, because pretrain.kind is masked; "
+            "a token can be guessed only where states know of others",
+            id="pretrained-linear",
+        ),
+        pytest.param(
+            {"pretrain": {"kind": "masked"}},
+            "pretrain.kind (masked) must be none, because data.task is translation; it is for classifiers",
+            id="pretrained-translator",
+        ),
+        pytest.param(
+            {"data": {"task": "masked", "source": "digits"}, "pretrain": {"kind": "masked"}},
+            "pretrain.kind (masked) must be none, because data.task is masked; it is for classifiers",
+            id="pretrained-twice",
+        ),
+        pytest.param(
+            {"pretrain": {"run": "x"}},
+            "pretrain.run (x) must be null, because pretrain.kind is none; add pretrain=masked",
+            id="a-start-for-nothing",
+        ),
+        pytest.param(
+            {"pretrain": {"max_epochs": None}},
+            "pretrain.max_epochs (null) must be set, or max_steps or max_minutes; pretraining needs an end",
+            id="endless-pretraining",
+        ),
+        pytest.param(
+            {"masking": {"unknown": 0.95}},
+            "masking.random (0.1) must be at most 1 - masking.unknown (0.95); lower one",
+            id="masking-shares",
+        ),
+        pytest.param({"masking": {"rate": 0.0}}, "masking.rate (0.0) must be greater than 0", id="masking-rate"),
     ],
 )
 def test_a_mistake_is_one_line_with_key_value_rule_and_remedy(raw: dict[str, Any], message: str) -> None:

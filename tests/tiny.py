@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,3 +45,21 @@ class Said:
     code: int
     out: str
     err: str
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """Everything the promise covers: all bytes of both checkpoints' tensors, the log and results without times."""
+    untimed = [
+        {k: v for k, v in json.loads(line).items() if k not in ("seconds", "tokens_per_second")}
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    results = json.loads((folder / "results.json").read_text())
+    return {
+        "log": untimed,
+        "metrics": results["metrics"],
+        **{
+            f"{link}/{path.name}": path.read_bytes()
+            for link in ("last", "best")
+            for path in (folder / "checkpoints" / link).glob("*.safetensors")
+        },
+    }

@@ -20,7 +20,7 @@ from minitx.data.ragged import IntArray
 from minitx.evaluation.decode import greedy
 from minitx.evaluation.evaluate import judging
 from minitx.nn.blocks import EncoderLayer
-from minitx.nn.build import build_model
+from minitx.nn.build import Model, build_model
 from minitx.nn.counts import ModelShape
 from minitx.nn.models import Classifier, Translator
 from minitx.nn.stacks import Encoder
@@ -61,9 +61,9 @@ def train(job: Job) -> dict[str, Any]:
     make_batch = loop.make_batch
     batches: list[IntArray] = []
 
-    def noted(rows: IntArray) -> Batch:
+    def noted(rows: IntArray, epoch: int) -> Batch:
         batches.append(rows)
-        return make_batch(rows)
+        return make_batch(rows, epoch)
 
     loop.make_batch = noted
     clock = StepClock(job.warmup, job.steps, loop.stepper.device)
@@ -113,7 +113,7 @@ def _never(*_: object) -> NoReturn:
 _HOOKS = Hooks(validate=_never, record=lambda record: None, on_validation=_never, save_last=lambda: None)
 
 
-def build(size: Size) -> Classifier | Translator:
+def build(size: Size) -> Model:
     """Our model of this size: pre-norm, cls pooling or one tied joint vocabulary."""
     config = TransformerConfig(
         d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads, d_ff=size.d_ff,
@@ -182,7 +182,7 @@ def _batches(split: Split, rows: int, tokens: int, device: torch.device) -> Iter
         yield split.batch(chosen, sentences=False).to(device)
 
 
-def _answer(model: Classifier | Translator, batch: Batch, job: Job) -> int:
+def _answer(model: Model, batch: Batch, job: Job) -> int:
     """Rows classified, or tokens written."""
     if isinstance(model, Translator):
         return sum(len(ids) for ids in greedy(model, batch, job.written))

@@ -81,7 +81,7 @@ def split(job: Job) -> dict[str, Any]:
         if clocks is not None:
             clocks.restart()
             clocks.enter("batch")
-        batch = make_batch(stream.next())
+        batch = make_batch(stream.next(), stream.epoch)
         if clocks is not None:
             clocks.leave("batch")
         stepper.step([batch], lr)

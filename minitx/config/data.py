@@ -32,7 +32,8 @@ class DataConfig(Section):
     """Short name, used in folder names and tables."""
     source: Literal["cmudict", "cmudict_stress", "digits", "dataset", "files"] = "cmudict"
     """Embedded set, `dataset` (hub id or local folder, by `datasets.load_dataset`), or `files` (the user's own)."""
-    task: Literal["translation", "classification"] = "translation"
+    task: Literal["translation", "classification", "masked"] = "translation"
+    """masked: guess hidden tokens of the texts of a classification set (see `masking`); its labels are not used."""
     path: str | None = None
     """`dataset`: a hub id or a local folder. `files`: the training file, .csv .tsv .jsonl .json .parquet."""
     subset: str | None = None
@@ -109,6 +110,6 @@ class DataConfig(Section):
     @property
     def columns(self) -> tuple[str, str]:
         """(input column, target column) of the task."""
-        if self.task == "classification":
+        if self.task != "translation":
             return self.text_column, self.label_column
         return self.src_column, self.tgt_column

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from minitx.config.data import DataConfig
-from minitx.config.model import LstmConfig, ModelConfig, NetConfig, TransformerConfig
+from minitx.config.model import CnnConfig, LstmConfig, ModelConfig, NetConfig, TransformerConfig
 from minitx.config.section import Section, rule
 
 
@@ -149,15 +149,51 @@ class DecodeConfig(Section):
     1 goes by the mean over tokens, more prefers long ones."""
 
 
+class MaskingConfig(Section):
+    """Which tokens a masked model has to guess, in data.task=masked and in pretrain=masked."""
+
+    rate: float = Field(0.15, gt=0, le=1)
+    """Share of each text's tokens, at least one (Devlin et al. 2019; arXiv 2202.08005 has reasons for more)."""
+    unknown: float = Field(0.8, ge=0, le=1)
+    """Share of those that are read as [UNK];"""
+    random: float = Field(0.1, ge=0, le=1)
+    """that are read as a random token. The others stay, and are to be guessed like the rest."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> MaskingConfig:
+        if self.unknown + self.random > 1:
+            raise rule("masking.random", self.random, f"be at most 1 - masking.unknown ({self.unknown})", "lower one")
+        return self
+
+
 class PretrainConfig(Section):
     """Training on the task's own texts before the task itself (arXiv 2209.14389): the encoder's first weights."""
 
     kind: Literal["none", "masked"] = "none"
-    """masked: guess masked tokens of the training texts; the classifier then starts from that encoder and those
-    embeddings. It is a run of its own in RUN/pretrain, with all of its files."""
-    max_epochs: float = Field(20.0, gt=0)
+    """masked: guess hidden tokens of the training texts (see `masking`); the classifier then starts from that encoder
+    and those embeddings. It is a run of its own in RUN/pretrain, with all of its files, and as the run itself but for
+    the keys below and for what is there for the sake of the classes, which it does without: token and word dropout,
+    label smoothing, R-Drop, patience."""
+    run: str | None = None
+    """Start from this finished run of data.task=masked (or its RUN/pretrain) instead: several runs then share one."""
+    max_epochs: float | None = Field(20.0, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    max_minutes: float | None = Field(None, gt=0)
+    """As in `trainer`: the first limit reached ends the pretraining."""
+    batch_tokens: int | None = Field(None, ge=1)
+    """null = as trainer.batch_tokens and batch_rows say; a number alone limits a batch."""
     lr: float | None = Field(None, gt=0)
     """null = optim.lr."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """null = model.dropout."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PretrainConfig:
+        if self.run is not None and self.kind == "none":
+            raise rule("pretrain.run", self.run, "be null, because pretrain.kind is none", "add pretrain=masked")
+        if self.max_epochs is None and self.max_steps is None and self.max_minutes is None:
+            raise rule("pretrain.max_epochs", None, "be set, or max_steps or max_minutes", "pretraining needs an end")
+        return self
 
 
 class Config(Section):
@@ -168,6 +204,7 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     trainer: TrainerConfig = TrainerConfig()
     decode: DecodeConfig = DecodeConfig()
+    masking: MaskingConfig = MaskingConfig()
     pretrain: PretrainConfig = PretrainConfig()
     seed: int = Field(0, ge=0)
     """Initialisation, data order and dropout."""
@@ -175,6 +212,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _meets(self) -> Config:
         self._check_task()
+        self._check_masked()
         self._check_noise()
         if self.pretrain.kind != "none" and not isinstance(self.model, NetConfig):
             raise rule(
@@ -206,6 +244,17 @@ class Config(Section):
                 "be null, because data.tokenizer.joint is true",
                 "a joint vocabulary has one tokeniser; set data.tokenizer.joint=false",
             )
+
+    def _check_masked(self) -> None:
+        """That a model that guesses hidden tokens can be had, where one is asked for."""
+        pretrains, task = self.pretrain.kind == "masked", self.data.task
+        if pretrains and task != "classification":
+            must = f"be none, because data.task is {task}"
+            raise rule("pretrain.kind", "masked", must, "it is for classifiers")
+        if (pretrains or task == "masked") and not isinstance(self.model, TransformerConfig | CnnConfig | LstmConfig):
+            why = "pretrain.kind" if pretrains else "data.task"
+            must = f"be transformer, cnn or lstm, because {why} is masked"
+            raise rule("model", self.model.kind, must, "a token can be guessed only where states know of others")
 
     def _check_noise(self) -> None:
         """That what draws at random has something to draw."""

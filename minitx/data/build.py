@@ -18,8 +18,9 @@ from minitx.data.cache import Entry, Meta, fetch
 from minitx.data.encode import KEPT, encode_examples
 from minitx.data.examples import SPLITS, Corpus, Examples
 from minitx.data.files import column_keys
+from minitx.data.masking import ordinary_tokens
 from minitx.data.ragged import Ragged, Texts
-from minitx.data.sources import check_source, read_source, source_fingerprint
+from minitx.data.sources import check_source, loaded_as, read_source, source_fingerprint
 from minitx.data.subset import subset_rows
 from minitx.data.task import Fitted, Metrics, Split, TaskData
 from minitx.data.tokenizer import Tokenizer
@@ -37,6 +38,8 @@ def load_data(config: DataConfig, fitted: Fitted | None = None) -> TaskData:
     Raises ConfigError where the configuration does not fit the data (see `check_source` and `prepare`), or the data has
     a class that `fitted` does not know.
     """
+    if config.task == "masked":
+        return _for_guessing(load_data(loaded_as(config), fitted))
     check_source(config)
     name = re.sub(r"[^\w.-]", "_", config.name)
     folder = Path(config.cache_dir) / f"{name}-{_key(config, fitted)[:16]}"
@@ -51,6 +54,20 @@ def _key(config: DataConfig, fitted: Fitted | None) -> str:
     given = fitted and [*_jsons(fitted.src_tokenizer, fitted.tgt_tokenizer), fitted.label_names]
     key = [FORMAT, source_fingerprint(config), settings, versions, given]
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _for_guessing(data: TaskData) -> TaskData:
+    """The same texts without labels; in training without those that hold no token to hide."""
+    splits, notes = {}, []
+    for name, split in data.splits.items():
+        full = np.flatnonzero(ordinary_tokens(split))
+        if not len(full):
+            raise rule("data.task", "masked", "have tokens to hide", f"the {name} texts hold none that training knows")
+        if name == "train" and len(full) < len(split):
+            notes.append(f"{len(split) - len(full):,} of {len(split):,} training texts hold no token and are left out")
+            split = split.take(full)
+        splits[name] = replace(split, labels=None)
+    return replace(data, task="masked", splits=splits, label_names=None, metrics="masked", notes=(*data.notes, *notes))
 
 
 # ------------------------------------------------------------------------------------------------------------ prepare
@@ -78,9 +95,9 @@ def _prepare(config: DataConfig, fitted: Fitted | None) -> tuple[Meta, dict[str,
 
 def _renumbered(corpus: Corpus, fitted: Fitted, config: DataConfig) -> Corpus:
     """The same examples with the class numbers of `fitted`, found by name."""
-    if corpus.label_names is None or corpus.label_names == fitted.label_names:
+    known = fitted.label_names
+    if corpus.label_names is None or known is None or corpus.label_names == known:
         return corpus
-    known = fitted.label_names or ()
     strange = [name for name in corpus.label_names if name not in known]
     if strange:
         key, column = column_keys(config)[1], config.columns[1]

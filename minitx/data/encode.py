@@ -41,7 +41,7 @@ def encode_texts(
 ) -> Split:
     """A split without targets, to predict on: its batches have empty `targets` and no `tgt_in`. max_length: tokens
     that are kept of a text, special ones included; truncate: which of the others."""
-    src = _encode(texts, src_tokenizer, max_length, truncate, lead=task == "classification")
+    src = _encode(texts, src_tokenizer, max_length, truncate, lead=task != "translation")
     return Split(src=src.ids, sentences=src.sentences, texts=Texts.of(texts), n_cut=int(src.cut.sum()))
 
 

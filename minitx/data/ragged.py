@@ -49,6 +49,10 @@ class Ragged:
         """(B,) int64: those of some rows."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
+    def take(self, rows: IntArray) -> Ragged:
+        """These rows (at least one), one after another."""
+        return Ragged(np.concatenate([self[row] for row in rows]), offsets_of(self.lengths_of(rows)))
+
     def gather(self, rows: IntArray) -> tuple[IntArray, BoolArray]:
         """(B, L) int64 values of `rows` and (B, L) bool mask, True = real; L is the longest of them.
 

@@ -99,16 +99,17 @@ class ResidentSplit:
         if self._packed:
             index_M = self._places(length_B, int(self._src.on_host[rows].sum()), longest[0])
             common = replace(common, src_index=index_M, src_offsets=_offsets(length_B))
-        if self._tgt is None:
-            return self._labelled(common, rows_B, real_B, len(rows))
+        if self._labels is not None:
+            return self._labelled(common, self._labels, real_B, len(rows))
+        if self._tgt is None:  # the targets are still to come: a `Masker` makes them
+            return common
         return self._translated(common, self._tgt, rows, rows_B, real_B, longest[1])
 
     def _filled(self, n_rows: int, most: int) -> int:
         return most if FULL_ENOUGH * most <= n_rows < most else n_rows
 
-    def _labelled(self, batch: Batch, rows_B: Tensor, real_B: Tensor, n_real: int) -> Batch:
-        assert self._labels is not None, "a training split has labels or targets"
-        targets_B = self._labels[rows_B].masked_fill(~real_B, IGNORED)
+    def _labelled(self, batch: Batch, labels: Tensor, real_B: Tensor, n_real: int) -> Batch:
+        targets_B = labels[batch.rows].masked_fill(~real_B, IGNORED)
         return replace(batch, targets=targets_B, n_real=None if self._few_shapes is None else n_real)
 
     def _translated(

@@ -16,8 +16,9 @@ from minitx.data.tokenizer import check_tokenizer
 
 def check_source(config: DataConfig) -> None:
     """Raise a ConfigError for everything that can be known to be wrong before data is read."""
-    task = TASKS.get(config.source, config.task)
-    if task != config.task:
+    asked = loaded_as(config).task
+    task = TASKS.get(config.source, asked)
+    if task != asked:
         raise rule("data.task", config.task, f"be {task}, because data.source is {config.source}")
     check_tokenizer("data.tokenizer", config.tokenizer)
     if config.tgt_tokenizer is not None:
@@ -29,6 +30,11 @@ def check_source(config: DataConfig) -> None:
             check_file(key, path)
     else:
         package_file(config.source)
+
+
+def loaded_as(config: DataConfig) -> DataConfig:
+    """How data is read and prepared: what hides tokens of texts reads them as what classifies them does."""
+    return config.model_copy(update={"task": "classification"}) if config.task == "masked" else config
 
 
 def source_fingerprint(config: DataConfig) -> str:

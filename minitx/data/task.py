@@ -14,13 +14,13 @@ from minitx.batch import BOS, PAD, Batch
 from minitx.data.ragged import IntArray, Ragged, Texts, offsets_of
 from minitx.data.tokenizer import Tokenizer
 
-Task = Literal["classification", "translation"]
-Metrics = Literal["classification", "bleu", "error_rate"]
+Task = Literal["classification", "translation", "masked"]
+Metrics = Literal["classification", "bleu", "error_rate", "masked"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Tokenised examples: source rows are [CLS] + ids in classification, ids + [EOS] in translation, as are targets."""
+    """Tokenised examples: source rows are ids + [EOS] in translation, as are targets, and [CLS] + ids elsewhere."""
 
     src: Ragged
     sentences: Ragged
@@ -49,16 +49,21 @@ class Split:
         return self.texts[row]
 
     def references(self, row: int) -> tuple[str, ...]:
-        """Accepted translations as they came, uncut; () where there are none (classification, prediction)."""
+        """Accepted translations as they came, uncut; () where there are none (other tasks, prediction)."""
         if self.reference_texts is None or self.reference_groups is None:
             return ()
         return tuple(self.reference_texts[i] for i in range(self.reference_groups[row], self.reference_groups[row + 1]))
+
+    def take(self, rows: IntArray) -> Split:
+        """Some rows, of which texts and sources are kept alone."""
+        texts = Texts(self.texts.encoded.take(rows))
+        return Split(src=self.src.take(rows), sentences=self.sentences.take(rows), texts=texts, n_cut=self.n_cut)
 
     def batch(self, rows: IntArray, *, sentences: bool = True, packed: bool = False) -> Batch:
         """These rows (at least one), padded on the right with PAD; see `Batch` for shapes.
 
         sentences=False leaves the sentence numbers out. packed=True adds what attention.backend varlen needs. Without
-        targets (prediction), `targets` is empty.
+        targets (prediction, and before a `Masker` has hidden some tokens), `targets` is empty.
         """
         src_BS, real_BS = self.src.gather(rows)
         src_BS[~real_BS] = PAD
@@ -114,7 +119,7 @@ class TaskData:
     """`train`, `validation`, `test`."""
     src_tokenizer: Tokenizer
     tgt_tokenizer: Tokenizer | None
-    """None for classification; the same object as `src_tokenizer` where `joint`."""
+    """Translation; the same object as `src_tokenizer` where `joint`."""
     joint: bool
     label_names: tuple[str, ...] | None
     """Classification: the name of each class."""

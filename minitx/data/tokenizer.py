@@ -70,6 +70,11 @@ class Tokenizer:
         """Number of ids, the five special ones included."""
         return int(self._inner.get_vocab_size())
 
+    @property
+    def joiner(self) -> str:
+        """What `decode` puts between two tokens."""
+        return " " if self._inner.decoder is None else ""
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens (but UNK where a text needs it)."""
         return [encoding.ids for encoding in self._inner.encode_batch_fast(list(texts))]

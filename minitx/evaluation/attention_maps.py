@@ -15,12 +15,13 @@ from minitx.evaluation.decode import output_limit
 from minitx.evaluation.evaluate import GREEDY, judging
 from minitx.evaluation.predict import Codec
 from minitx.evaluation.views import AttentionView, Inspection, Kind
+from minitx.nn.build import Model
 from minitx.nn.capture import capture_attention
 from minitx.nn.models import Classifier, Translator
 
 
 def inspect_texts(
-    model: Classifier | Translator,
+    model: Model,
     texts: Sequence[str],
     codec: Codec,
     *,
@@ -41,6 +42,7 @@ def inspect_texts(
             if isinstance(model, Translator):
                 inspections.append(_inspect_translation(model, batch, text, codec, decode))
             else:
+                assert isinstance(model, Classifier), "a masked model makes nothing of a text"
                 inspections.append(_inspect_class(model, batch, text, codec))
     return inspections
 

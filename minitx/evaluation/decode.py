@@ -15,6 +15,7 @@ from torch import Tensor
 
 from minitx.batch import BOS, EOS, Batch
 from minitx.nn.models import Translator
+from minitx.nn.token_loss import TokenGuesser
 
 SHRINK_EVERY = 4
 """Steps between two looks at which rows have ended. Each look waits for the device and copies what is left of the
@@ -55,7 +56,7 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
     return [until_end(ids)[:limit] for ids, limit in zip(written_BL.cpu().numpy(), limits.tolist(), strict=True)]
 
 
-def full_logits(model: Translator, hidden: Tensor) -> Tensor:
+def full_logits(model: TokenGuesser, hidden: Tensor) -> Tensor:
     """(..., D) -> (..., V) in the weights' own type also under autocast.
 
     In bfloat16 a logit of 16 is known to 0.06 only: tokens would tie, and the scores of translations add that up.

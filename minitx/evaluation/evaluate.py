@@ -17,20 +17,24 @@ import torch
 from torch import Tensor, nn
 
 from minitx.batch import Batch
-from minitx.config import DecodeConfig
-from minitx.data import Split, TaskData, plan_eval
+from minitx.config import DecodeConfig, MaskingConfig
+from minitx.data import Masker, Split, TaskData, plan_eval
 from minitx.evaluation.beam import translate
 from minitx.evaluation.calibration import ece
+from minitx.evaluation.cloze import FilledTexts, Guesses, guess_hidden
 from minitx.evaluation.decode import log_mean
-from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, error_rates, macro_f1
+from minitx.evaluation.metrics import Interval, Ints, accuracy, bleu, chrf, error_rates, macro_f1, masked_accuracy
 from minitx.evaluation.score import token_log_probs
-from minitx.nn.models import Classifier, Translator
+from minitx.nn.build import Model
+from minitx.nn.masked import MaskedModel
+from minitx.nn.models import Translator
 from minitx.nn.tfidf import TfidfClassifier
 
 Precision = Literal["fp32", "bf16"]
 LogProbs = npt.NDArray[np.float32]
 GREEDY = DecodeConfig()
-MAIN_METRIC = {"classification": "accuracy", "bleu": "bleu", "error_rate": "per"}
+MASKING = MaskingConfig()
+MAIN_METRIC = {"classification": "accuracy", "masked": "masked_accuracy", "bleu": "bleu", "error_rate": "per"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,14 +42,14 @@ class Evaluation:
     """What one pass over (some rows of) a split found."""
 
     loss: float
-    """Cross-entropy per target (row, or real target token), never smoothed."""
+    """Cross-entropy per target (row, real target token, or hidden token), never smoothed."""
     metrics: dict[str, Interval]
     main: str
     """Name of the metric that `best`, patience and tables go by; `metrics.higher_is_better` gives its direction."""
     rows: npt.NDArray[np.int64]
     """The rows judged, in the order asked for."""
-    predictions: list[str] = field(repr=False)
-    """Label name or output text of each of `rows`."""
+    predictions: Sequence[str] = field(repr=False)
+    """Label name or output text of each of `rows`; or the text with its hidden tokens as they were guessed."""
     log_probs: LogProbs | None = field(default=None, repr=False)
     """Classification: (N, C) natural logarithms of each row's probabilities; `class_report` has what follows."""
     labels: Ints | None = field(default=None, repr=False)
@@ -68,12 +72,14 @@ def evaluate(
     rows: npt.NDArray[np.int64] | None = None,
     decode: DecodeConfig = GREEDY,
     bleu_tokenize: str = "13a",
-    ensemble: Sequence[Classifier | Translator] = (),
+    masking: MaskingConfig = MASKING,
+    ensemble: Sequence[Model] = (),
 ) -> Evaluation:
-    """Judge `rows` of a split (all when None) with a Classifier or a Translator; `data` names the metrics.
+    """Judge `rows` of a split (all when None) with a model of the task of `data`, which names the metrics.
 
     A translator must be the model itself, not a compiled wrapper: it is also decoded, token by token. `bleu_tokenize`
-    is sacrebleu's name for how it splits the text (13a, zh, char, ...). ensemble: further models, of the same
+    is sacrebleu's name for how it splits the text (13a, zh, char, ...). masking: which tokens a MaskedModel has to
+    guess; they are the same ones whatever model is judged. ensemble: further models, of the same
     vocabulary and classes, whose probabilities are averaged with the first one's. No rows are a ValueError.
     """
     rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -89,6 +95,10 @@ def evaluate(
             loss, outputs = _translate(translators(models), batches, decode)
             texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
             return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
+        if isinstance(model, MaskedModel):
+            masker = Masker(split, masking, data.src_tokenizer.vocab_size)
+            hidden = (masker(split.batch(rows[chosen]), rows[chosen]).to(device) for chosen in plan)
+            return _judge_guesses(guess_hidden(masked_models(models), hidden), back, rows, split, data)
         return judge_classes(_classify(models, batches)[back], rows, split, data)
 
 
@@ -133,6 +143,11 @@ def translators(models: Sequence[nn.Module]) -> list[Translator]:
     return [model for model in models if isinstance(model, Translator)]
 
 
+def masked_models(models: Sequence[nn.Module]) -> list[MaskedModel]:
+    """The same models, known to guess hidden tokens."""
+    return [model for model in models if isinstance(model, MaskedModel)]
+
+
 def mean_log_probs(models: Sequence[nn.Module], batch: Batch) -> Tensor:
     """(N, C): logarithm of the mean of several classifiers' probabilities."""
     return log_mean([model(batch).float().log_softmax(-1) for model in models])
@@ -173,6 +188,17 @@ def _translate(
 def _total(losses: list[Tensor]) -> float:
     """The sum, in float64 and with one wait for the device."""
     return float(torch.stack(losses).double().sum())
+
+
+def _judge_guesses(guesses: Guesses, back: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
+    """back: the place of each of `rows` among the guesses."""
+    return Evaluation(
+        loss=guesses.loss / max(1, len(guesses.guess)),
+        metrics={"masked_accuracy": masked_accuracy(guesses.hits[back], guesses.hidden[back])},
+        main=MAIN_METRIC["masked"],
+        rows=rows,
+        predictions=FilledTexts(guesses, back, rows, split, data.src_tokenizer),
+    )
 
 
 def _judge_texts(

@@ -138,6 +138,11 @@ def accuracy(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> Interval:
     return bootstrap(np.stack([hits, np.ones(len(hits))], axis=1), _ratio)
 
 
+def masked_accuracy(hits: npt.ArrayLike, hidden: npt.ArrayLike) -> Interval:
+    """Fraction of hidden tokens that were guessed; an example is a text, with hits (N,) of so many hidden (N,)."""
+    return bootstrap(np.stack([np.asarray(hits), np.asarray(hidden)], axis=1), _ratio)
+
+
 def confusion_matrix(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int) -> Ints:
     """(C, C) counts: one row per true class, one column per predicted class."""
     cells = _cells(predicted, labels, n_classes)

@@ -18,7 +18,7 @@ from minitx.data.task import Task
 from minitx.evaluation.beam import beam_search, translate
 from minitx.evaluation.evaluate import GREEDY, Precision, judging, mean_log_probs, tokens_at_once, translators
 from minitx.evaluation.score import Scored, row_scores
-from minitx.nn.models import Classifier, Translator
+from minitx.nn.build import Model
 
 Answer = TypeVar("Answer")
 
@@ -104,7 +104,7 @@ class Candidate:
 class TextModel:
     """Models (several = an ensemble: the mean of their probabilities) with the codec they share, where they run."""
 
-    models: tuple[Classifier | Translator, ...]
+    models: tuple[Model, ...]
     codec: Codec
     device: torch.device
     precision: Precision = "fp32"
@@ -117,6 +117,8 @@ class TextModel:
         Texts of about equal length go through the models together, so the order given costs nothing. A blank text is
         translated to nothing.
         """
+        if self.codec.task == "masked":
+            raise ValueError("a masked model guesses hidden tokens; only `evaluate` is for it")
         if self.codec.task == "classification":
             return self._in_order(self.codec.encode(texts), self._labels)
         outputs = self._in_order(self.codec.encode(texts), self._best)
@@ -151,8 +153,8 @@ class TextModel:
         return self._in_order(self.codec.encode_pairs(texts, translations, first), self._score)
 
     def _check_translates(self) -> None:
-        if self.codec.task == "classification":
-            raise ValueError("a classifier has no translations; only `predict` is for it")
+        if self.codec.task != "translation":
+            raise ValueError(f"a model of {self.codec.task} has no translations")
 
     def _in_order(self, split: Split, answer: Callable[[Batch], Iterable[Answer]]) -> list[Answer]:
         """`answer` for batches of rows of about equal length, put back into the order of the split."""

@@ -6,7 +6,10 @@ import torch
 
 from minitx.config import LstmConfig, NetConfig, TransformerConfig, rule
 from minitx.nn.counts import ModelShape
+from minitx.nn.masked import MaskedModel
 from minitx.nn.models import Classifier, Translator
+
+Model = Classifier | Translator | MaskedModel
 
 
 def check_backend(config: NetConfig, device_type: str, precision: str) -> None:
@@ -27,10 +30,12 @@ def check_backend(config: NetConfig, device_type: str, precision: str) -> None:
         raise rule("trainer.precision", precision, f"be bf16, {why}", remedy)
 
 
-def build_model(config: NetConfig, shape: ModelShape) -> Classifier | Translator:
+def build_model(config: NetConfig, shape: ModelShape) -> Model:
     """A new model, on the CPU, in torch's default dtype; its random numbers come from torch's global generator."""
     if shape.task == "classification":
         assert shape.n_classes is not None
         return Classifier(config, shape.src_vocab, shape.n_classes, shape.max_length)
+    if shape.task == "masked":
+        return MaskedModel(config, shape.src_vocab, shape.max_length)
     assert shape.tgt_vocab is not None and isinstance(config, TransformerConfig | LstmConfig)
     return Translator(config, shape.src_vocab, shape.tgt_vocab, shape.joint, shape.max_length)

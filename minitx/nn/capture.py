@@ -18,6 +18,7 @@ from torch import Tensor
 
 from minitx.nn.additive import AdditiveAttention
 from minitx.nn.attention import MultiHeadAttention
+from minitx.nn.build import Model
 from minitx.nn.models import Classifier, Translator
 from minitx.nn.pooling import WEIGHING, Pooling
 from minitx.nn.recurrent import LstmDecoder
@@ -59,7 +60,7 @@ class AttentionMaps:
 
 
 @contextmanager
-def capture_attention(model: Classifier | Translator) -> Iterator[AttentionMaps]:
+def capture_attention(model: Model) -> Iterator[AttentionMaps]:
     """`with capture_attention(model) as maps: model(batch)`, then `maps.encoder`, `maps.decoder`, `maps.cross`.
 
     Every attention records until the block ends; a second forward pass replaces the first one's maps. Takes the model
@@ -76,13 +77,15 @@ def capture_attention(model: Classifier | Translator) -> Iterator[AttentionMaps]
             module.recorder = None
 
 
-def attentions(model: Classifier | Translator) -> dict[Role, list[Attention]]:
+def attentions(model: Model) -> dict[Role, list[Attention]]:
     """What of a model attends, by role, from the first layer to the last; a role that it has not is not there."""
     found: dict[Role, list[Attention]] = {}
     if isinstance(model.encoder, Encoder):
         found["encoder"] = [*model.encoder.attentions()]
     if isinstance(model, Classifier):
         return found | ({"pooling": [model.pooling]} if model.pooling.kind in WEIGHING else {})
+    if not isinstance(model, Translator):
+        return found
     if isinstance(model.decoder, Decoder):
         found |= {"decoder": [*model.decoder.attentions()], "cross": [*model.decoder.cross_attentions()]}
     if isinstance(model.decoder, LstmDecoder):

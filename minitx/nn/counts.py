@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minitx.config import BagConfig, CnnConfig, LstmConfig, NetConfig, TransformerConfig
+from minitx.nn.masked import transform_params
 from minitx.nn.pooling import pooling_params
 
 
@@ -14,7 +15,7 @@ from minitx.nn.pooling import pooling_params
 class ModelShape:
     """What the data decides about a model."""
 
-    task: Literal["translation", "classification"]
+    task: Literal["translation", "classification", "masked"]
     src_vocab: int
     tgt_vocab: int | None = None
     """Translation: needed."""
@@ -38,12 +39,13 @@ def parameter_counts(config: NetConfig, shape: ModelShape) -> dict[str, int]:
     """Trainable parameters by part; a tied table counts once, under "embedding". The sum is the built model's."""
     width = config.d_model
     positions = _positions(config, shape.max_length)
-    if shape.task == "classification":
+    if shape.task != "translation":
+        of_classifier = pooling_params(config.pooling, width) + (width + 1) * (shape.n_classes or 0)
         return {
             "embedding": _embedding(config, shape.src_vocab),
             "position": positions,
             "encoder": encoder_count(config),
-            "head": pooling_params(config.pooling, width) + (width + 1) * (shape.n_classes or 0),
+            "head": transform_params(width) if shape.task == "masked" else of_classifier,
         }
     assert isinstance(config, TransformerConfig | LstmConfig)
     target = width * (shape.tgt_vocab or 0)

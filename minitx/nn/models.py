@@ -1,37 +1,33 @@
-"""The two models: `Classifier` (encoder, pooling, linear head) and `Translator` (encoder, decoder, output projection).
+"""The models of the two tasks: `Classifier` (encoder, pooling, linear head) and `Translator` (encoder, decoder, output
+projection). `masked.py` has the one that guesses hidden tokens.
 
 Letters in shapes: B rows, T target length, S source length, D model width, V vocabulary, N real targets, C classes.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import LstmConfig, NetConfig, TransformerConfig
 from minitx.nn.cache import StepCache
-from minitx.nn.chunks import folded, unfolded
-from minitx.nn.cross_entropy import projected_cross_entropy, summed_cross_entropy
+from minitx.nn.cross_entropy import summed_cross_entropy
 from minitx.nn.decoders import TextDecoder, make_decoder
-from minitx.nn.encoders import make_encoder, make_token_table
-from minitx.nn.linear import product, token_table, xavier_linear
+from minitx.nn.encoders import make_encoder
+from minitx.nn.linear import token_table, xavier_linear
 from minitx.nn.packing import source_packing, target_packing
 from minitx.nn.pooling import FIRST, Pooling
-from minitx.nn.r_drop import projected_r_drop_loss, r_drop_loss
+from minitx.nn.r_drop import r_drop_loss
+from minitx.nn.reader import TextReader
 from minitx.nn.stacks import Decoder, Encoder
-from minitx.nn.token_noise import TokenNoise
+from minitx.nn.token_loss import TokenGuesser
 
 
-class Classifier(nn.Module):
-    """A text -> one logit per class. Models differ in the encoder (and the token table that goes with it) alone."""
+class Classifier(TextReader):
+    """A text -> one logit per class."""
 
     def __init__(self, config: NetConfig, src_vocab: int, n_classes: int, max_length: int) -> None:
-        super().__init__()
-        self.chunk = config.chunk
-        self.noise = TokenNoise(config.token_dropout, config.word_dropout)
-        self.src_tokens = make_token_table(config, src_vocab)
-        self.encoder = make_encoder(config, max_length)
+        super().__init__(config, src_vocab, max_length)
         self.pooling = Pooling(config.pooling, config.d_model)
         self.head = xavier_linear(config.d_model, n_classes)
 
@@ -48,30 +44,11 @@ class Classifier(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """(B, D): the pooled state that the head reads."""
-        first_only = self.pooling.kind in FIRST
-        packing = source_packing(batch)
-        if packing is not None and isinstance(self.encoder, Encoder) and self.encoder.packs:
-            states = self.encoder.packed(self.src_tokens(packing.pack(self.noise(batch.src))), packing, first_only)
-            states = states if first_only else packing.unpack(states)
-        else:
-            states = self.states(batch, first_only)
-        pooled: Tensor = self.pooling(states, batch.src_mask)
+        pooled: Tensor = self.pooling(self.states(batch, self.pooling.kind in FIRST), batch.src_mask)
         return pooled
 
-    def states(self, batch: Batch, first_only: bool = False) -> Tensor:
-        """(B, S, D): the encoder's state of each token, of each chunk by itself; (B, 1, D) with first_only."""
-        ids, length = self.noise(batch.src), batch.src.shape[1]
-        if self.chunk is None or length <= self.chunk:
-            states: Tensor = self.encoder(self.src_tokens(ids), batch.src_mask, batch.sentence, first_only)
-            return states
-        mask = batch.src_mask if batch.src_mask is not None else torch.ones_like(ids, dtype=torch.bool)
-        sentence = None if batch.sentence is None else folded(batch.sentence, self.chunk)
-        return unfolded(
-            self.encoder(self.src_tokens(folded(ids, self.chunk)), folded(mask, self.chunk), sentence), len(ids), length
-        )
 
-
-class Translator(nn.Module):
+class Translator(TokenGuesser, nn.Module):
     """A source text and the target so far -> logits of the next target token.
 
     tie_embeddings: the decoder's token table is the output projection, and with a joint vocabulary the encoder's too.
@@ -93,27 +70,6 @@ class Translator(nn.Module):
         self.encoder = make_encoder(config, max_length)
         self.decoder: TextDecoder = make_decoder(config, max_length)
         self.output = None if tied else token_table(tgt_vocab, config.d_model)
-
-    def forward(self, batch: Batch) -> Tensor:
-        """(N, V) logits of the real targets alone: hidden states are picked before they are projected."""
-        return self.project(self.hidden(batch))
-
-    def loss(self, batch: Batch, label_smoothing: float = 0.0, r_drop: float = 0.0) -> Tensor:
-        """Scalar: the summed cross-entropy of `forward`'s logits, which are never all there at once.
-
-        r_drop: its alpha; other than 0, `r_drop_loss` of two passes.
-        """
-        if r_drop:
-            return self._r_drop_loss(batch, r_drop, label_smoothing)
-        if batch.n_real is not None:  # some targets are filling
-            return summed_cross_entropy(self(batch), batch.targets, label_smoothing)
-        return projected_cross_entropy(self.hidden(batch), self.output_weight, batch.targets, label_smoothing)
-
-    def _r_drop_loss(self, batch: Batch, alpha: float, label_smoothing: float) -> Tensor:
-        first, second = self.hidden(batch), self.hidden(batch)
-        if batch.n_real is not None:  # some targets are filling
-            return r_drop_loss(self.project(first), self.project(second), batch.targets, alpha, label_smoothing)
-        return projected_r_drop_loss(first, second, self.output_weight, batch.targets, alpha, label_smoothing)
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, D): the decoder's states at the real targets, in their order."""
@@ -157,10 +113,6 @@ class Translator(nn.Module):
         tokens = (self.tgt_tokens or self.src_tokens)(tgt_in)
         hidden: Tensor = self.decoder(tokens, memory, src_mask, cache)
         return hidden
-
-    def project(self, hidden: Tensor) -> Tensor:
-        """(..., D) -> logits (..., V)."""
-        return product(hidden, self.output_weight)
 
     @property
     def output_weight(self) -> Tensor:

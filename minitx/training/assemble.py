@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
+from minitx.batch import Batch
 from minitx.config import OptimConfig, TrainerConfig
-from minitx.data import LENGTH_STEP, ResidentSplit, Split
-from minitx.nn.models import Classifier, Translator
+from minitx.data import LENGTH_STEP, TARGET_STEP, Masker, ResidentSplit, Split
+from minitx.nn.build import Model
 from minitx.training.average import WeightAverage
 from minitx.training.console import Reporter
 from minitx.training.device import Compute
@@ -15,7 +19,7 @@ from minitx.training.stepper import Stepper
 
 
 def build_loop(
-    model: Classifier | Translator,
+    model: Model,
     split: Split,
     optim: OptimConfig,
     trainer: TrainerConfig,
@@ -26,9 +30,10 @@ def build_loop(
     seed: int,
     sentences: bool = False,
     packed: bool = False,
+    masker: Masker | None = None,
 ) -> Loop:
     """A loop at its beginning. model: on the compute's device already. sentences: it reads sentence numbers. packed: it
-    computes real tokens alone (attention.backend varlen)."""
+    computes real tokens alone (attention.backend varlen). masker: it guesses hidden tokens, and this hides them."""
     stepper = Stepper(
         model,
         optim,
@@ -38,15 +43,20 @@ def build_loop(
         fused=trainer.speed.fused_optimizer,
         graphs=compute.graphs,
     )
-    make_batch = _batch_maker(split, trainer, compute, sentences, packed)
+    make_batch = _batch_maker(split, trainer, compute, sentences, packed, masker)
     step = LENGTH_STEP if compute.graphs else 1
     return Loop(stepper, split, trainer, seed, average, reporter, make_batch, step)
 
 
-def _batch_maker(split: Split, trainer: TrainerConfig, compute: Compute, sentences: bool, packed: bool) -> MakeBatch:
+def _batch_maker(
+    split: Split, trainer: TrainerConfig, compute: Compute, sentences: bool, packed: bool, masker: Masker | None
+) -> MakeBatch:
     """Batches cut on the host, or on the GPU where the token ids stay."""
+    cut: Callable[[np.ndarray], Batch] = partial(split.batch, sentences=sentences, packed=packed)
     if compute.graphs or (trainer.speed.resident and compute.device.type == "cuda"):
         few_shapes = trainer.batch_tokens if compute.graphs else None
-        resident = ResidentSplit(split, compute.device, sentences=sentences, packed=packed, few_shapes=few_shapes)
-        return resident.batch
-    return partial(split.batch, sentences=sentences, packed=packed)
+        cut = ResidentSplit(split, compute.device, sentences=sentences, packed=packed, few_shapes=few_shapes).batch
+    if masker is None:
+        return lambda rows, epoch: cut(rows)
+    target_step = TARGET_STEP if compute.graphs else None
+    return lambda rows, epoch: masker(cut(rows), rows, epoch, target_step)

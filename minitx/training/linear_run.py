@@ -21,7 +21,8 @@ from minitx.training.board import Board
 from minitx.training.checkpoint import Checkpoint, save_checkpoint
 from minitx.training.console import Reporter
 from minitx.training.results import Effort, finish, results_of, say_data
-from minitx.training.runfolder import EVALUATION, MetricsLog, RunFolder
+from minitx.training.runfolder import MetricsLog, RunFolder
+from minitx.training.show import next_steps
 from minitx.training.signals import EXIT_BASE, StopRequest, stop_on_signals
 
 DEVICE, PRECISION = "cpu", "fp64"
@@ -46,9 +47,7 @@ def run_linear(config: Config, model: LinearConfig, folder: RunFolder, reporter:
         Stopped: SIGINT or SIGTERM came.
     """
     reporter.say(f"run     {folder.path}")
-    for name in ("results.json", EVALUATION):
-        (folder.path / name).unlink(missing_ok=True)
-    folder.write_config(config)
+    folder.begin(config)
     data = load_data(config.data)
     say_data(reporter, config, data, cut=False)
     board = Board(folder.tensorboard)
@@ -92,6 +91,7 @@ class _LinearRun:
             self._stop(signal.SIGINT)
         results = {**self._results("finished", judged), "c": self.best.c}
         finish(self.folder, self.config, self.data, results, judged, self.reporter, self.board)
+        next_steps(self.reporter, self.folder, self.data.splits["test"], attends=False)
         return results
 
     def _fit(self, stop: StopRequest) -> None:

@@ -40,8 +40,8 @@ ESTIMATE_MARGIN = 0.95
 """A little is left for steps that turn out slower than those measured."""
 
 
-MakeBatch = Callable[[np.ndarray], Batch]
-"""Row numbers of a split -> their batch."""
+MakeBatch = Callable[[np.ndarray, int], Batch]
+"""Row numbers of a split, and the epoch in which they are drawn -> their batch."""
 
 
 class TrainingError(RunError):
@@ -124,7 +124,7 @@ class Loop:
         self.progress = Progress()
         self._pending: list[tuple[int, list[np.ndarray], torch.Tensor, torch.Tensor, int]] = []
         self._shown_loss = math.nan
-        self.make_batch = make_batch or split.batch
+        self.make_batch: MakeBatch = make_batch or (lambda rows, epoch: split.batch(rows))
         self._counted = (split.tgt or split.src).lengths
 
     # ------------------------------------------------------------------------------------------------- limits
@@ -199,8 +199,9 @@ class Loop:
         started = time.perf_counter()
         progress = self.progress
         lr = learning_rate(self.stepper.optim, progress.step, self.total_steps)
-        rows = [self.stream.next() for _ in range(self.config.accumulate)]
-        result = self.stepper.step([self.make_batch(r) for r in rows], lr)
+        drawn = [(self.stream.next(), self.stream.epoch) for _ in range(self.config.accumulate)]
+        result = self.stepper.step([self.make_batch(r, epoch) for r, epoch in drawn], lr)
+        rows = [r for r, _ in drawn]
         progress.step += 1
         progress.epoch, progress.batch = self.stream.epoch, self.stream.batch
         tokens = sum(int(self._counted[r].sum()) for r in rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minitx.config import Config
-from minitx.data import Split, TaskData
+from minitx.data import TaskData
 from minitx.evaluation.class_report import report_classes
 from minitx.evaluation.evaluate import Evaluation
 from minitx.training.board import Board
@@ -43,9 +43,15 @@ def say_data(reporter: Reporter, config: Config, data: TaskData, *, cut: bool = 
 
 
 def results_of(
-    config: Config, data: TaskData, source: str, status: str, effort: Effort, judged: Mapping[str, Evaluation]
+    config: Config,
+    data: TaskData,
+    source: str,
+    status: str,
+    effort: Effort,
+    judged: Mapping[str, Evaluation],
+    pretrained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """results.json; `source` is the fingerprint of the data's source."""
+    """results.json. source: the fingerprint of the data's source. pretrained: what came of an earlier stage."""
     results: dict[str, Any] = {
         "status": status,
         "data": config.data.name,
@@ -68,6 +74,8 @@ def results_of(
     }
     if data.task == "translation":
         results["decode"] = config.decode.model_dump()
+    if pretrained is not None:
+        results["pretrain"] = pretrained
     return {**results, "versions": versions(), "git": git_commit()}
 
 
@@ -87,10 +95,4 @@ def finish(
         write_json(folder.path / EVALUATION, report.to_json("test"))
     folder.write_results(results)  # the last, for it says that the run has finished
     show_at_end(board, config, judged, report, results["best_step"])
-    final_report(reporter, folder, results, judged, report, example=_example(test))
-
-
-def _example(split: Split) -> str:
-    """A text to try the run on: the longest of the first few that fits on a command line."""
-    texts = [split.text(row) for row in range(min(50, len(split)))]
-    return max((t for t in texts if len(t) <= 60 and '"' not in t), key=len, default=texts[0][:60])
+    final_report(reporter, folder, results, judged, report)

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from minitx.config import Config, ConfigError, rule
+from minitx.data import source_fingerprint
 from minitx.parse import load
 
 EVALUATION = "evaluation.json"
@@ -141,6 +142,42 @@ class RunFolder:
 
     def has_checkpoint(self) -> bool:
         return (self.checkpoints / "last" / "state.json").is_file()
+
+    @property
+    def pretraining(self) -> RunFolder:
+        """The run inside this one that comes before it (see `pretrain`)."""
+        return RunFolder(self.path / "pretrain")
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.has_checkpoint() or self.pretraining.has_checkpoint()
+
+    def begin(self, config: Config) -> None:
+        """From here on the folder speaks of this run, and no more of a shorter one or one that was judged otherwise."""
+        for name in ("results.json", EVALUATION):
+            (self.path / name).unlink(missing_ok=True)
+        self.write_config(config)
+
+
+def finished_before(config: Config, folder: RunFolder, device_type: str, precision: str) -> dict[str, Any] | None:
+    """Refuse a folder that holds another run; return the results of this very run when it has ended."""
+    if not folder.begun or not folder.config_file.is_file():
+        return None
+    key, remedy = f"hydra.run.dir ({folder.path})", "name another folder"
+    if config.trainer.resume is None:
+        raise ConfigError(f"{key} must be empty, it holds a run; add trainer.resume=auto to continue it, or {remedy}")
+    before, results = folder.read_config(), folder.results()
+    args = (source_fingerprint(config.data), device_type, precision)
+    if run_hash(before, *args, changeable=False) != run_hash(config, *args, changeable=False):
+        changed = "; ".join(differences(before, config)) or "other data or precision"
+        raise ConfigError(f"{key} must hold this run to be continued, it holds another ({changed}); {remedy}")
+    same = run_hash(before, *args) == run_hash(config, *args)
+    if not same or results is None or results["status"] != "finished":
+        return None
+    if results["source"] != args[0]:
+        raise ConfigError(f"{key} must hold a run on this data, but {config.data.name} has changed since; {remedy}")
+    return results
 
 
 class MetricsLog:

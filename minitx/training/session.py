@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from minitx.config import CnnConfig, Config, ConfigError, DecodeConfig, LinearConfig, NetConfig
-from minitx.data import TaskData, check_source, load_data, source_fingerprint
+from minitx.data import Masker, TaskData, check_source, load_data, source_fingerprint
 from minitx.errors import RunError, Stopped
 from minitx.evaluation.evaluate import GREEDY, Evaluation, evaluate
 from minitx.evaluation.predict import Codec
 from minitx.nn.build import build_model, check_backend
+from minitx.nn.capture import attentions
 from minitx.nn.counts import ModelShape, non_embedding, parameter_counts
-from minitx.nn.models import Classifier
+from minitx.nn.reader import TextReader
 from minitx.training.assemble import build_loop
 from minitx.training.average import WeightAverage
 from minitx.training.board import Board
@@ -30,20 +31,22 @@ from minitx.training.console import Reporter
 from minitx.training.device import Compute, resolve_compute
 from minitx.training.linear_run import run_linear
 from minitx.training.loop import Hooks, Progress
+from minitx.training.pretrain import Start, check_pretraining, find_start
 from minitx.training.process import frozen_garbage, prepare_process
 from minitx.training.results import Effort, finish, results_of, say_data
-from minitx.training.runfolder import EVALUATION, MetricsLog, RunFolder, differences, run_hash
-from minitx.training.show import Showcase
+from minitx.training.runfolder import MetricsLog, RunFolder, finished_before
+from minitx.training.show import Showcase, next_steps
 from minitx.training.signals import EXIT_BASE, stop_on_signals
 
 EVALUATION_BATCHES = 4
 """Training batches that one of evaluation holds: no activations are kept for a backward pass."""
 
 
-def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
+def run(config: Config, path: Path, quiet: bool = False, stage_of: Path | None = None) -> dict[str, Any]:
     """Train in folder `path`, or continue what it holds when `trainer.resume` says so; returns results.json.
 
-    `quiet` leaves the console to the caller, but for the live progress line; train.log has it all.
+    `quiet` leaves the console to the caller, but for the live progress line; train.log has it all. stage_of: the run
+    that this one is the pretraining of.
 
     Raises:
         ConfigError: the configuration or the data cannot be used.
@@ -55,24 +58,27 @@ def run(config: Config, path: Path, quiet: bool = False) -> dict[str, Any]:
     if isinstance(config.model, NetConfig):
         check_backend(config.model, compute.device.type, compute.precision)
     check_source(config.data)
+    check_pretraining(config)
     folder = RunFolder(path)
     folder.create()
     with folder.locked():
-        done = _finished_before(config, folder, compute)
+        done = finished_before(config, folder, compute.device.type, compute.precision)
         if done is None:
-            return _train(config, folder, compute, quiet)
-    if not quiet:
+            return _train(config, folder, compute, quiet, stage_of)
+    if not quiet and stage_of is None:
         longer = "; raise trainer.max_epochs, max_steps or max_minutes to go on"
         print(f"already finished: {path}/results.json{longer if isinstance(config.model, NetConfig) else ''}")
     return done
 
 
-def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool) -> dict[str, Any]:
-    reporter = Reporter(folder.log, quiet=quiet)
+def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool, stage_of: Path | None) -> dict[str, Any]:
+    reporter, start = Reporter(folder.log, quiet=quiet), None
     try:
         if isinstance(config.model, LinearConfig):
             return run_linear(config, config.model, folder, reporter)
-        return _Session(config, folder, compute, reporter).run()
+        if config.pretrain.kind != "none" and not folder.has_checkpoint():
+            start = find_start(config, folder, reporter, lambda stage, path: run(stage, path, quiet, folder.path))
+        return _Session(config, folder, compute, reporter, start, stage_of).run()
     except Exception as error:
         if folder.results() is None:  # else it tells of the run that was to be continued, and still stands
             line = (str(error) or repr(error)).splitlines()[0]
@@ -84,31 +90,21 @@ def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool) -> 
         reporter.close()
 
 
-def _finished_before(config: Config, folder: RunFolder, compute: Compute) -> dict[str, Any] | None:
-    """Refuse a folder that holds another run; return the results of this very run when it has ended."""
-    if not folder.has_checkpoint() or not folder.config_file.is_file():
-        return None
-    key, remedy = f"hydra.run.dir ({folder.path})", "name another folder"
-    if config.trainer.resume is None:
-        raise ConfigError(f"{key} must be empty, it holds a run; add trainer.resume=auto to continue it, or {remedy}")
-    before, results = folder.read_config(), folder.results()
-    args = (source_fingerprint(config.data), compute.device.type, compute.precision)
-    if run_hash(before, *args, changeable=False) != run_hash(config, *args, changeable=False):
-        changed = "; ".join(differences(before, config)) or "other data or precision"
-        raise ConfigError(f"{key} must hold this run to be continued, it holds another ({changed}); {remedy}")
-    same = run_hash(before, *args) == run_hash(config, *args)
-    if not same or results is None or results["status"] != "finished":
-        return None
-    if results["source"] != args[0]:
-        raise ConfigError(f"{key} must hold a run on this data, but {config.data.name} has changed since; {remedy}")
-    return results
-
-
 class _Session:
     """The parts of one run, built once and used in order."""
 
-    def __init__(self, config: Config, folder: RunFolder, compute: Compute, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        compute: Compute,
+        reporter: Reporter,
+        start: Start | None,
+        stage_of: Path | None,
+    ) -> None:
+        """start: where a new run takes weights from. stage_of: see `run`."""
         self.config, self.folder, self.compute, self.reporter = config, folder, compute, reporter
+        self.stage_of = stage_of
         assert isinstance(config.model, NetConfig)
         self.net = config.model
         prepare_process(config.trainer.speed, compute.device, config.trainer.threads)
@@ -120,9 +116,10 @@ class _Session:
         self.shape = model_shape(config, self.data)
         torch.manual_seed(config.seed)
         self.model = build_model(self.net, self.shape).to(compute.device)
-        if isinstance(self.model, Classifier) and self.net.word_dropout:
+        if isinstance(self.model, TextReader) and self.net.word_dropout:
             self.model.noise.learn_words(torch.from_numpy(self.data.src_tokenizer.word_starts()).to(compute.device))
         self._introduce()
+        self.pretrained = self._take_over(start)
         self.average = WeightAverage(self.model, config.trainer.average)
         self.loop = build_loop(
             self.model,
@@ -135,6 +132,7 @@ class _Session:
             seed=config.seed,
             sentences=self.net.reads_sentences,
             packed=self.net.reads_unpadded,
+            masker=self._masker(),
         )
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self._resume()
@@ -149,10 +147,7 @@ class _Session:
             validate=self._validate, record=self._record, on_validation=self._on_validation, save_last=self._save_last
         )
         try:
-            # From here on the folder speaks of this run, and no more of a shorter one or one that was judged otherwise.
-            for name in ("results.json", EVALUATION):
-                (self.folder.path / name).unlink(missing_ok=True)
-            self.folder.write_config(self.config)
+            self.folder.begin(self.config)
             with stop_on_signals() as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
                 self.loop.run(hooks, stop)
             if stop.signal is not None and not self.loop.finished:
@@ -180,6 +175,21 @@ class _Session:
         how = [", compiled"] * self.compute.compiled + [", CUDA graphs"] * self.compute.graphs
         say(f"device  {self.compute.name}, {self.compute.precision}{''.join(how)}")
 
+    def _take_over(self, start: Start | None) -> dict[str, Any] | None:
+        """The weights of a masked run, before anything else looks at the model; what results.json says of it."""
+        if start is None:
+            return None
+        start.enter(self.model, self._texts()["tokenizer.json"])
+        self.reporter.say(f"start   {start}")
+        return start.told
+
+    def _masker(self) -> Masker | None:
+        """Hides tokens in training, where they are to be guessed."""
+        if self.data.task != "masked":
+            return None
+        vocab = self.data.src_tokenizer.vocab_size
+        return Masker(self.data.splits["train"], self.config.masking, vocab, self.config.seed)
+
     def _resume(self) -> None:
         """Go on from `last`, or begin; either way forget log lines that no checkpoint covers."""
         if not self.folder.has_checkpoint():
@@ -206,6 +216,7 @@ class _Session:
         if checkpoint.state["max_minutes"] != self.config.trainer.max_minutes:
             loop.progress.horizon = None
         loop.stream.seek(loop.progress.epoch, loop.progress.batch)
+        self.pretrained = checkpoint.state["pretrain"]
         self.log.cut(checkpoint.state["metrics_size"])
         self.reporter.say(f"resume  from step {loop.progress.step:,}")
 
@@ -229,6 +240,7 @@ class _Session:
             rows=rows,
             decode=decode,
             bleu_tokenize=self.config.data.bleu_tokenize,
+            masking=self.config.masking,
         )
 
     def _record(self, record: dict[str, Any]) -> None:
@@ -274,6 +286,7 @@ class _Session:
             "source": self.source,
             "label_names": self.data.label_names,
             "metrics": self.data.metrics,
+            "pretrain": self.pretrained,
         }
         checkpoint = Checkpoint(tensors=tensors, texts=self._texts(), state=state)
         try:
@@ -286,7 +299,7 @@ class _Session:
 
     def _stop(self, number: int) -> NoReturn:
         self.folder.write_results(self._results("stopped", {}))
-        again = f"python train.py trainer.resume={self.folder.path}"
+        again = f"python train.py trainer.resume={self.stage_of or self.folder.path}"
         line = f"stopped at step {self.loop.progress.step:,}, all saved; continue with: {again}"
         self.reporter.say(line)
         raise Stopped(line, EXIT_BASE + number)
@@ -300,6 +313,9 @@ class _Session:
     def _finish(self, judged: dict[str, Evaluation]) -> dict[str, Any]:
         results = self._results("finished", judged)
         finish(self.folder, self.config, self.data, results, judged, self.reporter, self.board)
+        if self.stage_of is None:
+            texts = None if self.data.task == "masked" else self.data.splits["test"]
+            next_steps(self.reporter, self.folder, texts, attends=bool(attentions(self.model)))
         self.showcase.maps(self.loop.progress.best_step)  # of the best weights; they take a moment, and results stand
         return results
 
@@ -315,7 +331,7 @@ class _Session:
             precision=self.compute.precision,
             tokens_per_second=round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
         )
-        return results_of(self.config, self.data, self.source, status, effort, judged)
+        return results_of(self.config, self.data, self.source, status, effort, judged, self.pretrained)
 
 
 def model_shape(config: Config, data: TaskData) -> ModelShape:

@@ -10,15 +10,17 @@ import numpy as np
 import torch
 
 from minitx.config import Config, DecodeConfig
-from minitx.data.task import TaskData
+from minitx.data.task import Split, TaskData
 from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.class_report import ClassReport
 from minitx.evaluation.compare import Comparison
 from minitx.evaluation.evaluate import Evaluation
 from minitx.evaluation.figures import attention_figure
 from minitx.evaluation.predict import Codec
+from minitx.nn.build import Model
 from minitx.nn.capture import attentions
-from minitx.nn.models import Classifier, Translator
+from minitx.nn.masked import MaskedModel
+from minitx.parse import flat
 from minitx.training.board import Board
 from minitx.training.console import Reporter
 from minitx.training.runfolder import EVALUATION, RunFolder
@@ -39,7 +41,7 @@ class Showcase:
     def __init__(
         self,
         board: Board,
-        model: Classifier | Translator,
+        model: Model,
         data: TaskData,
         codec: Codec,
         device: torch.device,
@@ -65,7 +67,9 @@ class Showcase:
 
     def maps(self, step: int) -> None:
         """Images with layers down and heads across: each example's most telling kind (cross-attention, or a
-        classifier's own), and every kind of the first example."""
+        classifier's own), and every kind of the first example. None of a masked model: it makes nothing of a text."""
+        if isinstance(self.model, MaskedModel):
+            return
         for number, shown in enumerate(inspect_texts(self.model, self.map_texts, self.codec, device=self.device)):
             for view in shown.views if number == 0 else shown.views[:1]:
                 title = f"{shown.text}  →  {shown.output}"
@@ -88,16 +92,7 @@ def _hparams(config: Config) -> dict[str, Any]:
     data = {key: value for key, value in config.data.model_dump().items() if key in COMPARED_DATA_KEYS}
     trainer = {key: value for key, value in config.trainer.model_dump().items() if key in COMPARED_TRAINER_KEYS}
     tree = {"data": data, "model": config.model.model_dump(), "optim": config.optim.model_dump(), "trainer": trainer}
-    return {"seed": config.seed, **_flat(tree)}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections to dotted keys."""
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, Mapping)
-        out |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return out
+    return {"seed": config.seed, "pretrain.kind": config.pretrain.kind, **flat(tree)}
 
 
 def final_report(
@@ -106,10 +101,8 @@ def final_report(
     results: Mapping[str, Any],
     judged: Mapping[str, Evaluation],
     report: ClassReport | None,
-    example: str,
 ) -> None:
-    """One table (metrics with intervals, size, speed, place), a classifier's classes and hardest examples on test, and
-    the next three commands to type."""
+    """One table (metrics with intervals, size, speed, place), a classifier's classes and hardest examples on test."""
     names = list(judged["test"].metrics)
     rows = [[name, *(shown_metric(judged[split], name) for split in ("validation", "test"))] for name in names]
     how = f", {shown_decoding(DecodeConfig(**results['decode']))}" if "decode" in results else ""
@@ -118,12 +111,7 @@ def final_report(
         place = f"{folder.path}/{EVALUATION}"
         say_classes(reporter, report, "test", most=WORST_CLASSES, n_hardest=HARDEST, all_of_them=place)
     reporter.say(f"{results['n_params']:,} parameters, {_shown_effort(results)}")
-    reporter.say(f"results {folder.path}/results.json\n")
-    reporter.say("next:")
-    reporter.say(f"  tensorboard --logdir {folder.path.parent}")
-    reporter.say(f"  minitx predict {shlex.quote(str(folder.path))} {shlex.quote(example)}")
-    if results["model"] != "linear":
-        reporter.say(f"  minitx inspect {shlex.quote(str(folder.path))} {shlex.quote(example)}")
+    reporter.say(f"results {folder.path}/results.json")
 
 
 def _shown_effort(results: Mapping[str, Any]) -> str:
@@ -133,6 +121,28 @@ def _shown_effort(results: Mapping[str, Any]) -> str:
         return f"best of {results['steps']} by model.c={results['c']:g}, {took}"
     of_speed = f", {speed:,.0f} tokens/s" if speed else ""
     return f"{results['steps']:,} steps {took}{of_speed}, best at step {results['best_step']:,}"
+
+
+def next_steps(reporter: Reporter, folder: RunFolder, texts: Split | None, *, attends: bool) -> None:
+    """What to type next. texts: of which one is to try the run on; None of a run that only guesses hidden tokens.
+    attends: there is something to inspect."""
+    reporter.say("\nnext:")
+    reporter.say(f"  tensorboard --logdir {folder.path.parent}")
+    run = shlex.quote(str(folder.path))
+    if texts is None:
+        reporter.say(f"  minitx evaluate {run}")
+        reporter.say(f"  python train.py data=... pretrain=masked pretrain.run={run}")
+        return
+    example = shlex.quote(_example(texts))
+    reporter.say(f"  minitx predict {run} {example}")
+    if attends:
+        reporter.say(f"  minitx inspect {run} {example}")
+
+
+def _example(split: Split) -> str:
+    """A text to try the run on: the longest of the first few that fits on a command line."""
+    texts = [split.text(row) for row in range(min(50, len(split)))]
+    return max((t for t in texts if len(t) <= 60 and '"' not in t), key=len, default=texts[0][:60])
 
 
 def shown_metric(evaluation: Evaluation, name: str) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import OptimConfig
-from minitx.nn.models import Classifier, Translator
+from minitx.nn.build import Model
 from minitx.training.graphs import GraphCache
 from minitx.training.optim import build_optimizer, set_learning_rate
 
@@ -31,7 +31,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: Classifier | Translator,
+        model: Model,
         optim: OptimConfig,
         device: torch.device,
         bf16: bool,

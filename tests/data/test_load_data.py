@@ -53,6 +53,47 @@ def test_classification_from_files(options: dict[str, object]) -> None:
     assert data.src_tokenizer.tokens(test.src[0]) == ["[CLS]", "the", "[UNK]", "is", "red", "."]
 
 
+def test_masked_data_is_the_same_without_labels(options: dict[str, object]) -> None:
+    """From the same cache entry, also where a model's own vocabulary is given."""
+    labelled, masked = load(options), load(options, task="masked")
+    assert len(entries(options)) == 1 and masked.fingerprint == labelled.fingerprint
+    assert (masked.task, masked.metrics, masked.label_names) == ("masked", "masked", None)
+    for name, split in masked.splits.items():
+        assert split.labels is None and len(split) == len(labelled.splits[name])
+        batch = split.batch(np.arange(len(split)))
+        assert (batch.src == labelled.splits[name].batch(np.arange(len(split))).src).all() and len(batch.targets) == 0
+    config = DataConfig.model_validate({**options, "task": "masked", "cache_dir": str(options["cache_dir"]) + "2"})
+    assert load_data(config, fitted=masked).src_tokenizer == masked.src_tokenizer
+
+
+def test_masked_training_leaves_out_texts_without_a_token(options: dict[str, object], tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    lines = [f"{'a ' * i}b,{'rb'[i % 2]}\n{' ' * (i + 2)},{'br'[i % 2]}" for i in range(30)]
+    (folder / "train.csv").write_text("\n".join(["text,label", *lines, ""]))
+    own = {"source": "dataset", "path": str(folder), "test_path": None, "validation_size": 0.2, "test_size": 0.2}
+    labelled, masked = (load({**options, **own}, task=task) for task in ("classification", "masked"))
+    kept = [i for i, text in enumerate(texts_of(labelled)) if text.strip()]
+    assert texts_of(masked) == [texts_of(labelled)[i] for i in kept] and len(kept) < len(texts_of(labelled))
+    assert masked.notes[-1] == f"{36 - len(kept)} of 36 training texts hold no token and are left out"
+    assert len(masked.splits["test"]) == len(labelled.splits["test"])
+
+
+def texts_of(data: TaskData) -> list[str]:
+    return [data.splits["train"].text(row) for row in range(len(data.splits["train"]))]
+
+
+def test_masked_needs_texts_of_known_tokens_and_a_classification_set(options: dict[str, object]) -> None:
+    test = Path(str(options["test_path"]))
+    test.write_text("text,label\nunseen,r\n")
+    with pytest.raises(ConfigError, match="must have tokens to hide; the test texts hold none that training knows"):
+        load(options, task="masked")
+    with pytest.raises(
+        ConfigError, match=r"data\.task \(masked\) must be translation, because data\.source is cmudict"
+    ):
+        check_source(DataConfig(source="cmudict", task="masked"))
+
+
 def test_warm_data_equals_cold_data(options: dict[str, object]) -> None:
     cold, warm = load(options), load(options)
     assert len(entries(options)) == 1

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import fingerprint
 
 from minitx.config import Config, LstmConfig
 from minitx.predictor import Predictor
@@ -70,24 +71,6 @@ def run_process(server: ForkServerContext, *args: Any) -> int:
     process.join(120)
     assert process.exitcode is not None
     return process.exitcode
-
-
-def fingerprint(folder: Path) -> dict[str, Any]:
-    """Everything the promise covers: all bytes of both checkpoints' tensors, the log and results without times."""
-    untimed = [
-        {k: v for k, v in json.loads(line).items() if k not in ("seconds", "tokens_per_second")}
-        for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
-    results = json.loads((folder / "results.json").read_text())
-    return {
-        "log": untimed,
-        "metrics": results["metrics"],
-        **{
-            f"{link}/{path.name}": path.read_bytes()
-            for link in ("last", "best")
-            for path in (folder / "checkpoints" / link).glob("*.safetensors")
-        },
-    }
 
 
 @pytest.fixture(scope="module")
