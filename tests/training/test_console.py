@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from minitx.config import Config
+from minitx.parse import load
 from minitx.training import console, session
 from minitx.training.board import Board
 from minitx.training.console import Reporter, Status
@@ -70,6 +72,30 @@ def test_tensorboard_holds_scalars_samples_maps_and_hparams_in_one_run(
     assert "samples/text_summary" in tags["tensors"]
     assert [s.step for s in events.Scalars("train/loss")] == [4, 8, 12]
     assert "hparams" in events.summary_metadata["_hparams_/session_start_info"].plugin_data.plugin_name
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "kinds"),
+    [
+        ("translation", {"kind": "lstm"}, ["cross"]),
+        ("classification", {"kind": "lstm", "pooling": "additive"}, ["pooling"]),
+        ("classification", {"kind": "cnn", "pooling": "max"}, []),
+    ],
+    ids=["lstm-translator", "lstm-classifier", "nothing-attends"],
+)
+def test_tensorboard_shows_what_attends(
+    tiny: Callable[..., Config], tmp_path: Path, task: str, model: dict[str, Any], kinds: list[str]
+) -> None:
+    config = tiny(trainer={"attention_maps": 1, "max_steps": 2})
+    raw: dict[str, Any] = {**config.model_dump(), "model": {"d_model": 8, **model}}
+    if task == "classification":
+        common = {"cache_dir": config.data.cache_dir, "tokenizer": {"kind": "word"}}
+        raw["data"] = {"source": "digits", "task": task, "name": "digits", **common}
+    session.run(load(raw), tmp_path / "run", quiet=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"images": 0})
+    events.Reload()
+    images = [tag for tag in events.Tags()["images"] if tag.startswith("attention")]
+    assert images == [f"attention_{kind}/example_1" for kind in kinds]
 
 
 def test_a_resumed_run_has_each_step_once(tiny: Callable[..., Config], tmp_path: Path) -> None:
