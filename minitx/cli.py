@@ -262,11 +262,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _check_detail(predictor: Predictor, options: argparse.Namespace) -> None:
-    """What is asked of one classifier alone is not asked of a translator, nor of two runs."""
+    """What is asked of one classifier alone is not asked of others, nor of two runs."""
     asked = {"--per-class": options.per_class, "--hardest": options.hardest, "--output": options.output}
     given = [name if value is True else f"{name} ({value})" for name, value in asked.items() if value]
-    if given and predictor.codec.task == "translation":
-        raise ConfigError(f"{given[0]} must be left out, because {options.run} is a translator; drop it")
+    if given and predictor.codec.task != "classification":
+        raise ConfigError(f"{given[0]} must be left out, because {options.run} is no classifier; drop it")
     if given and options.against is not None:
         raise ConfigError(f"{given[0]} must be left out with --against; evaluate each run by itself")
 
