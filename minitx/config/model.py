@@ -269,6 +269,9 @@ class LinearConfig(Section):
     """1 + log(count) instead of the count."""
     c: float | None = Field(None, gt=0)
     """Inverse strength of the L2 penalty; null = the best on validation of 1, 3, 10, 30, 100."""
+    refit: bool = False
+    """Fit once more on training and validation texts together, with the `c` that was chosen. The other models never
+    train on validation texts, so a comparison with them leaves this off."""
 
     @property
     def depth(self) -> int:

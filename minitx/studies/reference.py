@@ -145,7 +145,9 @@ def _differences(models: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         theirs = dict.fromkeys(own, by_seed[min(by_seed)]) if model == "linear" else by_seed
         pairs = [value - theirs[seed] for seed, value in own.items() if seed in theirs]
         mean, low, high = paired_interval(pairs)
-        differences[model] = {"value": mean, "ci95": [low, high], "n_seeds": len(pairs)}
+        differences[model] = {
+            "value": mean, "ci95": [low, high] if len(pairs) > 1 else None, "n_seeds": len(pairs)
+        }  # fmt: skip
     return differences
 
 

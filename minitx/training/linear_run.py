@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
+
+import numpy as np
 
 from minitx.config import Config, LinearConfig
 from minitx.data import TaskData, load_data, source_fingerprint
@@ -84,12 +86,14 @@ class _LinearRun:
         if stop.signal is not None:
             self._stop(stop.signal)
         assert self.best is not None, "a run that was not stopped has tried a value"
+        if self.model.refit:
+            self.best = self._refit(self.best)
         self._save(self.best)
         try:
             judged = {"validation": self.best.evaluation, "test": self._judge(self.best.model, "test")}
         except KeyboardInterrupt:
             self._stop(signal.SIGINT)
-        results = {**self._results("finished", judged), "c": self.best.c}
+        results = {**self._results("finished", judged), "c": self.best.c, "n_train": self._n_fitted()}
         finish(self.folder, self.config, self.data, results, judged, self.reporter, self.board)
         next_steps(self.reporter, self.folder, self.data.splits["test"], attends=False)
         return results
@@ -110,6 +114,21 @@ class _LinearRun:
             model = TfidfClassifier.fit(ngrams, features, split.labels, len(self.data.label_names), c)
             self.seconds += time.perf_counter() - began
             self._tried(c, model)
+
+    def _refit(self, best: _Try) -> _Try:
+        """The best try fitted again on validation texts too; its validation scores stay those of the fit without."""
+        train, validation = self.data.splits["train"], self.data.splits["validation"]
+        assert train.labels is not None and validation.labels is not None and self.data.label_names is not None
+        began = time.perf_counter()
+        ngrams, features = Ngrams.fit(self.model, [*train.texts, *validation.texts])
+        labels = np.concatenate([train.labels, validation.labels])
+        model = TfidfClassifier.fit(ngrams, features, labels, len(self.data.label_names), best.c)
+        self.seconds += time.perf_counter() - began
+        self.reporter.say(f"refit   on {len(labels):,} training and validation rows with c {best.c:g}")
+        return replace(best, model=model)
+
+    def _n_fitted(self) -> int:
+        return len(self.data.splits["train"]) + (len(self.data.splits["validation"]) if self.model.refit else 0)
 
     def _tried(self, c: float, model: TfidfClassifier) -> None:
         """Judge on validation, tell, and keep the better one: by accuracy, by loss where that is equal."""

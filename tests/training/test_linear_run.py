@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from tiny import TINY_MODEL, TINY_TRAINER
 
 import minitx
@@ -166,6 +169,30 @@ def test_the_manual_names_the_values_tried() -> None:
 def test_a_given_c_is_the_only_one(tmp_path: Path, data: dict[str, Any]) -> None:
     results = run(config_of(data, c=2.5, ngrams=1), tmp_path / "run", quiet=True)
     assert (results["c"], results["steps"], results["best_step"]) == (2.5, 1, 1)
+
+
+def test_refit_takes_validation_texts_in_with_the_c_that_was_chosen(
+    tmp_path: Path, data: dict[str, Any], linear: Path
+) -> None:
+    """Against scikit-learn's own pipeline on training and validation texts; the validation scores stay honest."""
+    results = run(config_of(data, refit=True), tmp_path / "run", quiet=True)
+    before = json.loads((linear / "results.json").read_text())
+    assert (results["c"], results["n_train"]) == (before["c"], 151 + 43)
+    assert results["metrics"]["validation"] == before["metrics"]["validation"]
+    texts, labels = [], []
+    for key in ("path", "validation_path"):
+        for line in Path(data[key]).read_text(encoding="utf-8").splitlines()[1:]:
+            text, _, label = line.rpartition(",")
+            texts.append(text)
+            labels.append(label)
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        LogisticRegression(C=results["c"], max_iter=10_000, tol=1e-8),
+    ).fit(texts, labels)
+    loaded = minitx.load(tmp_path / "run")
+    assert isinstance(loaded, LinearPredictor)
+    asked = texts[::7]
+    np.testing.assert_allclose(np.exp(loaded.linear.log_probs(asked)), model.predict_proba(asked), atol=0.01)
 
 
 def test_a_finished_run_is_not_fitted_again(
