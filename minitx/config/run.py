@@ -214,10 +214,6 @@ class Config(Section):
         self._check_task()
         self._check_masked()
         self._check_noise()
-        if self.pretrain.kind != "none" and not isinstance(self.model, NetConfig):
-            raise rule(
-                "pretrain.kind", self.pretrain.kind, "be none, because model.kind is linear", "it has no encoder"
-            )
         if self.trainer.cuda_graphs and isinstance(self.model, NetConfig) and self.model.reads_unpadded:
             must = "be false, because model.attention.backend is varlen"
             raise rule("trainer.cuda_graphs", True, must, "without padding no shape comes back; choose one of the two")
