@@ -169,8 +169,7 @@ class Predictor(TextModel):
             must = f"have the task and the classes (or the tokens to guess) of {self.folder.path}"
             raise rule("--against", other.folder.path, must, "compare runs on the same data")
         mine = self.evaluate(split, overrides)
-        same = {"data": self.config.data, "masking": self.config.masking}
-        on_same = replace(other, config=other.config.model_copy(update=same))
+        on_same = replace(other, config=self.config)  # of which only how data is read and judged is looked at
         their = on_same.evaluate(split, overrides)
         return mine, their, compare_evaluations(mine, their)
 

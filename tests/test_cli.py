@@ -168,6 +168,20 @@ def test_classifiers_are_compared_by_mcnemar_too(
     )
 
 
+def test_runs_are_compared_whose_settings_could_not_be_one_run(classifier: Path, tmp_path: Path) -> None:
+    """The data of one and the model of the other never were one configuration: word dropout on single characters."""
+    for name, section, changes in (
+        ("a", "data", {"tokenizer": {"kind": "char"}}),
+        ("b", "model", {"word_dropout": 0.1}),
+    ):
+        shutil.copytree(classifier, tmp_path / name, symlinks=True)
+        raw = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
+        raw[section] |= changes
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(raw))
+    _, _, differences = minitx.load(str(tmp_path / "a")).compare(minitx.load(str(tmp_path / "b")))
+    assert differences["accuracy"].difference == 0 and len(differences) == 3
+
+
 def test_a_translator_has_no_report(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="a translator has no classes"):
         minitx.load(str(trained)).report()
