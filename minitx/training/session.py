@@ -58,8 +58,9 @@ def run(config: Config, path: Path, quiet: bool = False, stage_of: Path | None =
     if isinstance(config.model, NetConfig):
         check_backend(config.model, compute.device.type, compute.precision)
     check_source(config.data)
-    check_pretraining(config)
     folder = RunFolder(path)
+    if not folder.has_checkpoint():  # later on nothing is read from `pretrain.run`, which may be gone
+        check_pretraining(config)
     folder.create()
     with folder.locked():
         done = finished_before(config, folder, compute.device.type, compute.precision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -217,6 +218,19 @@ def test_several_runs_share_one_pretraining(make: Make, straight: Path, tmp_path
     found, wanted = fingerprint(tmp_path / "run"), fingerprint(straight)
     assert found["last/model.safetensors"] == wanted["last/model.safetensors"]
     assert found["metrics"] == wanted["metrics"]
+
+
+def test_a_pretraining_that_is_gone_is_not_missed_later(make: Make, straight: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shutil.copytree(straight / "pretrain", shared, symlinks=True)
+    own = {"run": str(shared)}
+    first = session.run(make(pretrain=own), tmp_path / "run", quiet=True)
+    shutil.rmtree(shared)
+    assert session.run(make(pretrain=own), tmp_path / "run", quiet=True) == first
+    longer = session.run(make(pretrain=own, trainer={"max_steps": SECOND + 1}), tmp_path / "run", quiet=True)
+    assert longer["steps"] == SECOND + 1 and longer["pretrain"] == first["pretrain"]
+    with pytest.raises(ConfigError, match=r"^pretrain\.run \("):
+        session.run(make(pretrain=own), tmp_path / "other", quiet=True)
 
 
 @pytest.mark.parametrize(
