@@ -107,7 +107,9 @@ def test_two_runs_of_the_same_configuration_have_the_same_hash_and_result(train_
         ),
         pytest.param(["optim.betas=[1.5,0.9]"], "optim.betas ([1.5, 0.9]) must be two numbers in [0, 1)", id="betas"),
         pytest.param(["trainer.max_epochs=inf"], "trainer.max_epochs (inf) must be a finite number", id="infinite"),
-        pytest.param(["trainer.resume=no/run"], "run (no/run) must be a run folder with a config.yaml; ", id="no-run"),
+        pytest.param(
+            ["trainer.resume=no/run"], "trainer.resume (no/run) must be a run folder with a config.yaml; ", id="no-run"
+        ),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_written(

@@ -56,7 +56,7 @@ def continued(run: str, overrides: Sequence[str]) -> Config:
             f"{groups[0]} must not be given with trainer.resume, because {run}/config.yaml says it; drop it"
         )
     kept = [o for o in overrides if not o.startswith("trainer.resume=")]
-    return override(RunFolder(Path(run)).read_config(), [*kept, "trainer.resume=auto"])
+    return override(RunFolder(Path(run)).read_config("trainer.resume"), [*kept, "trainer.resume=auto"])
 
 
 def default_run_dir(root: DictConfig) -> str:

@@ -84,7 +84,7 @@ def _read(like: Path) -> tuple[Config, ModelShape]:
         config = load(tree)
         return config, model_shape(config, load_data(config.data))
     folder = RunFolder(like)
-    config = folder.read_config()
+    config = folder.read_config("--like")
     if isinstance(config.model, NetConfig) and folder.has_checkpoint():
         return config, ModelShape(**load_checkpoint(folder.checkpoints / "last").state["shape"])
     return config, model_shape(config, load_data(config.data))

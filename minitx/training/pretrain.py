@@ -73,7 +73,7 @@ def check_pretraining(config: Config) -> None:
     if config.pretrain.run is None:
         return
     folder = RunFolder(Path(config.pretrain.run))
-    other, results = folder.read_config(), folder.results()
+    other, results = folder.read_config("pretrain.run"), folder.results()
     if other.data.task != "masked":
         remedy = "if it has pretrained itself, name its RUN/pretrain"
         raise rule("pretrain.run", folder.path, f"be a run of data.task=masked, not {other.data.task}", remedy)

@@ -122,14 +122,14 @@ class RunFolder:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write_atomic(self.config_file, text)
 
-    def read_config(self) -> Config:
-        """The configuration that the run was started with.
+    def read_config(self, key: str = "run") -> Config:
+        """The configuration that the run was started with. key: what an error calls the folder.
 
         Raises:
             ConfigError: the folder holds no run.
         """
         if not self.config_file.is_file():
-            raise ConfigError(f"run ({self.path}) must be a run folder with a config.yaml; see outputs/runs for yours")
+            raise rule(key, self.path, "be a run folder with a config.yaml", "see outputs/runs for yours")
         return load(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
 
     def results(self) -> dict[str, Any] | None:

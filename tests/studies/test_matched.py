@@ -82,7 +82,7 @@ def test_mistakes_say_what_to_do(digits: Path, kind: str, overrides: list[str], 
 
 
 def test_like_must_be_a_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"must be a run folder with a config.yaml"):
+    with pytest.raises(ConfigError, match=r"^--like \(.*\) must be a run folder with a config.yaml"):
         match_run("cnn", tmp_path)
     file = tmp_path / "list.yaml"
     file.write_text("- 1\n")

@@ -266,7 +266,7 @@ def test_a_run_to_start_from_must_be_a_finished_masked_one(make: Make, straight:
         session.run(make(), tmp_path / "run", quiet=True)
     with pytest.raises(ConfigError, match="must be a run that has finished; finish it first: "):
         pretrain.check_pretraining(make(pretrain={"run": str(tmp_path / "run" / "pretrain")}))
-    with pytest.raises(ConfigError, match=r"must be a run folder with a config\.yaml"):
+    with pytest.raises(ConfigError, match=r"^pretrain\.run \(.*none\) must be a run folder with a config\.yaml; "):
         pretrain.check_pretraining(make(pretrain={"run": str(tmp_path / "none")}))
 
 
