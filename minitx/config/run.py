@@ -99,6 +99,8 @@ class TrainerConfig(Section):
     accumulate: int = Field(1, ge=1)
     """Batches per optimiser step."""
     max_epochs: float | None = Field(10.0, gt=0)
+    min_steps: int | None = Field(None, ge=1)
+    """Where `max_epochs` are fewer steps than these, it stands for these: a small set's passes are short."""
     max_steps: int | None = Field(None, ge=1)
     max_minutes: float | None = Field(None, gt=0)
     """The first limit reached ends the run. Minutes are of training alone and become a number of steps early on."""

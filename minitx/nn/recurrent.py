@@ -12,6 +12,7 @@ Letters in shapes: B rows, M rows of memory, T target length, S source length, D
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -62,8 +63,18 @@ class BothWays(nn.Module):
 
     def forward(self, x: Tensor, index_BS: Tensor | None) -> Tensor:
         """(B, S, D_in) -> (B, S, 2 H). index_BS: from `mirror`; None = no row is padded."""
-        back = mirrored(self.back(mirrored(x, index_BS))[0], index_BS)
-        return torch.cat([self.ahead(x)[0], back], dim=-1)
+        back = mirrored(run_lstm(self.back, mirrored(x, index_BS))[0], index_BS)
+        return torch.cat([run_lstm(self.ahead, x)[0], back], dim=-1)
+
+
+def run_lstm(layer: nn.Module, x: Tensor, state: LstmState | None = None) -> tuple[Tensor, LstmState]:
+    """The layer's states and its last one. On a GPU in float32: there autocast means float16 to an LSTM, whatever type
+    was asked for, and without scaling small gradients would be lost."""
+    with torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext():
+        if x.is_cuda:
+            x, state = x.float(), None if state is None else (state[0].float(), state[1].float())
+        found: tuple[Tensor, LstmState] = layer(x, state)
+        return found
 
 
 def mirror(key_mask: Tensor) -> Tensor:
@@ -112,7 +123,7 @@ class LstmDecoder(nn.Module):
         x = self.dropout(tokens * self.scale)
         after = []
         for i, layer in enumerate(self.layers):
-            x, state = layer(self.dropout(x) if i else x, states[i])
+            x, state = run_lstm(layer, self.dropout(x) if i else x, states[i])
             after.append(state)
         cache.advance(tokens.shape[1], after)
         context = self.attention(x, memory, cache.keys, src_mask)

@@ -126,7 +126,10 @@ def write_models(name: str, runs: list[Path]) -> None:
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for run in sorted(runs, key=lambda run: str(run)):
         facts = summary(run)
-        found.setdefault(facts["data"], {}).setdefault(facts["model"], []).append(facts)
+        of_model = found.setdefault(facts["data"], {}).setdefault(facts["model"], [])
+        if facts["seed"] in [other["seed"] for other in of_model]:
+            raise SystemExit(f"{run} is a second run of {facts['model']} on {facts['data']} with seed {facts['seed']}")
+        of_model.append(facts)
     report = {
         data: {"runs": models, "transformer_minus": _differences(models)} for data, models in sorted(found.items())
     }
@@ -140,8 +143,8 @@ def _differences(models: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         model: {run["seed"]: run["metrics"]["test"]["accuracy"]["value"] for run in runs}
         for model, runs in models.items()
     }
-    own, differences = accuracy.pop("transformer"), {}
-    for model, by_seed in accuracy.items():
+    own, differences = accuracy.pop("transformer", {}), {}
+    for model, by_seed in accuracy.items() if own else ():
         theirs = dict.fromkeys(own, by_seed[min(by_seed)]) if model == "linear" else by_seed
         pairs = [value - theirs[seed] for seed, value in own.items() if seed in theirs]
         mean, low, high = paired_interval(pairs)

@@ -138,7 +138,7 @@ class Loop:
         """The step at which the run ends, as far as it is known now (exactly, without `max_minutes`)."""
         limits = [] if self.config.max_steps is None else [self.config.max_steps]
         if self.config.max_epochs is not None:
-            limits.append(max(1, round(self.config.max_epochs * self.steps_per_epoch)))
+            limits.append(max(self.config.min_steps or 1, round(self.config.max_epochs * self.steps_per_epoch)))
         if self.config.max_minutes is not None:
             limits.append(self._steps_in_time(60 * self.config.max_minutes))
         return min(limits)

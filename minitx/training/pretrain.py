@@ -136,7 +136,7 @@ def masked_stage(config: Config) -> Config:
     assert isinstance(model, NetConfig), "Config has checked that the model can guess"
     dropout = model.dropout if own.dropout is None else own.dropout
     quiet = {"dropout": dropout, "token_dropout": 0.0, "word_dropout": 0.0}
-    limits = {"max_epochs": own.max_epochs, "max_steps": own.max_steps, "max_minutes": own.max_minutes}
+    limits = {key: getattr(own, key) for key in ("max_epochs", "max_steps", "max_minutes")} | {"min_steps": None}
     batches = {} if own.batch_tokens is None else {"batch_tokens": own.batch_tokens, "batch_rows": None}
     sections = {
         "data": config.data.model_copy(update={"task": "masked"}),

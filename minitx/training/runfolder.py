@@ -31,7 +31,7 @@ _OUTSIDE_THE_HASH = {
 }
 # Keys that a run may be continued with: how long it lasts, and how it is judged at its end.
 _CHANGEABLE = {
-    "trainer": {"max_epochs", "max_steps", "max_minutes", "patience"},
+    "trainer": {"max_epochs", "min_steps", "max_steps", "max_minutes", "patience"},
     "decode": {"beam", "length_penalty"},
 }
 

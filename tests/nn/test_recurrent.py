@@ -21,7 +21,7 @@ from nn_samples import (
 from torch import Tensor, nn
 
 from minitx.batch import Batch
-from minitx.nn.recurrent import LstmEncoder, mirror, mirrored
+from minitx.nn.recurrent import LstmEncoder, mirror, mirrored, run_lstm
 
 LENGTHS, TARGET_LENGTHS = [11, 3, 17], [5, 2, 7]
 SOURCES, TARGETS = texts(LENGTHS, SRC_VOCAB), texts(TARGET_LENGTHS, TGT_VOCAB, seed=2)
@@ -234,3 +234,21 @@ def test_bfloat16_autocast_stays_near_float32() -> None:
     assert (exact - precise).detach().abs().max() < 1e-5
     # Logits are of order 1; a state passes some twenty steps, each with a rounding of relative size 2^-9.
     assert (rounded.float() - exact).detach().abs().max() < 20 * 2**-9
+
+
+@pytest.mark.gpu
+def test_autocast_on_a_gpu_is_no_half_precision() -> None:
+    """Outputs and gradients under bf16 autocast are those of float32: small gradients must not be lost in float16."""
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(11, 7, batch_first=True).cuda(), torch.randn(3, 13, 11, device="cuda")
+    found = []
+    for enabled in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16, enabled=enabled):
+            y, _ = run_lstm(layer, x)
+        (1e-8 * y.sum()).backward()
+        assert y.dtype == torch.float32
+        found.append([parameter.grad.clone() for parameter in layer.parameters() if parameter.grad is not None])
+    for plain, cast in zip(*found, strict=True):
+        assert plain.abs().max() > 0
+        torch.testing.assert_close(cast, plain)

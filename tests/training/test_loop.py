@@ -152,6 +152,9 @@ def test_the_first_limit_counts(tiny: Callable[..., Config], data: TaskData) -> 
     both = make_loop(data, stepper, max_steps=7, max_epochs=2.0, accumulate=3)
     assert both.total_steps == min(7, round(2 * per_epoch))
     assert make_loop(data, stepper, max_epochs=2.5, accumulate=3).total_steps == round(2.5 * per_epoch)
+    assert make_loop(data, stepper, max_epochs=2.0, min_steps=10_007, accumulate=3).total_steps == 10_007
+    assert make_loop(data, stepper, max_epochs=2.0, min_steps=10_007, max_steps=7, accumulate=3).total_steps == 7
+    assert make_loop(data, stepper, max_epochs=2.5, min_steps=1, accumulate=3).total_steps == round(2.5 * per_epoch)
 
 
 def test_minutes_become_steps_once_and_stay(tiny: Callable[..., Config], data: TaskData) -> None:
