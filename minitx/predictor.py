@@ -162,11 +162,11 @@ class Predictor(TextModel):
             ConfigError: the other run has another task or other classes.
         """
         ours, theirs = (
-            (codec.task, codec.label_names, codec.src_tokenizer if codec.task == "masked" else None)
-            for codec in (self.codec, other.codec)
+            codec if codec.task == "masked" else (codec.task, codec.label_names) for codec in (self.codec, other.codec)
         )
         if ours != theirs:
-            must = f"have the task and the classes (or the tokens to guess) of {self.folder.path}"
+            masked = " (of masked runs also vocabulary, data.max_length and data.truncate)"
+            must = f"have the task and the classes of {self.folder.path}{masked if self.codec.task == 'masked' else ''}"
             raise rule("--against", other.folder.path, must, "compare runs on the same data")
         mine = self.evaluate(split, overrides)
         on_same = replace(other, config=self.config)  # of which only how data is read and judged is looked at

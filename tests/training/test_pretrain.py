@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,16 @@ def test_other_words_are_refused(make: Make, straight: Path, tmp_path: Path, wor
     config = make(pretrain={"run": str(straight / "pretrain")}, data={"path": str(other)})
     with pytest.raises(ConfigError, match="it has other data"):
         pretrain.check_pretraining(config)
+
+
+def test_masked_runs_that_hide_other_tokens_are_not_compared(straight: Path) -> None:
+    """Which tokens of a text are hidden goes by what is kept of it."""
+    stage = Predictor.from_run(straight / "pretrain")
+    other = replace(stage, codec=replace(stage.codec, max_length=5))
+    with pytest.raises(ConfigError, match=r"^--against .* must have .*data.max_length and data.truncate"):
+        stage.compare(other)
+    _, _, differences = stage.compare(stage)
+    assert differences["masked_accuracy"].difference == 0
 
 
 @pytest.mark.parametrize("change", ["pretrain.max_steps=9", "pretrain.lr=0.5", "masking.rate=0.2", "pretrain.run=x"])
