@@ -34,11 +34,11 @@ def row(*cells: str) -> str:
 
 def results_rows() -> list[str]:
     """The README's results table, made from the files."""
-    default, digits, first = read("default"), read("digits"), read("first_steps")
+    default, digits = read("default"), read("digits")
     test = default["metrics"]["test"]
     accuracies = [100 * r["metrics"]["test"]["accuracy"]["value"] for r in digits]
     half = stats.t.ppf(0.975, len(accuracies) - 1) * stats.sem(accuracies)
-    rows = [
+    return [
         row(
             "`python train.py`", f"{default['n_params']:,}", f"PER {percent(test['per'])}, WER {percent(test['wer'])}",
             f"{default['seconds']:.0f} s", f"{default['device']}, {default['precision']}", str(default["seed"]),
@@ -50,15 +50,6 @@ def results_rows() -> list[str]:
             ", ".join(str(r["seed"]) for r in digits),
         ),
     ]  # fmt: skip
-    for result in first:
-        if "majority_accuracy" in result["baseline"]:
-            reached = f"accuracy {percent(result['metrics']['test']['accuracy'])}"
-            trivial = f"majority {100 * result['baseline']['majority_accuracy']:.1f} %"
-        else:
-            reached = f"loss {result['loss']['test']:.3f} per token"
-            trivial = f"unigrams {result['baseline']['unigram_loss']:.3f}"
-        rows.append(row(f"`{result['data']}`", reached, trivial, f"{result['seconds']:.0f} s"))
-    return rows
 
 
 def points(metric: dict[str, Any]) -> str:
@@ -95,6 +86,57 @@ def translation_rows() -> list[str]:
 def test_the_readme_states_translation_as_stored() -> None:
     text = " ".join(README.split())
     assert [line for line in translation_rows() if line not in text] == []
+
+
+MODELS = ("linear", "bag", "cnn", "lstm", "transformer")
+
+
+def classification_rows() -> list[str]:
+    """The README's table of models by data set, and of the Transformer's differences from the others."""
+    rows = []
+    for data, found in read("classification").items():
+        cells = [reached(found["runs"][model]) for model in MODELS]
+        rows.append(row(f"`{data}`", *cells))
+        against = [difference(found["transformer_minus"][model]) for model in MODELS[:-1]]
+        rows.append(row(f"`{data}`", *against))
+    return rows
+
+
+def reached(runs: list[dict[str, Any]]) -> str:
+    """Test accuracy in per cent: mean and half the 95 % Student interval over seeds."""
+    values = [100 * run["metrics"]["test"]["accuracy"]["value"] for run in runs]
+    if len(values) == 1:
+        return f"{values[0]:.1f}" + (" (1 seed)" if runs[0]["model"] != "linear" else "")
+    return f"{np.mean(values):.1f} ± {stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.1f}"
+
+
+def difference(found: dict[str, Any]) -> str:
+    """Percentage points, with the interval over paired seeds."""
+    if found["n_seeds"] == 1:
+        return f"{100 * found['value']:+.1f} (1 seed)"
+    low, high = found["ci95"]
+    return f"{100 * found['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def test_the_readme_states_classification_as_stored() -> None:
+    assert [line for line in classification_rows() if line not in README] == []
+
+
+def test_differences_are_those_of_the_stored_runs() -> None:
+    """Paired by seed, against scipy."""
+    for found in read("classification").values():
+        by_seed = {
+            model: {run["seed"]: run["metrics"]["test"]["accuracy"]["value"] for run in runs}
+            for model, runs in found["runs"].items()
+        }
+        for model, stated in found["transformer_minus"].items():
+            one = by_seed[model][0]
+            pairs = [value - by_seed[model].get(seed, one) for seed, value in by_seed["transformer"].items()
+                     if model == "linear" or seed in by_seed[model]]  # fmt: skip
+            assert stated["value"] == pytest.approx(np.mean(pairs)) and stated["n_seeds"] == len(pairs)
+            if len(pairs) > 1:
+                interval = stats.ttest_1samp(pairs, 0).confidence_interval(0.95)
+                assert stated["ci95"] == pytest.approx([interval.low, interval.high])
 
 
 def speed_rows() -> list[str]:
