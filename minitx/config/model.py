@@ -18,7 +18,6 @@ class NetConfig(Section):
 
     INNER: ClassVar[str | None] = None
     """The key of the width inside the encoder, which `minitx match` varies; None where there is none."""
-    TRANSLATES: ClassVar[bool] = False
 
     d_model: int = Field(128, ge=1)
     """Width of token embeddings, and of the states that the head reads."""
@@ -78,7 +77,6 @@ class TransformerConfig(NetConfig):
     """Encoder with a classification head, or encoder-decoder, as the task asks (Vaswani et al. 2017)."""
 
     INNER: ClassVar[str | None] = "d_ff"
-    TRANSLATES: ClassVar[bool] = True
 
     kind: Literal["transformer"] = "transformer"
     n_layers: int = Field(2, ge=1)
@@ -208,7 +206,6 @@ class LstmConfig(NetConfig):
     and an LSTM decoder with additive attention to it (Bahdanau et al. 2015)."""
 
     INNER: ClassVar[str | None] = "hidden"
-    TRANSLATES: ClassVar[bool] = True
 
     kind: Literal["lstm"] = "lstm"
     n_layers: int = Field(1, ge=1)
@@ -257,8 +254,6 @@ class LinearConfig(Section):
     It reads the texts themselves, whole and lower-cased: words of two letters or digits and more. It has no use for
     `optim`, `trainer` limits, tokeniser or `data.max_length`, and `seed` changes nothing: equal data give equal bits.
     """
-
-    TRANSLATES: ClassVar[bool] = False
 
     kind: Literal["linear"] = "linear"
     ngrams: int = Field(2, ge=1, le=5)
