@@ -19,6 +19,12 @@ def load(raw: Mapping[str, Any]) -> Config:
         raise ConfigError(_word(error.errors()[0])) from None
 
 
+def said(error: ValidationError, section: str) -> str:
+    """The first of pydantic's errors on `section`, which is no part of a run's configuration, in the one shape."""
+    first = error.errors()[0]
+    return _word({**first, "loc": (section, *first["loc"])})
+
+
 def _word(error: Any) -> str:
     """One pydantic error in our own shape."""
     place = [str(part) for part in error["loc"] if part not in ("int", "float")]

@@ -1,0 +1,188 @@
+"""What a study declares before it runs: arms, values, seeds, contrasts with their predictions and deltas, rules.
+
+A study is a file of conf/study; `python train.py -m study=NAME` runs it, `minitx report` judges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError, model_validator
+
+from minitx.config import rule
+from minitx.config.section import Section
+from minitx.errors import ConfigError
+from minitx.parse import said
+from minitx.studies.claims import CLAIMS
+
+Value = int | float | str
+TierName = Literal["quick", "full"]
+TIERS: tuple[TierName, ...] = get_args(TierName)
+Fairness = Literal["size", "data", "head", "budget", "tuning"]
+QUICK_CELLS = 24
+"""Most cells that a quick tier may have."""
+
+
+class Part(Section):
+    """One contrast: a number for each seed that is above 0 where the prediction holds, or near 0 where it is `flat`."""
+
+    contrast: Literal["difference", "slope", "log_ratio", "exponent"] = "difference"
+    """difference: arm minus against, at one value of the axis. slope: of that difference (of the arm alone, where
+    there is nothing to compare with) on log10 of the axis. log_ratio: ln(arm / against). exponent: slope of ln(measure)
+    on ln(axis) over the last decade, minus `centre`."""
+    measure: str
+    """`test.accuracy`, `loss.test`, `seconds`, or one of what the tier's `measures` give, as `fit.gap`."""
+    arm: str
+    against: str | None = None
+    at: Value | None = None
+    """The arm's value on the axis; null where the tier has none, or for a slope."""
+    against_at: Value | None = None
+    """null = `at`."""
+    delta: float = Field(gt=0)
+    """The smallest effect worth naming."""
+    expect: Literal["above", "flat"] = "above"
+    centre: float = 0.0
+    """exponent: the value that is expected."""
+    note: str = ""
+    """What the contrast asks, in a few words for the report."""
+
+
+class ArmConfig(Section):
+    """One way of doing it, at every value of the tier's axis."""
+
+    overrides: list[str] = []
+    """As typed after `python train.py`."""
+    values: list[Value] | None = None
+    """Values of the axis that this arm has; null = all of the tier's."""
+    at: dict[str, list[str]] = {}
+    """Value -> what else is set there."""
+    seeds: int | None = Field(None, ge=1)
+    """The first so many of the tier's seeds; null = all."""
+    match: str | None = None
+    """The arm whose number of non-embedding parameters it is given, by its inner width (see `minitx match`)."""
+    kind: Literal["train", "cost"] = "train"
+    """cost: nothing is trained; time and memory are measured, and seeds are rounds of measuring."""
+
+
+class Tuning(Section):
+    """Settings tried on validation, the same for every arm that is compared; see `study.phase`."""
+
+    tries: dict[str, list[str]]
+    """Name -> overrides."""
+    seed: int = 1000
+    """Of the tries alone."""
+    values: list[Value] | None = None
+    """Values of the axis at which tries run; the others take what the nearest smaller one has chosen. null = all."""
+
+
+class Tier(Section):
+    """One size of a study."""
+
+    overrides: list[str] = []
+    """What all cells share."""
+    seeds: list[int] = [0, 1, 2, 3, 4]
+    axis: str | None = None
+    """The key that `values` are given to."""
+    values: list[Value] = []
+    arms: dict[str, ArmConfig]
+    measures: list[Literal["fit", "heads", "field", "builds"]] = []
+    """What is computed of every trained cell, beside its results."""
+    contrasts: dict[str, dict[str, Part]]
+    """Claim -> name -> contrast. A claim with several parts needs every part."""
+    tuning: Tuning | None = None
+    on_purpose: dict[Fairness, str] = {}
+    """A rule of fairness that this study breaks on purpose -> why."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Tier:
+        for name, arm in self.arms.items():
+            if arm.match is not None and arm.match not in self.arms:
+                raise rule(f"study.{name}.match", arm.match, f"be one of {', '.join(self.arms)}")
+            if self.axis is None and (arm.values or arm.at):
+                raise rule(f"study.{name}.values", arm.values or list(arm.at), "be left out where the tier has no axis")
+        for claim, parts in self.contrasts.items():
+            for key, part in parts.items():
+                for arm_name in (part.arm, part.against):
+                    if arm_name is not None and arm_name not in self.arms:
+                        raise rule(f"study.{claim}.{key}.arm", arm_name, f"be one of {', '.join(self.arms)}")
+                self._places(f"study.{claim}.{key}.at", part)
+        return self
+
+    def _places(self, key: str, part: Part) -> None:
+        for arm, at in ((part.arm, part.at), (part.against, part.against_at or part.at)):
+            if arm is not None and at is not None and at not in self.values_of(arm):
+                raise rule(key, at, f"be a value of {arm}: {', '.join(str(v) for v in self.values_of(arm))}")
+
+    def values_of(self, arm: str) -> list[Value | None]:
+        """What the arm has on the axis; [None] without an axis."""
+        if self.axis is None:
+            return [None]
+        return list(self.arms[arm].values or self.values)
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """Its seeds; arms share the first ones."""
+        return self.seeds[: self.arms[arm].seeds]
+
+
+class ClaimText(Section):
+    """What is said of a claim beside its contrasts."""
+
+    prediction: str
+    """Stated before the study ran."""
+    would_change: str
+    """What would change the verdict."""
+
+
+class Study(Section):
+    """The `study` group: what is asked, and how it is run."""
+
+    name: str | None = None
+    """null: no study; `-m` sweeps what is typed."""
+    title: str = ""
+    claims: dict[str, ClaimText] = {}
+    quick: Tier | None = None
+    full: Tier | None = None
+    tier: TierName = "quick"
+    """quick: embedded and generated data, minutes on two cores. full: real sets, larger models."""
+    phase: Literal["run", "tune"] = "run"
+    """tune: try the tier's `tuning` on validation, and write what was best to conf/study/tuned."""
+    workers: int = Field(1, ge=1)
+    """Cells at a time, each in a process of its own that lives on; threads and GPU memory are divided."""
+    on_error: Literal["continue", "stop"] = "continue"
+    """stop: the first cell that fails ends the study."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Study:
+        for claim in self.claims:
+            if claim not in CLAIMS:
+                raise rule(
+                    "study.claims", claim, f"be one of {', '.join(CLAIMS)}", "add it to minitx/studies/claims.py"
+                )
+        for name in TIERS:
+            tier = getattr(self, name)
+            for claim in tier.contrasts if tier is not None else ():
+                if claim not in self.claims:
+                    raise rule(f"study.{name}.contrasts", claim, f"be a claim of the study: {', '.join(self.claims)}")
+        return self
+
+    @property
+    def chosen(self) -> Tier:
+        """The tier that is asked for.
+
+        Raises:
+            ConfigError: the study has none of that name.
+        """
+        tier = self.quick if self.tier == "quick" else self.full
+        if tier is None:
+            other = "full" if self.tier == "quick" else "quick"
+            raise rule("study.tier", self.tier, f"be {other}, because {self.name} has no other")
+        return tier
+
+
+def load_study(raw: Mapping[str, Any]) -> Study:
+    """Type a plain mapping; a mistake is one line that names the key."""
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(said(error, "study")) from None
