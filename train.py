@@ -4,6 +4,7 @@
     python train.py data=banking77 model.n_heads=8   any key of minitx/config
     python train.py experiment=multi30k              a recipe on its data
     python train.py -m model.n_heads=1,2,4 seed=0,1  a sweep that skips what is done
+    python train.py -m study=head_count              a study of conf/study; `minitx report` then judges it
     python train.py trainer.resume=RUN               go on where a run was stopped or killed
 
 Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 / 143 stopped by Ctrl-C / SIGTERM and saved.
@@ -27,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from minitx.config import MODELS, Config, rule
 from minitx.errors import Stopped
 from minitx.studies.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper
+from minitx.studies.study import Study
 
 
 def register() -> None:
@@ -39,6 +41,7 @@ def register() -> None:
         store.store(group="model", name=f"base_{kind}", node=model().model_dump(mode="json"))
     for group, defaults in sections.items():
         store.store(group=group, name="base", node=defaults)
+    store.store(group="study", name="base", node=Study().model_dump(mode="json"))
     register_sweeper()
     OmegaConf.register_new_resolver("minitx.run_dir", lambda *, _root_: default_run_dir(_root_), replace=True)
 
@@ -50,6 +53,8 @@ def main(raw: DictConfig) -> Any:
     if job.mode == RunMode.MULTIRUN:  # the sweeper tells what became of each cell
         return train(raw, job.overrides.task, folder, quiet=True)
     with plain_errors():
+        if raw.study.name is not None:
+            raise rule("study", raw.study.name, "be run by -m", f"type python train.py -m study={raw.study.name}")
         return train(raw, job.overrides.task, folder)
 
 

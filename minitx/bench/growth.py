@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from minitx.bench.job import Job
 from minitx.bench.timing import now
 from minitx.config import AttentionConfig, TransformerConfig
 from minitx.nn.stacks import Encoder
+from minitx.training.memory import peak_bytes
 
 FIRST_LENGTH = 64
 """A step this long comes first: it loads libraries and starts threads, which belong to no length."""
@@ -23,13 +22,15 @@ LEAST_REPETITIONS, MOST_REPETITIONS = 3, 200
 def memory(job: Job) -> dict[str, Any]:
     """{"bytes": {length: highest use during the step, less what was in use before it}}.
 
-    GPU: as torch's allocator counts. CPU: as the kernel counts the process's resident memory; freed memory goes back to
-    the system, as it does unless training is told otherwise.
+    Freed memory goes back to the system, as it does unless training is told otherwise.
     """
     device = _begin(job)
     _step(_encoder(job, FIRST_LENGTH, device), _states(job, FIRST_LENGTH, device), job)
-    measure = _gpu_bytes if device.type == "cuda" else _cpu_bytes
-    return {"bytes": {str(length): measure(job, length, device) for length in job.lengths}}
+    taken = {}
+    for length in job.lengths:
+        encoder, states = _encoder(job, length, device), _states(job, length, device)
+        taken[str(length)] = peak_bytes(device, lambda: _step(encoder, states, job))  # noqa: B023  (called at once)
+    return {"bytes": taken}
 
 
 def cost(job: Job) -> dict[str, Any]:
@@ -79,38 +80,3 @@ def _step(encoder: Encoder, states: Tensor, job: Job) -> None:
     torch.autograd.backward(loss)
     encoder.zero_grad(set_to_none=True)
     states.grad = None
-
-
-def _gpu_bytes(job: Job, length: int, device: torch.device) -> int:
-    encoder, states = _encoder(job, length, device), _states(job, length, device)
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    _step(encoder, states, job)
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
-
-
-def _cpu_bytes(job: Job, length: int, device: torch.device) -> int:
-    encoder, states = _encoder(job, length, device), _states(job, length, device)
-    _forget_peak()
-    before = _status("VmRSS")
-    _step(encoder, states, job)
-    return max(0, _status("VmHWM") - before)
-
-
-def _forget_peak() -> None:
-    """Let the kernel count the highest use from here on (proc(5), clear_refs); else start-up would hide short rows."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def _status(key: str) -> int:
-    """Bytes resident now (VmRSS) or at most so far (VmHWM); elsewhere than on Linux the latter for both."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))

@@ -116,6 +116,9 @@ class TrainerConfig(Section):
     """Stop after this many validations without a better one; null = never."""
     eval_rows: int | None = Field(2000, ge=1)
     """Rows of the validation split judged during training (always the same ones); null = all."""
+    eval_train_rows: int = Field(0, ge=0)
+    """Training rows that are judged at each validation as validation is, without dropout and smoothing, to measure
+    over-fitting by; 0 = none."""
     attention_maps: int = Field(3, ge=0)
     """Validation examples whose attention is drawn in TensorBoard, now and then; 0 = none."""
     average: AverageConfig = AverageConfig()

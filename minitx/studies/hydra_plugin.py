@@ -27,8 +27,13 @@ from minitx.config import Config, rule
 from minitx.errors import ConfigError, RunError
 from minitx.override import override
 from minitx.parse import dotted_keys, load, unknown_key
+from minitx.studies.study import Study, load_study
+from minitx.studies.study_run import run_study
 from minitx.studies.sweep import Cell, run_cells, sweep_name
 
+AROUND = ("hydra", "study")
+"""Nodes around a run's configuration, of which its result does not depend."""
+STUDIES = Path("outputs/studies")
 AUTO_SWEEP_DIR = "outputs/sweeps/auto"
 
 
@@ -36,10 +41,17 @@ AUTO_SWEEP_DIR = "outputs/sweeps/auto"
 
 
 def config_of(raw: DictConfig) -> Config:
-    """Type what Hydra composed (its own node left out)."""
-    tree = OmegaConf.to_container(OmegaConf.masked_copy(raw, [str(k) for k in raw if k != "hydra"]), resolve=True)
+    """Type what Hydra composed of a run."""
+    tree = OmegaConf.to_container(OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in AROUND]), resolve=True)
     assert isinstance(tree, dict)
     return load({str(k): v for k, v in tree.items()})
+
+
+def study_of(raw: DictConfig) -> Study:
+    """Type the `study` node."""
+    tree = OmegaConf.to_container(raw.study, resolve=True)
+    assert isinstance(tree, dict)
+    return load_study({str(k): v for k, v in tree.items()})
 
 
 def continued(run: str, overrides: Sequence[str]) -> Config:
@@ -143,6 +155,9 @@ class ResumableSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
+        study = study_of(self._composed)
+        if study.name is not None:
+            return self._study(study, arguments)
         parsed = OverridesParser.create(config_loader=self._context.config_loader).parse_overrides(arguments)
         combinations = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
         swept = [o.get_key_element() for o in parsed if o.is_sweep_override()]
@@ -152,11 +167,28 @@ class ResumableSweeper(Sweeper):
                 self._composed.hydra.sweep.dir = f"outputs/sweeps/{sweep_name(cells, swept)}"
         return run_cells(cells, Path(str(self._composed.hydra.sweep.dir)), swept, self._launch)
 
+    def _study(self, study: Study, arguments: Sequence[str]) -> None:
+        """Run a study; what was typed beside `study.*` holds for every cell.
+
+        Raises:
+            ConfigError: values are swept, which a study does itself.
+        """
+        typed = [argument for argument in arguments if not re.match(r"study[.=]", argument)]
+        parsed = OverridesParser.create(config_loader=self._context.config_loader).parse_overrides(typed)
+        swept = next((o.input_line for o in parsed if o.is_sweep_override()), None)
+        if swept is not None:
+            raise rule("study", study.name, f"not be swept over {swept}", "a study has its own values; drop it")
+        conf = next(s.path for s in self._composed.hydra.runtime.config_sources if s.provider == "main")
+        tuned = Path(conf.removeprefix("file://")) / "study" / "tuned"
+        run_study(study, STUDIES, tuned, self._compose, identify, typed)
+
+    def _compose(self, overrides: Sequence[str]) -> Config:
+        return config_of(self._context.config_loader.load_sweep_config(self._composed, list(overrides)))
+
     def _cell(self, overrides: Sequence[str], swept: Sequence[str]) -> Cell:
         values = {key: value for key, _, value in (o.partition("=") for o in overrides) if key in swept}
         try:
-            raw = self._context.config_loader.load_sweep_config(self._composed, list(overrides))
-            config = config_of(raw)
+            config = self._compose(overrides)
             if config.trainer.resume is not None:
                 raise rule(
                     "trainer.resume", config.trainer.resume, "be null in a sweep", "its cells resume by themselves"

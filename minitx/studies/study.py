@@ -15,10 +15,15 @@ from minitx.config.section import Section
 from minitx.errors import ConfigError
 from minitx.parse import said
 from minitx.studies.claims import CLAIMS
+from minitx.studies.statistics import MIN_SEEDS
 
 Value = int | float | str
+Place = tuple[str, Value | None]
+"""(arm, its value on the axis; None without an axis)"""
 TierName = Literal["quick", "full"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
+CellKind = Literal["train", "cost"]
+Measure = Literal["fit", "heads", "field", "builds"]
 Fairness = Literal["size", "data", "head", "budget", "tuning"]
 QUICK_CELLS = 24
 """Most cells that a quick tier may have."""
@@ -51,17 +56,19 @@ class Part(Section):
 class ArmConfig(Section):
     """One way of doing it, at every value of the tier's axis."""
 
-    overrides: list[str] = []
+    overrides: list[str] = Field(default_factory=list)
     """As typed after `python train.py`."""
     values: list[Value] | None = None
     """Values of the axis that this arm has; null = all of the tier's."""
-    at: dict[str, list[str]] = {}
+    at: dict[str, list[str]] = Field(default_factory=dict)
     """Value -> what else is set there."""
     seeds: int | None = Field(None, ge=1)
     """The first so many of the tier's seeds; null = all."""
     match: str | None = None
     """The arm whose number of non-embedding parameters it is given, by its inner width (see `minitx match`)."""
-    kind: Literal["train", "cost"] = "train"
+    tuned: bool = True
+    """Whether the tier's tries are run for it too."""
+    kind: CellKind = "train"
     """cost: nothing is trained; time and memory are measured, and seeds are rounds of measuring."""
 
 
@@ -79,19 +86,19 @@ class Tuning(Section):
 class Tier(Section):
     """One size of a study."""
 
-    overrides: list[str] = []
+    overrides: list[str] = Field(default_factory=list)
     """What all cells share."""
-    seeds: list[int] = [0, 1, 2, 3, 4]
+    seeds: list[int] = Field(default_factory=lambda: [*range(MIN_SEEDS)])
     axis: str | None = None
     """The key that `values` are given to."""
-    values: list[Value] = []
+    values: list[Value] = Field(default_factory=list)
     arms: dict[str, ArmConfig]
-    measures: list[Literal["fit", "heads", "field", "builds"]] = []
+    measures: list[Measure] = Field(default_factory=list)
     """What is computed of every trained cell, beside its results."""
     contrasts: dict[str, dict[str, Part]]
     """Claim -> name -> contrast. A claim with several parts needs every part."""
     tuning: Tuning | None = None
-    on_purpose: dict[Fairness, str] = {}
+    on_purpose: dict[Fairness, str] = Field(default_factory=dict)
     """A rule of fairness that this study breaks on purpose -> why."""
 
     @model_validator(mode="after")
@@ -140,7 +147,7 @@ class Study(Section):
     name: str | None = None
     """null: no study; `-m` sweeps what is typed."""
     title: str = ""
-    claims: dict[str, ClaimText] = {}
+    claims: dict[str, ClaimText] = Field(default_factory=dict)
     quick: Tier | None = None
     full: Tier | None = None
     tier: TierName = "quick"
@@ -178,6 +185,12 @@ class Study(Section):
             other = "full" if self.tier == "quick" else "quick"
             raise rule("study.tier", self.tier, f"be {other}, because {self.name} has no other")
         return tier
+
+
+def place_name(place: Place) -> str:
+    """`transformer@500`, or `transformer` where there is no axis."""
+    arm, value = place
+    return arm if value is None else f"{arm}@{value}"
 
 
 def load_study(raw: Mapping[str, Any]) -> Study:

@@ -15,6 +15,8 @@ from minitx.training.console import Reporter
 from minitx.training.runfolder import EVALUATION, RunFolder, git_commit, versions, write_json
 from minitx.training.show import final_report, show_at_end
 
+TRAIN_JUDGED = "train_judged"
+"""Split of the lines of metrics.jsonl, and of the curves, that judge training rows as validation is judged."""
 CUT = "data.max_length"
 """How a note on cut texts begins."""
 

@@ -36,6 +36,10 @@ _CHANGEABLE = {
 }
 
 
+class Busy(ConfigError):
+    """Another process has the run's folder."""
+
+
 def run_hash(config: Config, fingerprint: str, device_type: str, precision: str, *, changeable: bool = True) -> str:
     """Eight hex digits of what determines the result: configuration without paths, logging and resume keys, the
     data's fingerprint, precision and device type. Without `changeable` a run and what it can be continued as agree."""
@@ -106,14 +110,16 @@ class RunFolder:
         """No other process trains in this folder meanwhile; the system lets go when a process dies, however it does.
 
         Raises:
-            ConfigError: another process has the folder.
+            Busy: another process has the folder.
         """
         handle = os.open(self.path, os.O_RDONLY)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise rule("hydra.run.dir", self.path, "be free", "another process is training in it") from None
+                raise Busy(
+                    str(rule("hydra.run.dir", self.path, "be free", "another process is training in it"))
+                ) from None
             yield
         finally:
             os.close(handle)

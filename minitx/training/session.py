@@ -33,7 +33,7 @@ from minitx.training.linear_run import run_linear
 from minitx.training.loop import Hooks, Progress
 from minitx.training.pretrain import Start, check_pretraining, find_start
 from minitx.training.process import frozen_garbage, prepare_process
-from minitx.training.results import Effort, finish, results_of, say_data
+from minitx.training.results import TRAIN_JUDGED, Effort, finish, results_of, say_data
 from minitx.training.runfolder import MetricsLog, RunFolder, finished_before
 from minitx.training.show import Showcase, next_steps
 from minitx.training.signals import EXIT_BASE, stop_on_signals
@@ -224,11 +224,14 @@ class _Session:
     # ----------------------------------------------------------------------------------------------------- hooks
 
     def _validate(self) -> Evaluation:
-        split = self.data.splits["validation"]
-        limit, rows = self.config.trainer.eval_rows, None
-        if limit is not None and limit < len(split):
-            rows = np.sort(np.random.default_rng(0).permutation(len(split))[:limit])
-        return self._judge("validation", GREEDY, rows)
+        return self._judge("validation", GREEDY, self._some_rows("validation", self.config.trainer.eval_rows))
+
+    def _some_rows(self, split: str, limit: int | None) -> np.ndarray | None:
+        """So many rows of a split, always the same ones; None = all."""
+        n_rows = len(self.data.splits[split])
+        if limit is None or limit >= n_rows:
+            return None
+        return np.sort(np.random.default_rng(0).permutation(n_rows)[:limit])
 
     def _judge(self, split: str, decode: DecodeConfig, rows: np.ndarray | None = None) -> Evaluation:
         return evaluate(
@@ -255,9 +258,19 @@ class _Session:
         mark = "  (best)" if better else ""
         place = f"step {progress.step:,}  epoch {self.loop.stream.epochs:.2f}"
         self.reporter.say(f"{place}  validation loss {evaluation.loss:.4f}  {scores}{mark}")
+        self._judge_train()
         self.showcase.after_validation(evaluation, progress.validations, progress.step)
         if better:
             self._save("best", {})
+
+    def _judge_train(self) -> None:
+        """Log what validation would say of training rows, where it is asked for."""
+        limit, progress = self.config.trainer.eval_train_rows, self.loop.progress
+        if not limit:
+            return
+        loss = self._judge("train", GREEDY, self._some_rows("train", limit)).loss
+        place = {"step": progress.step, "epoch": round(self.loop.stream.epochs, 6)}
+        self._record({**place, "split": TRAIN_JUDGED, "loss": loss, "seconds": round(progress.seconds, 3)})
 
     def _save_last(self) -> None:
         stepper = self.loop.stepper

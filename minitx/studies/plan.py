@@ -1,0 +1,202 @@
+"""A study's tier to its cells: overrides composed, models matched in size, what tuning chose put in, rules checked.
+
+Study -> (arm, value) -> overrides -> Config, once for all seeds -> cells
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from minitx.config import Config, NetConfig, rule
+from minitx.data import load_data
+from minitx.nn.counts import ModelShape
+from minitx.nn.match import match, size_of
+from minitx.studies.fairness import check_fair
+from minitx.studies.study import QUICK_CELLS, CellKind, Place, Study, Tier, Value, place_name
+from minitx.studies.sweep import Cell
+from minitx.studies.tuning import Tuned, places_to_try
+from minitx.training.session import model_shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCell(Cell):
+    """One cell of a study, which knows its place in it."""
+
+    arm: str
+    value: Value | None
+    seed: int
+    kind: CellKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study runs."""
+
+    study: Study
+    cells: tuple[StudyCell, ...]
+    sizes: Mapping[str, int]
+    """`place_name` -> non-embedding parameters, of models that are trained by steps."""
+
+    def record(self, command: str, folders: Sequence[str], tuned: Tuned | None) -> dict[str, Any]:
+        """study-<tier>.json; folders: of each cell, relative to the folder of all studies."""
+        cells = [
+            {"arm": c.arm, "value": c.value, "seed": c.seed, "label": c.label, "hash": c.hash, "folder": folder}
+            for c, folder in zip(self.cells, folders, strict=True)
+        ]
+        return {
+            "study": self.study.model_dump(mode="json"),
+            "command": command,
+            "tuning": None if tuned is None else tuned.to_json(),
+            "sizes": dict(self.sizes),
+            "cells": cells,
+        }
+
+
+def make_plan(
+    study: Study,
+    compose: Callable[[Sequence[str]], Config],
+    identify: Callable[[Config], str],
+    tuned: Tuned | None,
+    typed: Sequence[str] = (),
+) -> Plan:
+    """Every cell of the tier that is asked for.
+
+    compose: overrides -> configuration. identify: configuration -> hash. tuned: what tuning chose, where the tier
+    declares some. typed: overrides that the user gave to all cells.
+
+    Raises:
+        ConfigError: a cell cannot be composed, models cannot be matched, or a rule of fairness is broken.
+    """
+    tier = study.chosen
+    if study.tier == "quick":
+        _check_quick(tier)
+    composer = _Composer(tier, compose, lambda place: tuned.chosen(tier, place) if tuned is not None else [], typed)
+    for arm in tier.arms:
+        for value in tier.values_of(arm):
+            composer.settle((arm, value))
+    check_fair(tier, composer.configs, composer.sizes, tuned)
+    cells = []
+    for (arm, value), config in composer.configs.items():
+        for seed in tier.seeds_of(arm):
+            cells.append(_cell(tier, (arm, value), seed, config, composer.overrides[arm, value], identify))
+    sizes = {place_name(place): size for place, size in composer.sizes.items()}
+    return Plan(study=study, cells=tuple(cells), sizes=sizes)
+
+
+def make_tries(
+    study: Study, compose: Callable[[Sequence[str]], Config], identify: Callable[[Config], str], typed: Sequence[str]
+) -> dict[str, dict[str, StudyCell]]:
+    """Place name -> name of the try -> its cell, for a tier that declares tuning.
+
+    Raises:
+        ConfigError: it declares none, or as of `make_plan`.
+    """
+    tier = study.chosen
+    if tier.tuning is None:
+        raise rule("study.phase", "tune", f"be run, because the {study.tier} tier of {study.name} has no tries")
+    cells: dict[str, dict[str, StudyCell]] = {}
+    for name, tried in tier.tuning.tries.items():
+        composer = _Composer(tier, compose, _always(tried), typed)
+        for place in places_to_try(tier):
+            composer.settle(place)
+            cell = _cell(tier, place, tier.tuning.seed, composer.configs[place], composer.overrides[place], identify)
+            cells.setdefault(place_name(place), {})[name] = replace(cell, values={**cell.values, "try": name})
+    return cells
+
+
+def _always(overrides: list[str]) -> Callable[[Place], list[str]]:
+    return lambda place: overrides
+
+
+def _check_quick(tier: Tier) -> None:
+    count = sum(len(tier.values_of(arm)) * len(tier.seeds_of(arm)) for arm in tier.arms if is_trained(tier, arm))
+    if count > QUICK_CELLS:
+        raise rule("study.quick", f"{count} cells", f"have at most {QUICK_CELLS}", "leave out values, arms or seeds")
+
+
+def is_trained(tier: Tier, arm: str) -> bool:
+    """Whether the arm's cells are runs, not measurements of cost."""
+    return tier.arms[arm].kind == "train"
+
+
+def _cell(
+    tier: Tier,
+    place: Place,
+    seed: int,
+    config: Config,
+    overrides: Sequence[str],
+    identify: Callable[[Config], str],
+) -> StudyCell:
+    arm, value = place
+    seeded = seeded_config(config, seed)
+    swept = {"arm": arm} | ({} if tier.axis is None else {tier.axis: str(value)}) | {"seed": str(seed)}
+    kind = tier.arms[arm].kind
+    name = identify(seeded) + ("" if kind == "train" else f"-{kind}")
+    return StudyCell(
+        overrides=tuple(overrides), values=swept, config=seeded, hash=name, arm=arm, value=value, seed=seed, kind=kind
+    )
+
+
+def seeded_config(config: Config, seed: int) -> Config:
+    """The same cell with another seed: of initialisation and order, and of what is drawn to be trained on."""
+    data = config.data
+    if data.train_size is not None:
+        data = data.model_copy(update={"subset_seed": seed})
+    if data.source == "probe":
+        data = data.model_copy(update={"probe": data.probe.model_copy(update={"seed": seed})})
+    return config.model_copy(update={"seed": seed, "data": data})
+
+
+@dataclass
+class _Composer:
+    """Composes places in the order in which they need each other: a matched arm after the one it is matched to."""
+
+    tier: Tier
+    compose: Callable[[Sequence[str]], Config]
+    chosen: Callable[[Place], list[str]]
+    """What tuning says of a place."""
+    typed: Sequence[str]
+    configs: dict[Place, Config] = field(default_factory=dict)
+    overrides: dict[Place, list[str]] = field(default_factory=dict)
+    sizes: dict[Place, int] = field(default_factory=dict)
+    _shapes: dict[str, ModelShape] = field(default_factory=dict)
+
+    def settle(self, place: Place) -> None:
+        """Compose it, and first what it is matched to."""
+        if place in self.configs:
+            return
+        arm, value = place
+        overrides = self._overrides(place)
+        config = self.compose(overrides)
+        like = self.tier.arms[arm].match
+        if like is not None:
+            model_place = (like, value if value in self.tier.values_of(like) else self.tier.values_of(like)[0])
+            self.settle(model_place)
+            width = self._matched(config, model_place)
+            overrides = [*overrides, width]
+            config = self.compose(overrides)
+        self.configs[place], self.overrides[place] = config, overrides
+        if isinstance(config.model, NetConfig):
+            self.sizes[place] = size_of(config.model, self._shape(config))
+
+    def _overrides(self, place: Place) -> list[str]:
+        arm, value = place
+        asked = self.tier.arms[arm]
+        axis = [] if self.tier.axis is None else [f"{self.tier.axis}={value}"]
+        there = asked.at.get(str(value), [])
+        return [*self.tier.overrides, *asked.overrides, *axis, *there, *self.chosen(place), *self.typed]
+
+    def _matched(self, config: Config, like: Place) -> str:
+        """`model.<inner>=<width>` that gives the model the size of another place's."""
+        assert isinstance(config.model, NetConfig), "minitx match refuses others by name"
+        found = match(config.model, self._shape(config), self.sizes[like])
+        return f"model.{found.INNER}={found.inner_width}"
+
+    def _shape(self, config: Config) -> ModelShape:
+        """From the data, read once for all models that share it."""
+        key = config.data.model_dump_json()
+        if key not in self._shapes:
+            self._shapes[key] = model_shape(config, load_data(config.data))
+        return self._shapes[key]

@@ -1,0 +1,162 @@
+"""Runs a study's cells: in worker processes that live on, resumed where they were, shared between studies.
+
+A cell belongs to the first folder of outputs/studies that holds its hash, so cells that coincide between studies run
+once. Trainings go side by side; measurements of cost come after them, one at a time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from minitx.config import TrainerConfig
+from minitx.errors import RunError, Stopped
+from minitx.studies.plan import StudyCell
+from minitx.studies.screen import Screen, Standing
+from minitx.studies.study import Measure, Study
+from minitx.studies.work import Answer, Task, begin, is_done, work
+from minitx.training.console import Reporter
+from minitx.training.signals import EXIT_BASE, stop_on_signals
+
+SECONDS_BETWEEN_SCREENS = 0.5
+SECONDS_UNTIL_ASKED_AGAIN = 2.0
+"""Of a cell that another process is at."""
+
+
+def homes(cells: Sequence[StudyCell], folder: Path) -> dict[str, Path]:
+    """Hash -> the folder of that cell: one that has it already, in any study beside `folder`, or a new one here."""
+    known: dict[str, Path] = {}
+    for path in sorted(folder.parent.glob("*/*")):
+        if path.is_dir() and (path / "config.yaml").is_file():
+            known.setdefault(path.name, path)
+    found = {}
+    for cell in cells:
+        there = [path for name, path in known.items() if name.endswith(f"-{cell.hash}")]
+        found[cell.hash] = there[0] if there else folder / cell.folder
+    return found
+
+
+def run_cells_of(
+    study: Study, cells: Sequence[StudyCell], folder: Path, measures: Sequence[Measure], screen: Screen, log: Reporter
+) -> Standing:
+    """Run what has not finished; tell `screen` how it stands. A failing cell is recorded and the others go on.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; what was running has saved.
+        RunError: a cell failed and `study.on_error` is stop, or a worker died.
+    """
+    standing = Standing(cells, homes(cells, folder))
+    waiting = deque(_unfinished(standing, measures))
+    standing.done_before = len(standing.done)
+    if not waiting:
+        screen.show(standing)
+        return standing
+    runner = _Runner(study, standing, measures, screen, log)
+    runner.run(waiting)
+    return standing
+
+
+def _unfinished(standing: Standing, measures: Sequence[Measure]) -> list[StudyCell]:
+    """One cell a hash, trainings first; the others count as done."""
+    unique = {cell.hash: cell for cell in standing.cells}
+    left = []
+    for cell in sorted(unique.values(), key=lambda cell: cell.kind != "train"):
+        if is_done(standing.folder_of(cell), measures if cell.kind == "train" else ()):
+            standing.done.add(cell.hash)
+        else:
+            left.append(cell)
+    return left
+
+
+class _Runner:
+    """The pool of workers and what it is at."""
+
+    def __init__(
+        self, study: Study, standing: Standing, measures: Sequence[Measure], screen: Screen, log: Reporter
+    ) -> None:
+        self.study, self.standing, self.measures, self.screen, self.log = study, standing, tuple(measures), screen, log
+        self.running: dict[Future[Answer], StudyCell] = {}
+        context = multiprocessing.get_context("spawn")
+        self.halt = context.Event()
+        self.pool = ProcessPoolExecutor(
+            study.workers,
+            context,
+            initializer=begin,
+            initargs=(*share_of_machine(study.workers), self.halt, os.getpid()),
+        )
+
+    def run(self, waiting: deque[StudyCell]) -> None:
+        with self.pool, stop_on_signals() as stop:
+            try:
+                while waiting or self.running:
+                    self._fill(waiting)
+                    self._take(waiting)
+                    self.screen.show(self.standing)
+                    if stop.signal is not None:
+                        raise Stopped("study stopped; type the same line again to go on", EXIT_BASE + stop.signal)
+            except BrokenProcessPool:
+                remedy = "type the same line again to go on, with fewer study.workers if memory was short"
+                raise RunError(f"a worker process died; {remedy}") from None
+            finally:
+                self.halt.set()  # whatever still runs saves and ends; the pool waits for it
+
+    def _fill(self, waiting: deque[StudyCell]) -> None:
+        """Trainings as many as there are workers; a measurement only where nothing else runs."""
+        while waiting and len(self.running) < (self.study.workers if waiting[0].kind == "train" else 1):
+            cell = waiting.popleft()
+            assert cell.config is not None, "a plan has no cell without one"
+            task = Task(
+                config=cell.config.model_copy(update={"trainer": _resuming(cell.config.trainer)}).model_dump(
+                    mode="json"
+                ),
+                path=str(self.standing.folder_of(cell)),
+                kind=cell.kind,
+                measures=self.measures,
+            )
+            self.running[self.pool.submit(work, task)] = cell
+            self.standing.running.add(cell.hash)
+
+    def _take(self, waiting: deque[StudyCell]) -> None:
+        finished, _ = wait(self.running, timeout=SECONDS_BETWEEN_SCREENS, return_when=FIRST_COMPLETED)
+        for future in finished:
+            cell, answer = self.running.pop(future), future.result()
+            self.standing.running.discard(cell.hash)
+            self.standing.elsewhere.discard(cell.hash)
+            if answer.busy:
+                self.standing.elsewhere.add(cell.hash)
+                waiting.append(cell)
+                time.sleep(SECONDS_UNTIL_ASKED_AGAIN)
+            elif answer.stopped is not None:
+                raise Stopped("study stopped; type the same line again to go on", answer.stopped)
+            elif answer.error is not None:
+                self._failed(cell, answer)
+            else:
+                self.standing.done.add(cell.hash)
+                self.log.say(f"[{len(self.standing.done)}/{self.standing.n_all}] {cell.label}")
+
+    def _failed(self, cell: StudyCell, answer: Answer) -> None:
+        assert answer.error is not None
+        self.standing.failed[cell.hash] = answer.error
+        self.log.say(f"FAILED {cell.label}: {answer.error}")
+        (self.standing.folder_of(cell) / "error.txt").write_text(answer.trace, encoding="utf-8")
+        if self.study.on_error == "stop":
+            raise RunError(f"{cell.label} failed ({answer.error}); study.on_error=continue goes on without it")
+
+
+def _resuming(trainer: TrainerConfig) -> TrainerConfig:
+    return trainer.model_copy(update={"resume": "auto"})
+
+
+def share_of_machine(workers: int) -> tuple[int | None, float | None]:
+    """(CPU threads, share of a GPU's memory) of one of several workers; None where it may have all."""
+    if workers == 1:
+        return None, None
+    import torch
+
+    return max(1, torch.get_num_threads() // workers), 1 / workers if torch.cuda.is_available() else None

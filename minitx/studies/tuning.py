@@ -1,0 +1,88 @@
+"""What was tried on validation before a study ran: the same settings for every arm, all scores kept, the best taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minitx.config import rule
+from minitx.errors import ConfigError
+from minitx.evaluation.metrics import better
+from minitx.studies.study import Place, Study, Tier, Tuning, Value, place_name
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The record of a tier's tries, conf/study/tuned/<study>-<tier>.json."""
+
+    tuning: Tuning
+    metric: str
+    scores: Mapping[str, Mapping[str, float]]
+    """`arm` or `arm@value` -> name of the try -> what validation said."""
+
+    @classmethod
+    def read(cls, path: Path, study: Study) -> Tuned | None:
+        """The record of this very tuning; None where the tier declares none.
+
+        Raises:
+            ConfigError: the tier has tries, and no record of them.
+        """
+        tuning = study.chosen.tuning
+        if tuning is None:
+            return None
+        remedy = f"run python train.py -m study={study.name} study.tier={study.tier} study.phase=tune"
+        if not path.is_file():
+            raise rule("study.tuning", path, "have been run before the study", remedy)
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told.get("tuning") != tuning.model_dump(mode="json"):
+            raise rule("study.tuning", path, "be of the tries that the study declares", remedy)
+        return cls(tuning, told["metric"], told["scores"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tuning": self.tuning.model_dump(mode="json"),
+            "metric": self.metric,
+            "scores": {place: dict(scores) for place, scores in self.scores.items()},
+        }
+
+    def scores_of(self, tier: Tier, place: Place) -> Mapping[str, float]:
+        """Of the place itself, or of the tuned one below it on the axis."""
+        arm, value = place
+        return self.scores.get(place_name((arm, tuned_value(tier, arm, value))), {})
+
+    def chosen(self, tier: Tier, place: Place) -> list[str]:
+        """Overrides of the best try; none where nothing was tried for the arm."""
+        scores, best = self.scores_of(tier, place), None
+        for name, score in scores.items():
+            if best is None or better(score, scores[best], self.metric):
+                best = name
+        return [] if best is None else self.tuning.tries[best]
+
+
+def tuned_value(tier: Tier, arm: str, value: Value | None) -> Value | None:
+    """The value of the axis whose tries decide for `value`: itself, or the nearest one below that was tried."""
+    if tier.tuning is None or tier.tuning.values is None or value is None:
+        return value
+    tried = [v for v in tier.tuning.values if v in tier.values_of(arm)]
+    if value in tried:
+        return value
+    below = [v for v in tried if not isinstance(v, str) and not isinstance(value, str) and v < value]
+    if below:
+        return max(below, key=float)
+    if not tried:
+        raise ConfigError(f"study.tuning.values ({tier.tuning.values}) must hold a value of {arm}; add one")
+    return tried[0]
+
+
+def places_to_try(tier: Tier) -> Sequence[Place]:
+    """Every (arm, value) that the tries run at."""
+    return [
+        (arm, value)
+        for arm in tier.arms
+        if tier.arms[arm].tuned
+        for value in tier.values_of(arm)
+        if value == tuned_value(tier, arm, value)
+    ]
