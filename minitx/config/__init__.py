@@ -5,7 +5,7 @@ A default is written here and nowhere else: `train.py` hands these defaults to H
 state only where they differ.
 """
 
-from minitx.config.data import DataConfig, TokenizerConfig, Truncation
+from minitx.config.data import DataConfig, KeepTogether, TokenizerConfig, Truncation
 from minitx.config.model import (
     MODELS,
     AttentionConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "DecodeConfig",
+    "KeepTogether",
     "LinearConfig",
     "LstmConfig",
     "MaskingConfig",

@@ -10,6 +10,7 @@ from minitx.config.section import Section, rule
 
 TokenizerKind = Literal["bpe", "unigram", "word", "char", "byte"]
 Truncation = Literal["head", "tail", "head_tail"]
+KeepTogether = Literal["text", "phrases"]
 
 
 class TokenizerConfig(Section):
@@ -50,10 +51,13 @@ class DataConfig(Section):
     """`dataset`: names of the splits in the source. One that is null, or that the source does not have, is cut from
     train, see the two sizes below."""
     validation_size: float = Field(0.1, gt=0, lt=1)
-    """Fraction of the training rows cut for validation where there is no such split (stratified, fixed seed; the rows
-    of one text stay together)."""
+    """Fraction of the training rows cut for validation where there is no such split (stratified, fixed seed; see
+    `keep_together`)."""
     test_size: float = Field(0.1, gt=0, lt=1)
     """The same for test."""
+    keep_together: KeepTogether = "text"
+    """Which rows a cut does not divide: those of one text, or, in a set of sentences and their phrases, also the
+    phrases with their sentence. Only sentences are kept of what is cut then; its phrases are in no split."""
     text_column: str = "text"
     label_column: str = "label"
     """Classification: column names."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from minitx.config import DataConfig, rule
+from minitx.config import DataConfig, KeepTogether, rule
 from minitx.data.examples import SPLITS, Corpus, Examples
+from minitx.data.families import families
 from minitx.data.files import Table, column_keys
 from minitx.data.ragged import IntArray
 from minitx.data.subset import subset_order
@@ -175,22 +176,30 @@ def _complete(
         if name in splits:
             continue
         train = splits["train"]
-        cut = _cut_rows(train, round(size * n_rows), CUT_SEEDS[name])
-        if not 0 < len(cut) < len(train):
-            raise rule(f"data.{name}_size", size, f"cut at least one of {n_rows:,} training rows and leave one")
-        splits[name] = train.take(cut)
-        splits["train"] = train.take(np.setdiff1d(np.arange(len(train)), cut))
+        rows, phrases = _cut_rows(train, config.keep_together, round(size * n_rows), CUT_SEEDS[name])
+        left = np.setdiff1d(np.arange(len(train)), np.concatenate((rows, phrases)))
+        if not 0 < len(left) < len(train):
+            remedy = "data.keep_together=text ties fewer of them together" if config.keep_together != "text" else ""
+            must = f"cut at least one of {n_rows:,} training rows and leave one"
+            raise rule(f"data.{name}_size", size, must, remedy)
+        splits[name], splits["train"] = train.take(rows), train.take(left)
         null = config.source == "dataset" and getattr(config, f"{name}_split") is None
         why = f"data.{name}_split is null" if null else "the source has none"
-        notes.append(f"{name}: {len(cut):,} rows cut from train (data.{name}_size {size}), because {why}")
+        notes.append(f"{name}: {len(rows):,} rows cut from train (data.{name}_size {size}), because {why}")
+        if len(phrases):
+            notes[-1] += f"; {len(phrases):,} phrases of them are in no split (data.keep_together)"
     return Corpus({name: splits[name] for name in SPLITS}, names, tuple(notes))
 
 
-def _cut_rows(examples: Examples, count: int, seed: int) -> IntArray:
-    """About `count` rows, with all rows of a text, so that none is on both sides; distinct texts are stratified by the
-    class of their first row."""
-    first: dict[str, int] = {}
-    unit = np.array([first.setdefault(text, len(first)) for text in examples.texts])
-    labels = None if examples.labels is None else examples.labels[np.unique(unit, return_index=True)[1]]
-    place = np.argsort(subset_order(len(first), labels, seed))
-    return np.flatnonzero(np.isin(unit, unit[np.argsort(place[unit], kind="stable")[:count]]))
+def _cut_rows(examples: Examples, keep_together: KeepTogether, count: int, seed: int) -> tuple[IntArray, IntArray]:
+    """`count` rows, and the rest of the last one's family: (whole texts, phrases of them), no family divided.
+
+    Families are drawn at random, stratified by the class of their head: heads have each class in its share to within
+    about one family. The other rows, which may be of other classes, have it as chance has it.
+    """
+    found = families(examples.texts, keep_together)
+    heads, unit = np.unique(found.head, return_inverse=True)
+    labels = None if examples.labels is None else examples.labels[heads]
+    place = np.argsort(subset_order(len(heads), labels, seed))
+    drawn = np.isin(unit, unit[np.argsort(place[unit], kind="stable")[:count]])
+    return np.flatnonzero(drawn & found.whole), np.flatnonzero(drawn & ~found.whole)

@@ -77,4 +77,5 @@ def test_local_copies_of_hub_sets_load(name: str, shared_data: Path, tmp_path: P
         assert len(data.splits["test"]) == 12_000, "words of the literature's test set, 12,753 rows"
         assert sum(len(data.splits["test"].references(row)) for row in range(12_000)) == 12_753
     if name == "sst2":
-        assert len(data.splits["test"]) == 872 and len(data.splits["validation"]) == 3_367
+        assert len(data.splits["test"]) == 872 and len(data.splits["validation"]) == 702
+        assert any("; 6,044 phrases of them are in no split" in note for note in data.notes)

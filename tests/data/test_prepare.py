@@ -1,5 +1,6 @@
 """Tables to examples: labels, missing splits, references, and a message for every kind of bad record."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,51 @@ def test_a_source_text_stays_in_one_split() -> None:
     texts = [set(part.texts) for part in corpus.splits.values()]
     assert sum(map(len, texts)) == 50
     assert 20 <= len(corpus.splits["test"]) <= 23, "a tenth, and the rest of the last text's rows"
+
+
+PHRASES = CLASSIFY.model_copy(update={"keep_together": "phrases"})
+
+
+def of_sentences_and_phrases() -> list[tuple[str, str]]:
+    """300 sentences of 7 words of their own, every third of class b, each with up to 5 phrases of 1 to 5 words."""
+    rows = []
+    for i in range(300):
+        words = [f"w{i}.{j}" for j in range(7)]
+        label = "aab"[i % 3]
+        rows += [(" ".join(words[j + 1 : 6]), label) for j in range(i % 6)] + [(" ".join(words), label)]
+    return rows
+
+
+def test_phrases_stay_with_their_sentence() -> None:
+    train = of_sentences_and_phrases()
+    some = {"train": tables(PHRASES, train)["train"]}
+    corpus, again = prepare(some, PHRASES), prepare(some, PHRASES)
+    assert all(corpus.splits[name].texts == again.splits[name].texts for name in corpus.splits)
+    sentences = {name: {text.split(".")[0] for text in part.texts} for name, part in corpus.splits.items()}
+    assert sum(map(len, sentences.values())) == 300, "no sentence is in two splits, by itself or by a phrase"
+    n_rows = Counter(text.split(".")[0] for text, _ in train)
+    assert corpus.splits["train"].texts == [text for text, _ in train if text.split(".")[0] in sentences["train"]]
+    for name in ("validation", "test"):
+        part = corpus.splits[name]
+        assert part.labels is not None
+        assert {len(text.split()) for text in part.texts} == {7}, "whole sentences alone"
+        assert 105 <= sum(n_rows[sentence] for sentence in sentences[name]) <= 110, "a tenth of 1,050, whole families"
+        assert abs(np.sum(part.labels == 1) - len(part) / 3) <= 1
+    left_out = sum(n_rows[sentence] - 1 for sentence in sentences["test"])
+    assert corpus.notes[0] == (
+        f"test: {len(sentences['test'])} rows cut from train (data.test_size 0.1), because the source has none; "
+        f"{left_out} phrases of them are in no split (data.keep_together)"
+    )
+
+
+def test_one_family_cannot_be_cut() -> None:
+    rows = [("a b c d e", 0), ("a b c d", 1), ("z a b c d", 1)]
+    some = {"train": tables(PHRASES, rows)["train"]}
+    config = PHRASES.model_copy(update={"test_size": 0.4})
+    with pytest.raises(
+        ConfigError, match=r"^data\.test_size \(0\.4\) must cut .*; data\.keep_together=text ties fewer"
+    ):
+        prepare(some, config)
 
 
 def test_too_small_to_cut() -> None:
