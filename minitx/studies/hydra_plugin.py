@@ -129,6 +129,8 @@ def _composition_line(error: BaseException) -> str | None:
     if unknown and not unknown[1].startswith("model.") and unknown[1] in dotted_keys(Config):
         section, _, key = unknown[1].rpartition(".")
         return f"{section} (null) must be given whole to set {key}; type '+{section}={{{key}:...}}'"
+    if unknown and unknown[1].startswith("study."):
+        return f"{unknown[1]} is not in conf/study/<study>.yaml; type '+{unknown[1]}=...' to add it"
     return unknown_key(unknown[1]) if unknown else None
 
 

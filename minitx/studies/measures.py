@@ -5,6 +5,7 @@ Each measure gives numbers under its own prefix, `fit.gap_at_0.3`; they are writ
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def gap_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
 
     curve: (training loss, validation loss) along training. None where it begins below, or never gets there.
     """
-    for (train_a, judged_a), (train_b, judged_b) in zip(curve, curve[1:], strict=False):
+    for (train_a, judged_a), (train_b, judged_b) in itertools.pairwise(curve):
         if train_a > level >= train_b:
             share = (train_a - level) / (train_a - train_b)
             return judged_a + share * (judged_b - judged_a) - level

@@ -152,6 +152,8 @@ class Study(Section):
     full: Tier | None = None
     tier: TierName = "quick"
     """quick: embedded and generated data, minutes on two cores. full: real sets, larger models."""
+    seeds: int | None = Field(None, ge=1)
+    """Run this many seeds, 0, 1, ..., instead of the tier's; fewer than five make every verdict inconclusive."""
     phase: Literal["run", "tune"] = "run"
     """tune: try the tier's `tuning` on validation, and write what was best to conf/study/tuned."""
     workers: int = Field(1, ge=1)
@@ -184,7 +186,7 @@ class Study(Section):
         if tier is None:
             other = "full" if self.tier == "quick" else "quick"
             raise rule("study.tier", self.tier, f"be {other}, because {self.name} has no other")
-        return tier
+        return tier if self.seeds is None else tier.model_copy(update={"seeds": [*range(self.seeds)]})
 
 
 def place_name(place: Place) -> str:

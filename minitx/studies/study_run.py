@@ -58,7 +58,8 @@ def run_study(
 
 def command_of(study: Study, typed: Sequence[str]) -> str:
     """What runs the study again."""
-    return " ".join(["python train.py -m", f"study={study.name}", f"study.tier={study.tier}", *typed])
+    seeds = [] if study.seeds is None else [f"study.seeds={study.seeds}"]
+    return " ".join(["python train.py -m", f"study={study.name}", f"study.tier={study.tier}", *seeds, *typed])
 
 
 def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, typed: Sequence[str]) -> None:
