@@ -19,7 +19,7 @@ from minitx.nn.encoders import make_encoder
 from minitx.nn.stacks import Encoder
 from minitx.studies.work import write_measures
 from minitx.training.device import Compute, resolve_compute
-from minitx.training.memory import peak_bytes
+from minitx.training.memory import tensor_peak_bytes
 from minitx.training.process import prepare_process
 from minitx.training.runfolder import RunFolder, versions
 
@@ -36,7 +36,7 @@ def run_cost(config: Config, path: Path) -> None:
 
     `mixing_seconds`: forward and backward of what mixes positions: the attention itself, or all of a convolution or
     recurrence. `training_seconds`: forward and backward of the encoder. `inference_seconds`: its forward pass.
-    `peak_bytes`: most memory of a training step. `decoding_seconds`: one more token after `data.max_length` of them,
+    `peak_bytes`: most memory of tensors in a training step. `decoding_seconds`: one more token after `data.max_length` of them,
     with cached keys and values (or state).
     """
     if not isinstance(config.model, NetConfig):
@@ -72,7 +72,7 @@ class _Bench:
             "cost.mixing_seconds": self._median(self._mix),
             "cost.training_seconds": self._median(self._train),
             "cost.inference_seconds": self._median(self._infer),
-            "cost.peak_bytes": float(peak_bytes(self.device, self._train)),
+            "cost.peak_bytes": float(tensor_peak_bytes(self.device, self._train)),
         }
         if isinstance(self.model, TransformerConfig | LstmConfig):
             found["cost.decoding_seconds"] = self._decoding()

@@ -9,6 +9,9 @@ from minitx.nn.match import TOLERANCE
 from minitx.studies.study import Fairness, Part, Place, Tier
 from minitx.studies.tuning import Tuned
 
+HEAD_KEYS = ("d_model", "pooling", "tie_embeddings")
+"""What stands before and after an encoder; compared where both models have it."""
+
 
 def check_fair(tier: Tier, configs: Mapping[Place, Config], sizes: Mapping[Place, int], tuned: Tuned | None) -> None:
     """Hold every contrast between two arms to the rules.
@@ -65,9 +68,10 @@ def _broken(
         yield "size", f"{sizes[own]:,} and {sizes[other]:,} non-embedding parameters"
     if own[1] == other[1] and a.data != b.data:
         yield "data", "the data sections differ"
-    head = ("d_model", "pooling", "tie_embeddings")
-    differing = [key for key in head if getattr(a.model, key, None) != getattr(b.model, key, None)]
-    if differing and isinstance(a.model, NetConfig):
+    assert isinstance(a.model, NetConfig) and isinstance(b.model, NetConfig)
+    head = [key for key in HEAD_KEYS if hasattr(a.model, key) and hasattr(b.model, key)]
+    differing = [key for key in head if getattr(a.model, key) != getattr(b.model, key)]
+    if differing:
         yield "head", ", ".join(f"model.{key}" for key in differing)
     if a.trainer != b.trainer:
         yield "budget", "the trainer sections differ"

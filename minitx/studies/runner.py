@@ -25,6 +25,8 @@ from minitx.training.console import Reporter
 from minitx.training.signals import EXIT_BASE, stop_on_signals
 
 SECONDS_BETWEEN_SCREENS = 0.5
+WORKERS_LOG = "workers.log"
+"""In a study's folder: what libraries say in its workers."""
 SECONDS_UNTIL_ASKED_AGAIN = 2.0
 """Of a cell that another process is at."""
 
@@ -57,7 +59,7 @@ def run_cells_of(
     if not waiting:
         screen.show(standing)
         return standing
-    runner = _Runner(study, standing, measures, screen, log)
+    runner = _Runner(study, standing, folder, measures, screen, log)
     runner.run(waiting)
     return standing
 
@@ -78,17 +80,18 @@ class _Runner:
     """The pool of workers and what it is at."""
 
     def __init__(
-        self, study: Study, standing: Standing, measures: Sequence[Measure], screen: Screen, log: Reporter
+        self, study: Study, standing: Standing, folder: Path, measures: Sequence[Measure], screen: Screen, log: Reporter
     ) -> None:
         self.study, self.standing, self.measures, self.screen, self.log = study, standing, tuple(measures), screen, log
         self.running: dict[Future[Answer], StudyCell] = {}
         context = multiprocessing.get_context("spawn")
+        log_file = folder / WORKERS_LOG
         self.halt = context.Event()
         self.pool = ProcessPoolExecutor(
             study.workers,
             context,
             initializer=begin,
-            initargs=(*share_of_machine(study.workers), self.halt, os.getpid()),
+            initargs=(*share_of_machine(study.workers), str(log_file), self.halt, os.getpid()),
         )
 
     def run(self, waiting: deque[StudyCell]) -> None:

@@ -46,14 +46,17 @@ class Answer:
     """Exit code of a run that was asked to stop, and has saved."""
 
 
-def begin(threads: int | None, gpu_share: float | None, halt: Event, parent: int) -> None:
-    """Set a worker up: silent, with its share of the machine, deaf to the terminal's Ctrl-C.
+def begin(threads: int | None, gpu_share: float | None, log: str, halt: Event, parent: int) -> None:
+    """Set a worker up: with its share of the machine, silent on the terminal and deaf to its Ctrl-C.
 
-    halt: set by the parent when what runs shall save and end. The worker is gone when the parent is.
+    log: file for what libraries say. halt: set by the parent when what runs shall save and end. The worker is gone when
+    the parent is.
     """
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for the life of the process)
+    said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the run's own lines are in its train.log
+    os.dup2(said, sys.stderr.fileno())
     threading.Thread(target=_leave_with, args=(halt, parent), daemon=True).start()
     if threads is not None:
         import torch

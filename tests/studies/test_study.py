@@ -1,0 +1,63 @@
+"""What a study may declare; a mistake names its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from study_helpers import heads, study
+from tiny import ROOT
+
+from minitx.config import ConfigError
+from minitx.studies.claims import CLAIMS
+from minitx.studies.study import load_study, place_name
+
+FILES = sorted(path for path in (ROOT / "conf" / "study").glob("*.yaml") if path.stem != "none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": {"wide": {"match": "thin"}}}, "study.wide.match (thin) must be one of wide"),
+        ({"axis": None, "values": [], "arms": {"wide": {"values": [1]}}}, "study.wide.values ([1]) must be left out"),
+        ({"on_purpose": {"luck": "why not"}}, "study.quick.on_purpose.luck"),
+        ({"arms": {"broad": {}}}, "study.C8a.more.arm (wide) must be one of broad"),
+        ({"values": [1, 3]}, "study.C8a.more.at (2) must be a value of wide: 1, 3"),
+        ({"measures": ["beauty"]}, "study.quick.measures.0 (beauty) must be one of 'fit'"),
+    ],
+)
+def test_a_wrong_declaration_names_its_key(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        study(heads(**changes))
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_claims_and_tiers_must_be_there() -> None:
+    with pytest.raises(ConfigError, match=r"study.claims \(C99\) must be one of C7"):
+        load_study({"name": "x", "claims": {"C99": {"prediction": "", "would_change": ""}}})
+    with pytest.raises(ConfigError, match=r"study.quick.contrasts \(C7\) must be a claim of the study: C8a"):
+        study(heads(contrasts={"C7": heads()["contrasts"]["C8a"]}))
+    with pytest.raises(ConfigError, match=r"study.tier \(full\) must be quick"):
+        _ = study(heads(), tier="full").chosen
+
+
+def test_arms_have_their_own_values_and_share_the_first_seeds() -> None:
+    tier = study(heads(arms={"wide": {}, "thin": {"values": [2], "seeds": 2}})).chosen
+    assert tier.values_of("wide") == [1, 2] and tier.values_of("thin") == [2]
+    assert tier.seeds_of("wide") == [0, 1, 2, 3, 4] and tier.seeds_of("thin") == [0, 1]
+    assert study(heads(), seeds=3).chosen.seeds == [0, 1, 2]
+    assert study(heads(axis=None, values=[], contrasts={})).chosen.values_of("wide") == [None]
+    assert place_name(("wide", 2)) == "wide@2" and place_name(("wide", None)) == "wide"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_study_of_conf_is_typed_and_known_to_the_ledger(path: Path) -> None:
+    tree = yaml.safe_load(path.read_text())
+    tree.pop("defaults")
+    found = load_study(tree)
+    assert found.name == path.stem and found.claims
+    assert all(CLAIMS[claim].study == path.stem for claim in found.claims)
+    for tier in (found.quick, found.full):
+        assert tier is None or set(tier.contrasts) == set(found.claims)
