@@ -36,8 +36,8 @@ def run_cost(config: Config, path: Path) -> None:
 
     `mixing_seconds`: forward and backward of what mixes positions: the attention itself, or all of a convolution or
     recurrence. `training_seconds`: forward and backward of the encoder. `inference_seconds`: its forward pass.
-    `peak_bytes`: most memory of tensors in a training step. `decoding_seconds`: one more token after `data.max_length` of them,
-    with cached keys and values (or state).
+    `peak_bytes`: most memory of tensors in a training step. `decoding_seconds`: one more token after `data.max_length`
+    of them, with cached keys and values (or state).
     """
     if not isinstance(config.model, NetConfig):
         raise rule("model", config.model.kind, "be a net, because what is measured is a layer of it")

@@ -34,7 +34,7 @@ def tensor_peak_bytes(device: torch.device, work: Callable[[], object]) -> int:
     assert profile.profiler is not None
     recorded = profile.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in recorded if event.name() == "[memory]")
-    return max(itertools.accumulate((change for _, change in changes), initial=0))
+    return int(max(itertools.accumulate((change for _, change in changes), initial=0)))
 
 
 def _cuda_peak(device: torch.device, work: Callable[[], object]) -> int:

@@ -120,7 +120,7 @@ def test_arms_tuned_unequally_are_refused(tiny_classes: dict[str, Any], tmp_path
 
 def test_tries_that_were_not_run_or_are_others_are_an_error(tmp_path: Path) -> None:
     tier = two_kinds(tuning={"tries": TRIES})
-    with pytest.raises(ConfigError, match="study.phase=tune"):
+    with pytest.raises(ConfigError, match=r"study\.phase=tune"):
         Tuned.read(tmp_path / "nothing.json", study(tier))
     tuned(tmp_path, tier, {})
     other = two_kinds(tuning={"tries": {"slow": ["optim.lr=0.0001"]}})

@@ -1,0 +1,74 @@
+"""Over-fitting is read off where training losses are equal; heads rebuilt the other way change nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from study_helpers import composer
+
+from minitx.config import Config
+from minitx.studies.measures import FIT_LEVELS, add_measures, gap_at
+from minitx.studies.work import measures_of
+from minitx.training.results import TRAIN_JUDGED
+from minitx.training.session import run
+
+
+def test_the_gap_is_read_between_two_points_in_proportion() -> None:
+    curve = [(2.0, 2.1), (1.0, 1.5), (0.4, 1.4), (0.6, 1.6), (0.2, 1.9)]
+    assert gap_at(curve, 1.5) == pytest.approx(np.interp(1.5, [1.0, 2.0], [1.5, 2.1]) - 1.5)
+    assert gap_at(curve, 0.5) == pytest.approx(np.interp(0.5, [0.4, 1.0], [1.4, 1.5]) - 0.5)  # the first time
+    assert gap_at(curve, 1.0) == pytest.approx(0.5)
+    assert gap_at(curve, 0.1) is None and gap_at(curve, 2.0) is None and gap_at([], 1.0) is None
+
+
+def test_training_rows_are_judged_as_validation_is(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
+    """Where all rows are judged, the loss is what `evaluate` says of the split; nothing else of the run changes."""
+    compose = composer(tiny_classes)
+    plain = run(compose([]), tmp_path / "plain", quiet=True)
+    judged = run(compose(["trainer.eval_train_rows=1000"]), tmp_path / "judged", quiet=True)
+    assert judged["metrics"] == plain["metrics"] and judged["loss"] == plain["loss"]
+    lines = [json.loads(line) for line in (tmp_path / "judged" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["split"] == TRAIN_JUDGED] == [6, 12]
+
+    from minitx.predictor import Predictor
+
+    expected = Predictor.from_run(tmp_path / "judged", checkpoint="best").evaluate(split="train").loss
+    assert [line["loss"] for line in lines if line["split"] == TRAIN_JUDGED][-1] == pytest.approx(expected, rel=1e-5)
+
+    add_measures(tmp_path / "judged", ["fit"])
+    found = measures_of(tmp_path / "judged")
+    assert found["fit.train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert {key.partition("_at_")[2] for key in found if "_at_" in key} <= {f"{level:g}" for level in FIT_LEVELS}
+
+
+@pytest.mark.parametrize("heads", ["split", "grouped"])
+def test_heads_rebuilt_the_other_way_are_the_same_function(
+    tiny_classes: dict[str, Any], tmp_path: Path, heads: str
+) -> None:
+    run(composer(tiny_classes)([f"model.attention.heads={heads}", "model.n_heads=2"]), tmp_path, quiet=True)
+    add_measures(tmp_path, ["builds"])
+    assert measures_of(tmp_path)["builds.difference"] < 1e-12
+
+
+def test_measures_are_computed_once(
+    tiny_classes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minitx.studies import measures
+
+    calls: list[Path] = []
+
+    def counted(path: Path, config: Config) -> dict[str, float]:
+        calls.append(path)
+        return {"n": 1.0}
+
+    found: Callable[[Path, Config], dict[str, float]] = counted
+    monkeypatch.setitem(measures._MEASURES, "builds", found)
+    run(composer(tiny_classes)(["trainer.max_steps=2"]), tmp_path, quiet=True)
+    add_measures(tmp_path, ["builds"])
+    add_measures(tmp_path, ["builds"])
+    assert len(calls) == 1 and measures_of(tmp_path) == {"builds.n": 1.0}
