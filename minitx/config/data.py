@@ -14,7 +14,7 @@ KeepTogether = Literal["text", "phrases"]
 
 
 class TokenizerConfig(Section):
-    """How text becomes tokens; fitted on the training rows that are used, never on validation or test."""
+    """How text becomes tokens; fitted on training rows, never on validation or test."""
 
     kind: TokenizerKind = "bpe"
     """bpe | unigram | word (split at white space and punctuation) | char | byte."""
@@ -22,6 +22,9 @@ class TokenizerConfig(Section):
     """Largest vocabulary, the five special tokens included; `byte` always has 261."""
     lowercase: bool = False
     """Lower-case (and NFKC-normalise) before splitting."""
+    fit_on: Literal["used", "train"] = "used"
+    """The training rows that are used, or the whole training split, where `data.train_size` takes a part of it: the
+    vocabulary then stays as it is while the size varies."""
     joint: bool = True
     """Translation: one vocabulary for both sides (needed for tied embeddings across sides)."""
 

@@ -79,7 +79,8 @@ def _prepare(config: DataConfig, fitted: Fitted | None) -> tuple[Meta, dict[str,
         corpus = _renumbered(corpus, fitted, config)
     train, subset_notes = _subset(corpus.splits["train"], config)
     examples = {**corpus.splits, "train": train}
-    tokenizers = _fit(train, config) if fitted is None else (fitted.src_tokenizer, fitted.tgt_tokenizer)
+    fit_on = {"used": train, "train": corpus.splits["train"]}[config.tokenizer.fit_on]
+    tokenizers = _fit(fit_on, config) if fitted is None else (fitted.src_tokenizer, fitted.tgt_tokenizer)
     splits = {
         name: encode_examples(part, *tokenizers, config.max_length, config.truncate) for name, part in examples.items()
     }
@@ -120,7 +121,7 @@ def _subset(train: Examples, config: DataConfig) -> tuple[Examples, list[str]]:
 
 
 def _fit(train: Examples, config: DataConfig) -> tuple[Tokenizer, Tokenizer | None]:
-    """(source, target) tokenisers from the training rows in use; one object for both where the vocabulary is joint."""
+    """(source, target) tokenisers from training rows; one object for both where the vocabulary is joint."""
     symbols = config.source == "digits" or _metrics(config) == "error_rate"
 
     def fit(settings: TokenizerConfig, texts: list[str]) -> Tokenizer:

@@ -192,6 +192,13 @@ def test_the_tokeniser_sees_the_used_training_rows_alone(options: dict[str, obje
     assert few.notes[-1] == "training uses 4 of 60 rows (data.train_size, data.subset_seed 0)"
 
 
+def test_the_tokeniser_sees_all_training_rows_where_it_is_asked_to(options: dict[str, object]) -> None:
+    whole = load(options)
+    few = load({**options, "tokenizer": {**options["tokenizer"], "fit_on": "train"}}, train_size=4)  # type: ignore[dict-item]
+    assert len(few.splits["train"]) == 4
+    assert few.src_tokenizer.to_json() == whole.src_tokenizer.to_json()
+
+
 def test_subsets_are_nested_and_seeded(options: dict[str, object]) -> None:
     def texts(**changes: object) -> list[tuple[str, int]]:
         train = load(options, **changes).splits["train"]
