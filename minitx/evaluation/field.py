@@ -43,7 +43,8 @@ class Field:
     n_pairs: tuple[int, ...]
     """How many (position, token) pairs each mean is of."""
     width: int
-    """2 w + 1 for the smallest w so that offsets from -w to w hold `HELD` of the sum of `gradient`."""
+    """2 w + 1 for the smallest w so that offsets from -w to w hold `HELD` of all gradient there was: of the sum over
+    pairs, or the few pairs of the longest text would count as much as all others."""
     reach: int
     """The largest |offset| at which a gradient was not exactly 0."""
 
@@ -51,12 +52,11 @@ class Field:
     def of(cls, sums_O: Floats, counts_O: npt.NDArray[np.int64], n_before: int, reach: int) -> Field:
         """Sums of gradients and numbers of pairs at the offsets from -n_before on."""
         offsets = np.arange(len(sums_O)) - n_before
-        gradient = sums_O / counts_O
-        held = [gradient[np.abs(offsets) <= w].sum() for w in range(int(np.abs(offsets).max()) + 1)]
+        held = [sums_O[np.abs(offsets) <= w].sum() for w in range(int(np.abs(offsets).max()) + 1)]
         enough = next(w for w, sum_ in enumerate(held) if sum_ >= HELD * held[-1])
         return cls(
             offsets=tuple(offsets.tolist()),
-            gradient=tuple(gradient.tolist()),
+            gradient=tuple((sums_O / counts_O).tolist()),
             n_pairs=tuple(counts_O.tolist()),
             width=2 * enough + 1,
             reach=reach,

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import fingerprint
 
 from minitx.config import Config
+from minitx.data import load_data
 from minitx.evaluation.lens import lens_batches, looks_of
 from minitx.parse import load
 from minitx.predictor import Predictor
@@ -31,7 +32,7 @@ def test_a_lens_shows_every_head_and_changes_no_bit(tiny: Callable[..., Config],
     }
     assert [s.step for s in events.Scalars("lens/cross_L1/H2/entropy")] == [6, 12]
     best = Predictor.from_run(tmp_path / "lens")
-    _, data = best._data(())
+    data = load_data(best.config.data)
     batches = lens_batches(best.model, data.splits["validation"], data, device=best.device, rows=11)
     wanted = {str(place): looks for place, looks in looks_of(best.model, batches).items()}["cross_L1"].entropy[1]
     shown = [s.value for s in events.Scalars("lens/cross_L1/H2/entropy")]
