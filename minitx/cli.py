@@ -99,8 +99,11 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="one HTML page with every layer and head of a text's attention")
     _common(inspect, _inspect)
-    inspect.add_argument("text")
+    inspect.add_argument("text", nargs="*", help="one or more; may be left out with --heads")
     inspect.add_argument("-o", "--output", type=Path, help="where to write it (default: RUN/inspect.html)")
+    inspect.add_argument("--heads", action="store_true", help="a table of all heads, and heads.json beside the page")
+    inspect.add_argument("--split", default="validation", choices=["train", "validation", "test"], help="for --heads")
+    inspect.add_argument("--rows", type=_count, default=256, metavar="N", help="rows for --heads (default 256)")
 
     match = commands.add_parser("match", help="the inner width at which another model has the size of a run")
     match.set_defaults(command=_match)
@@ -330,13 +333,30 @@ def _say_signatures(reporter: Reporter, evaluation: Evaluation) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
+    if not options.text and not options.heads:
+        raise ConfigError("inspect must be given a text, or --heads, or both")
     output = options.output or Path(options.run) / "inspect.html"
-    page = _predictor(options).inspect(options.text)
+    predictor = _predictor(options)
+    page = predictor.inspect(*options.text) if options.text else None
     try:
-        output.write_text(page, encoding="utf-8")
+        if options.heads:
+            _inspect_heads(predictor, output.with_name("heads.json"), options)
+        if page is not None:
+            output.write_text(page, encoding="utf-8")
+            print(output)
     except OSError as error:
         raise ConfigError(f"--output ({output}) must be a file that can be written ({error.strerror})") from None
-    print(output)
+
+
+def _inspect_heads(predictor: Predictor, file: Path, options: argparse.Namespace) -> None:
+    from minitx.training.console import Reporter
+    from minitx.training.runfolder import write_json
+    from minitx.training.show_heads import say_heads
+
+    report = predictor.lens(options.split, options.rows)
+    write_json(file, {"split": options.split, **report.to_json()})
+    say_heads(Reporter(), report, f"{report.n_rows:,} {options.split} rows")
+    print(file)
 
 
 def _match(options: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.class_report import N_HARDEST, ClassReport, report_classes
 from minitx.evaluation.compare import Comparison, compare_evaluations
 from minitx.evaluation.evaluate import Evaluation, evaluate, evaluate_linear
+from minitx.evaluation.lens import ROWS, LensReport, lens, lens_batches
 from minitx.evaluation.page import inspect_page
 from minitx.evaluation.predict import Codec, TextModel
 from minitx.nn.build import Model, build_model
@@ -189,6 +190,18 @@ class Predictor(TextModel):
         inspections = inspect_texts(self.model, texts, self.codec, device=self.device, decode=self.decode)
         return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self._subtitle())
 
+    def lens(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> LensReport:
+        """Every head of the first model in numbers, and how far its encoder reads, on some rows of a split.
+
+        Raises:
+            ConfigError: the data cannot be read, or the model is linear.
+        """
+        config, data = self._data(())
+        batches = lens_batches(
+            self.model, data.splits[split], data, device=self.device, rows=rows, seed=seed, masking=config.masking
+        )
+        return lens(self.model, batches, seed)
+
     def check_answers(self) -> None:
         """Raise a ConfigError of a run that has no answer to a text."""
         if self.codec.task == "masked":
@@ -240,6 +253,11 @@ class LinearPredictor(Predictor):
         """Always a ConfigError: there is nothing to draw."""
         must = "be a run with attention, because inspect draws nothing else"
         raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of model=transformer")
+
+    def lens(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> LensReport:
+        """Always a ConfigError: there is nothing to measure."""
+        must = "be a run of a net, because the lens measures nothing else"
+        raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of another model")
 
     def _judge(self, config: Config, data: TaskData, split: str) -> Evaluation:
         return evaluate_linear(self.linear, data.splits[split], data)

@@ -333,6 +333,30 @@ def test_inspect_writes_one_self_contained_page(
     assert (classifier / "inspect.html").is_file()
 
 
+def test_inspect_shows_heads_in_numbers(
+    trained: Path, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    out = lines_of(capsys, "inspect", trained, "--heads", "--rows", 7, "-o", tmp_path / "page.html")
+    told = json.loads((tmp_path / "heads.json").read_text())
+    assert out[-1] == str(tmp_path / "heads.json") and not (tmp_path / "page.html").exists()
+    report = minitx.load(str(trained)).lens(rows=7)
+    assert told == {"split": "validation", **report.to_json()} and told["n_rows"] == 7
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out]
+    shown = {(row[0], row[1]): row[2:] for row in cells if row}
+    assert list(shown) == [(f"{role}_L1", str(h)) for role in ("encoder", "decoder", "cross") for h in (1, 2)]
+    for layer in report.layers:
+        for head in range(2):
+            row = shown[str(layer.place), str(head + 1)]
+            assert row[0] == f"{layer.looks.entropy[head]:.3f}" and row[4] == f"{layer.effects.loss_without[head]:+.4f}"
+            assert row[5] == f"{100 * layer.effects.accuracy_without[head]:+.2f}"
+    assert any(f"within {report.field.width} positions; farthest that is read {report.field.reach}" in x for x in out)
+    assert f"7 validation rows: loss {report.quality.loss:.4f}" in out[0]
+    out = lines_of(capsys, "inspect", classifier, "--heads", "--rows", 3, "--split", "test", "1 2 3", "4")
+    assert out[-2:] == [str(classifier / name) for name in ("heads.json", "inspect.html")]
+    assert (classifier / "inspect.html").read_text(encoding="utf-8").count('class="view"') == 2
+
+
 def test_inspect_of_other_models(
     classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_data: dict[str, Any]
 ) -> None:
@@ -352,6 +376,9 @@ def test_inspect_of_other_models(
         in capsys.readouterr().err
     )
     assert not (tmp_path / "max" / "inspect.html").exists()
+    out = lines_of(capsys, "inspect", tmp_path / "max", "--heads", "--rows", 3)
+    assert len(out) == 2 and out[0].startswith("field   95 % of the gradient within ")
+    assert json.loads((tmp_path / "max" / "heads.json").read_text())["layers"] == []
 
 
 @pytest.mark.parametrize("way", ["graphs", "varlen"])
@@ -387,6 +414,8 @@ def test_last_checkpoint_can_be_asked_for(trained: Path) -> None:
             ["inspect", "RUN", "x", "-o", "no/folder/x.html"],
             "--output (no/folder/x.html) must be a file that can be written",
         ),
+        (["inspect", "RUN"], "inspect must be given a text, or --heads, or both\n"),
+        (["inspect", "RUN", "--heads", "-o", "no/folder/x.html"], "--output (no/folder/x.html) must be a file that "),
         (["score", "RUN", "one"], "score (1 texts) must be given a text and its translation; quote each\n"),
         (["score", "RUN", "a", "b " * 500], "data.max_length ("),
         (["score", "CLASSIFIER", "a", "b"], "RUN ("),

@@ -121,6 +121,9 @@ class TrainerConfig(Section):
     over-fitting by; 0 = none."""
     attention_maps: int = Field(3, ge=0)
     """Validation examples whose attention is drawn in TensorBoard, now and then; 0 = none."""
+    lens: int = Field(0, ge=0)
+    """Validation examples on which each head's entropy and distance are measured for TensorBoard, at every validation;
+    0 = none."""
     average: AverageConfig = AverageConfig()
     resume: str | None = None
     """null | auto (continue whatever this hydra.run.dir holds) | a run folder, continued in place."""

@@ -20,6 +20,7 @@ from minitx.data import Split, Tokenizer
 from minitx.evaluation.decode import full_logits, log_mean
 from minitx.nn.cross_entropy import CHUNK
 from minitx.nn.masked import MaskedModel
+from minitx.nn.token_loss import TokenGuesser
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,7 +57,7 @@ def guess_hidden(models: Sequence[MaskedModel], batches: Iterable[Batch]) -> Gue
     losses, counts, columns = [], [], []
     for batch in batches:
         assert batch.target_index is not None, "a masked model's batch says which tokens are hidden"
-        log_prob_N, guess_N = _most_likely(models, batch)
+        log_prob_N, guess_N = most_likely(models, batch)
         row_N, position_N = batch.target_index // batch.src.shape[1], batch.target_index % batch.src.shape[1]
         losses.append(log_prob_N.double().sum())
         counts.append(torch.bincount(row_N, minlength=batch.n_rows))
@@ -67,7 +68,7 @@ def guess_hidden(models: Sequence[MaskedModel], batches: Iterable[Batch]) -> Gue
     return Guesses(loss=loss, offsets=offsets, position=position, guess=guess, truth=truth)
 
 
-def _most_likely(models: Sequence[MaskedModel], batch: Batch) -> tuple[Tensor, Tensor]:
+def most_likely(models: Sequence[TokenGuesser], batch: Batch) -> tuple[Tensor, Tensor]:
     """(N,) log probability of the token that was there, and (N,) the most likely one; logits some tokens at a time."""
     size = max(1, CHUNK // len(models[0].output_weight))
     pieces = zip(*(torch.split(model.hidden(batch), size) for model in models), strict=True)

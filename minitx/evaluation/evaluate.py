@@ -6,7 +6,7 @@ validates more often trains to the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from minitx.batch import Batch
 from minitx.config import DecodeConfig, MaskingConfig
 from minitx.data import Masker, Split, TaskData, plan_eval
+from minitx.data.ragged import IntArray
 from minitx.evaluation.beam import translate
 from minitx.evaluation.calibration import ece
 from minitx.evaluation.cloze import FilledTexts, Guesses, guess_hidden
@@ -88,7 +89,7 @@ def evaluate(
     models = [model, *ensemble]
     plan = plan_eval(split.lengths[rows], tokens_at_once(batch_tokens, decode))
     back = np.argsort(np.concatenate(plan))  # from the plan's order to the order of `rows`
-    batches = (split.batch(rows[chosen]).to(device) for chosen in plan)
+    batches = batches_of(model, split, data, [rows[chosen] for chosen in plan], device=device, masking=masking)
     with judging(models, device, precision):
         if isinstance(model, Translator):
             assert data.tgt_tokenizer is not None, "a translation task has a target tokeniser"
@@ -96,10 +97,24 @@ def evaluate(
             texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
             return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
         if isinstance(model, MaskedModel):
-            masker = Masker(split, masking, data.src_tokenizer.vocab_size)
-            hidden = (masker(split.batch(rows[chosen]), rows[chosen]).to(device) for chosen in plan)
-            return _judge_guesses(guess_hidden(masked_models(models), hidden), back, rows, split, data)
+            return _judge_guesses(guess_hidden(masked_models(models), batches), back, rows, split, data)
         return judge_classes(_classify(models, batches)[back], rows, split, data)
+
+
+def batches_of(
+    model: nn.Module,
+    split: Split,
+    data: TaskData,
+    plan: Iterable[IntArray],
+    *,
+    device: torch.device,
+    masking: MaskingConfig = MASKING,
+) -> Iterator[Batch]:
+    """Rows of a split as a model of its task is judged on them; for a MaskedModel the same tokens are always hidden."""
+    masker = Masker(split, masking, data.src_tokenizer.vocab_size) if isinstance(model, MaskedModel) else None
+    for rows in plan:
+        batch = split.batch(rows)
+        yield (batch if masker is None else masker(batch, rows)).to(device)
 
 
 def judge_classes(

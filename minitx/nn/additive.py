@@ -6,14 +6,13 @@ the score's tanh.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from minitx.nn.linear import xavier_linear
 from minitx.nn.masks import masked_softmax
+from minitx.nn.reading import Reading, Recorder
 
 PIECE = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Elements of tanh(W state + U memory), (M, T, S, A), that are computed at once where four times as many are exceeded:
@@ -28,7 +27,7 @@ class AdditiveAttention(nn.Module):
         self.query = xavier_linear(n_in, d_model)
         self.key = xavier_linear(d_model, d_model, bias=False)  # the query's would be a second one
         self.v = nn.Parameter(torch.randn(d_model) * d_model**-0.5)
-        self.recorder: Callable[[Tensor], None] | None = None
+        self.recorder: Recorder | None = None
 
     def forward(self, x_BTH: Tensor, memory_MSD: Tensor, keys_MSA: Tensor, key_mask: Tensor | None = None) -> Tensor:
         """(B, T, H) -> (B, T, D), the memory weighed. keys_MSA: from `keys`; key_mask: (M, S) bool, True = real token,
@@ -37,7 +36,7 @@ class AdditiveAttention(nn.Module):
         scores = additive_scores(queries, keys_MSA, self.v)
         weights = masked_softmax(scores, None if key_mask is None else key_mask[:, None])
         if self.recorder is not None:
-            self.recorder(weights[:, None])
+            self.recorder(Reading(weights[:, None]))
         return (weights @ memory_MSD).view(*x_BTH.shape[:2], -1)
 
     def keys(self, memory_MSD: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ Letters in shapes: B rows, T queries, S keys, D model width, H heads, K head wid
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from minitx.nn.linear import xavier_linear
 from minitx.nn.masks import Mask, Reach, Span
 from minitx.nn.positions import Rotation, rotate
 from minitx.nn.projections import GroupedProjection, Projection, SplitProjection
+from minitx.nn.reading import Reading, Recorder
 
 
 class MultiHeadAttention(nn.Module):
@@ -55,7 +55,7 @@ class MultiHeadAttention(nn.Module):
         self.output = xavier_linear(n_heads * self.head_dim, d_model, bias)
         self.gate_H: Tensor | None
         self.register_buffer("gate_H", None, persistent=False)
-        self.recorder: Callable[[Tensor], None] | None = None
+        self.recorder: Recorder | None = None
 
     def forward(
         self,
@@ -87,7 +87,7 @@ class MultiHeadAttention(nn.Module):
             mask = self.mask(q.shape[0], q.shape[2], k.shape[2], q, key_mask, sentence)
         y_BHTK = self._attend(q, k, v, mask)
         if self.gate_H is not None:
-            y_BHTK = y_BHTK * self.gate_H[:, None, None]
+            y_BHTK = y_BHTK * self.gate_H[..., None, None]
         y: Tensor = self.output(y_BHTK.transpose(1, 2).flatten(2))
         return y if len(y) == shape[0] else y.reshape(shape)
 
@@ -112,12 +112,14 @@ class MultiHeadAttention(nn.Module):
         )
 
     def set_gates(self, gate_H: Tensor | None) -> None:
-        """Multiply each head's output by its gate, (H,), before the output projection; None = no gates (all ones).
+        """Multiply each head's output by its gate before the output projection; None = no gates (all ones).
 
-        A gate that requires a gradient receives one: the sensitivity of the loss to that head (arXiv 1905.10650).
+        gate_H: (H,), or (B, H) with gates of each row's own. A gate that requires a gradient receives one: the
+        sensitivity of the loss to that head (arXiv 1905.10650).
         """
-        if gate_H is not None and gate_H.shape != (self.n_heads,):
-            raise ValueError(f"gates of shape {tuple(gate_H.shape)} must be ({self.n_heads},), one per head")
+        if gate_H is not None and (gate_H.ndim not in (1, 2) or gate_H.shape[-1] != self.n_heads):
+            n = self.n_heads
+            raise ValueError(f"gates of shape {tuple(gate_H.shape)} must be ({n},), one per head, or (rows, {n})")
         self._buffers["gate_H"] = gate_H  # not setattr, which would turn an nn.Parameter into a weight of the model
 
     def _heads(
@@ -154,7 +156,7 @@ class MultiHeadAttention(nn.Module):
             k, v = k[:, :, -mask.n_keys :], v[:, :, -mask.n_keys :]
         if self.recorder is not None:
             y, weights = naive_attention(q, k, v, mask.allowed, mask.is_causal, dropout)
-            self.recorder(weights)
+            self.recorder(Reading(weights, y, mask.n_readable(q.shape[2], q.device)))
             return y
         if mask.blocks is None:
             return attend(q, k, v, mask.allowed, mask.is_causal, dropout, self.backend)

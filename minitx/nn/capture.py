@@ -21,6 +21,7 @@ from minitx.nn.attention import MultiHeadAttention
 from minitx.nn.build import Model
 from minitx.nn.models import Classifier, Translator
 from minitx.nn.pooling import WEIGHING, Pooling
+from minitx.nn.reading import Reading
 from minitx.nn.recurrent import LstmDecoder
 from minitx.nn.stacks import Decoder, Encoder
 
@@ -31,12 +32,11 @@ Attention = MultiHeadAttention | AdditiveAttention | Pooling
 
 @dataclass
 class AttentionMaps:
-    """The weights of the last forward pass, detached, (layer, B, H, Q, K) each; None where the model has none.
+    """What the last forward pass did, detached. By role the weights of all layers in float32, (layer, B, H, Q, K), see
+    `Reading`; None where the model has none."""
 
-    A row sums to 1 over the keys that its query may read and is 0 elsewhere (all 0 for a query that may read nothing).
-    """
-
-    layers: dict[Role, dict[int, Tensor]] = field(default_factory=dict)
+    layers: dict[Role, dict[int, Reading]] = field(default_factory=dict)
+    """By role and number of the layer, from 0."""
 
     @property
     def encoder(self) -> Tensor | None:
@@ -56,7 +56,7 @@ class AttentionMaps:
 
     def _stack(self, role: Role) -> Tensor | None:
         layers = self.layers.get(role)
-        return torch.stack([layers[i] for i in sorted(layers)]) if layers else None
+        return torch.stack([layers[i].weights.float() for i in sorted(layers)]) if layers else None
 
 
 @contextmanager
@@ -93,12 +93,20 @@ def attentions(model: Model) -> dict[Role, list[Attention]]:
     return found
 
 
+def head_attentions(model: Model) -> dict[Role, list[MultiHeadAttention]]:
+    """Those of `attentions` that have heads."""
+    by_role = {
+        role: [a for a in stack if isinstance(a, MultiHeadAttention)] for role, stack in attentions(model).items()
+    }
+    return {role: stack for role, stack in by_role.items() if stack}
+
+
 @dataclass(frozen=True)
 class _Recorder:
-    """Puts one layer's weights in their place."""
+    """Puts what one layer did in its place."""
 
-    layers: dict[int, Tensor]
+    layers: dict[int, Reading]
     index: int
 
-    def __call__(self, weights: Tensor) -> None:
-        self.layers[self.index] = weights.detach().float()
+    def __call__(self, reading: Reading) -> None:
+        self.layers[self.index] = reading.detach()

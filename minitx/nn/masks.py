@@ -41,6 +41,15 @@ class Mask:
     packed: PackedReach | None = None
     """Set where queries and keys are real tokens alone, text after text; the kernel needs no more than this."""
 
+    def n_readable(self, n_queries: int, device: torch.device) -> Tensor:
+        """(B or 1, T or 1) int64: how many keys each query may read, by a mask of padded texts without blocks."""
+        assert self.blocks is None and self.packed is None, "these forms are not recorded"
+        if self.is_causal:
+            return torch.arange(1, n_queries + 1, device=device)[None]
+        if self.allowed is None:
+            return torch.full((1, 1), self.n_keys, device=device)
+        return self.allowed.sum(-1)[:, 0]
+
 
 @dataclass(frozen=True)
 class Reach:

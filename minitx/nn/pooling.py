@@ -6,7 +6,6 @@ Letters in shapes: B rows, S length, D model width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from minitx.config.model import PoolingKind
 from minitx.nn.linear import xavier_linear
 from minitx.nn.masks import masked_softmax
+from minitx.nn.reading import Reading, Recorder
 
 FIRST = ("cls", "last")
 """The kinds that read the first state alone; the encoder then need not give more (see `TextEncoder`)."""
@@ -35,7 +35,7 @@ class Pooling(nn.Module):
         # The states have unit scale, so this query starts with scores of deviation 1.
         self.query = nn.Parameter(torch.randn(d_model)) if kind == "attention" else None
         self.additive = AdditiveScore(d_model) if kind == "additive" else None
-        self.recorder: Callable[[Tensor], None] | None = None
+        self.recorder: Recorder | None = None
 
     def forward(self, states_BSD: Tensor, key_mask: Tensor | None = None) -> Tensor:
         """(B, S, D) -> (B, D). key_mask: (B, S) bool, True = real token, None = none is padded."""
@@ -47,7 +47,7 @@ class Pooling(nn.Module):
         if weights_BS is None:
             return states_BSD.mean(dim=1)
         if self.recorder is not None:
-            self.recorder(weights_BS[:, None, None])
+            self.recorder(Reading(weights_BS[:, None, None]))
         # Not a matrix product, which autocast would round to 16 bits: padded or not, a mean is as exact.
         return (weights_BS[:, :, None] * states_BSD).sum(dim=1)
 

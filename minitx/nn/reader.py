@@ -5,12 +5,13 @@ Letters in shapes: B rows, S source length, D model width.
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import NetConfig
-from minitx.nn.chunks import folded, unfolded
+from minitx.nn.chunks import source_rows, unfolded
 from minitx.nn.encoders import make_encoder, make_token_table
 from minitx.nn.packing import source_packing
 from minitx.nn.stacks import Encoder
@@ -37,11 +38,6 @@ class TextReader(nn.Module):
         if packing is not None and isinstance(self.encoder, Encoder) and self.encoder.packs:
             packed = self.encoder.packed(self.src_tokens(packing.pack(ids)), packing, first_only)
             return packed if first_only else packing.unpack(packed)
-        length = batch.src.shape[1]
-        if self.chunk is None or length <= self.chunk:
-            states: Tensor = self.encoder(self.src_tokens(ids), batch.src_mask, batch.sentence, first_only)
-            return states
-        mask = batch.src_mask if batch.src_mask is not None else torch.ones_like(ids, dtype=torch.bool)
-        sentence = None if batch.sentence is None else folded(batch.sentence, self.chunk)
-        tokens = self.src_tokens(folded(ids, self.chunk))
-        return unfolded(self.encoder(tokens, folded(mask, self.chunk), sentence), len(ids), length)
+        rows = source_rows(replace(batch, src=ids), self.chunk)
+        states: Tensor = self.encoder(self.src_tokens(rows.ids), rows.mask, rows.sentence, first_only)
+        return states if rows.ids is ids else unfolded(states, *ids.shape)

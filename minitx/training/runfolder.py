@@ -27,7 +27,7 @@ EVALUATION = "evaluation.json"
 # Keys that say where, how often it is told, or how it is continued: none changes the result.
 _OUTSIDE_THE_HASH = {
     "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
-    "trainer": {"resume", "attention_maps", "log_every", "save_every", "keep", "speed", "device", "precision"},
+    "trainer": {"resume", "attention_maps", "lens", "log_every", "save_every", "keep", "speed", "device", "precision"},
 }
 # Keys that a run may be continued with: how long it lasts, and how it is judged at its end.
 _CHANGEABLE = {

@@ -140,7 +140,7 @@ class _Session:
         self.board = Board(folder.tensorboard, start_step=self.loop.progress.step)
         codec = Codec.of(self.data, config.data.max_length, config.data.truncate)
         self.showcase = Showcase(
-            self.board, self.model, self.data, codec, compute.device, config.trainer.attention_maps
+            self.board, self.model, self.data, codec, compute.device, config.trainer, config.masking
         )
 
     def run(self) -> dict[str, Any]:

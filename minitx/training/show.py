@@ -9,22 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from minitx.config import Config, DecodeConfig
+from minitx.config import Config, DecodeConfig, MaskingConfig, TrainerConfig
 from minitx.data.task import Split, TaskData
 from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.class_report import ClassReport
 from minitx.evaluation.compare import Comparison
 from minitx.evaluation.evaluate import Evaluation
 from minitx.evaluation.figures import attention_figure
+from minitx.evaluation.lens import lens_batches, looks_of
 from minitx.evaluation.predict import Codec
 from minitx.nn.build import Model
-from minitx.nn.capture import attentions
+from minitx.nn.capture import attentions, head_attentions
 from minitx.nn.masked import MaskedModel
 from minitx.parse import flat
 from minitx.training.board import Board
 from minitx.training.console import Reporter
 from minitx.training.runfolder import EVALUATION, RunFolder
 from minitx.training.show_classes import say_classes, show_on_board
+from minitx.training.show_heads import look_scalars
 
 N_SAMPLES = 8
 COMPARED_DATA_KEYS = ("name", "train_size", "subset_seed", "max_length", "truncate")
@@ -45,23 +47,32 @@ class Showcase:
         data: TaskData,
         codec: Codec,
         device: torch.device,
-        n_maps: int,
+        trainer: TrainerConfig,
+        masking: MaskingConfig,
     ) -> None:
+        """trainer: how much is shown."""
         self.board, self.model, self.data, self.codec, self.device = board, model, data, codec, device
         split = data.splits["validation"]
         order = np.random.default_rng(0).permutation(len(split))
         self.sample_rows = order[:N_SAMPLES]
         short = [int(row) for row in order if split.lengths[row] <= LONGEST_MAP]
-        n_maps = n_maps if attentions(model) else 0
+        n_maps = trainer.attention_maps if attentions(model) else 0
+        looked_at = trainer.lens and head_attentions(model)
+        self.lens_batches = (
+            lens_batches(model, split, data, device=device, rows=trainer.lens, masking=masking) if looked_at else []
+        )
         self.map_texts = [split.text(row) for row in (short or [int(order[0])])[:n_maps]]
 
     def after_validation(self, evaluation: Evaluation, number: int, step: int) -> None:
-        """Samples at every validation; maps at validations 1, 2, 4, 8, ...: they change most early on."""
+        """Samples and what heads look at, at every validation; maps at validations 1, 2, 4, 8, ...: they change most
+        early on."""
         split = self.data.splits["validation"]
         place = {int(row): i for i, row in enumerate(evaluation.rows)}
         rows = [int(row) for row in self.sample_rows if int(row) in place]
         cells = [(split.text(r), " / ".join(split.references(r)), evaluation.predictions[place[r]]) for r in rows]
         self.board.table("samples", cells, ("text", "wanted", "predicted"), step)
+        if self.lens_batches:
+            self.board.scalars("lens", look_scalars(looks_of(self.model, self.lens_batches)), step)
         if number & (number - 1) == 0:
             self.maps(step)
 

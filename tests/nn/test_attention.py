@@ -227,6 +227,20 @@ def test_gates_of_one_change_no_bit_and_gradient_is_the_effect_of_the_head() -> 
     assert torch.equal(attention(x), plain)
 
 
+def test_rows_can_have_gates_of_their_own() -> None:
+    torch.manual_seed(0)
+    attention, x = MultiHeadAttention(D, H, K).double(), torch.randn(5, 7, D, dtype=F64)
+    gates = torch.randn(5, H, dtype=F64)
+    attention.set_gates(gates)
+    together = attention(x)
+    for row in range(5):
+        attention.set_gates(gates[row])
+        torch.testing.assert_close(together[row : row + 1], attention(x[row : row + 1]))
+    for wrong in (torch.ones(5, H + 1), torch.ones(5, H, 1), torch.ones(())):
+        with pytest.raises(ValueError, match=rf"must be \({H},\), one per head, or \(rows, {H}\)"):
+            attention.set_gates(wrong)
+
+
 def test_gates_stay_no_parameter_of_the_model() -> None:
     attention = MultiHeadAttention(D, H, K)
     n_parameters = len(list(attention.parameters()))

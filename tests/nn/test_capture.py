@@ -8,6 +8,7 @@ import pytest
 import torch
 from attention_reference import may_read
 from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, tiny_lstm, translator
+from torch import Tensor
 
 from minitx.nn.attention import MultiHeadAttention
 from minitx.nn.capture import attentions, capture_attention
@@ -64,6 +65,39 @@ def test_weights_are_the_softmax_of_the_products() -> None:
     expected = (torch.einsum("bhik,bhjk->bhij", q, k) / 4**0.5).softmax(-1)
     assert maps.encoder is not None and maps.decoder is None and maps.cross is None
     torch.testing.assert_close(maps.encoder[0], expected.float())
+
+
+@pytest.mark.parametrize("attention", SPANS, ids=lambda a: a["span"])
+def test_outputs_and_readable_keys_are_recorded_too(attention: dict[str, Any]) -> None:
+    """What heads write is what the output projection reads, whatever their gates; keys are counted by the rule."""
+    model = translator(tiny(attention=attention))
+    batch = make_batch(SOURCES, TARGETS)
+    read: dict[int, Tensor] = {}
+    by_role = attentions(model)
+    for stack in by_role.values():
+        for module in stack:
+            assert isinstance(module, MultiHeadAttention)
+            module.output.register_forward_pre_hook(lambda own, args: read.__setitem__(id(own), args[0]))
+            module.set_gates(torch.full((3,), 2.0).double())
+    with capture_attention(model) as maps:
+        model(batch)
+    assert batch.src_mask is not None and batch.sentence is not None
+    span, window = attention["span"], attention.get("window", 0)
+    real = batch.src_mask.tolist()
+    rules = {
+        "encoder": may_read(span, window, False, 41, 41, real, batch.sentence.tolist()),
+        "decoder": may_read(span if span == "window" else "global", window, True, 40, 40),
+        "cross": may_read("global", 0, False, 40, 41, real),
+    }
+    for role, stack in by_role.items():
+        for i, module in enumerate(stack):
+            reading = maps.layers[role][i]
+            assert reading.outputs is not None and reading.n_readable is not None and not reading.outputs.requires_grad
+            written = read[id(module.output)].unflatten(-1, (3, 4)).transpose(1, 2)  # type: ignore[union-attr]
+            assert torch.equal(2 * reading.outputs, written)
+            _, _, n_queries, n_keys = reading.weights.shape
+            counts = [[sum(rules[role](b, q, k) for k in range(n_keys)) for q in range(n_queries)] for b in range(2)]
+            assert reading.n_readable.expand(2, n_queries).tolist() == counts
 
 
 def test_a_row_without_a_real_token_has_an_empty_map() -> None:

@@ -155,7 +155,7 @@ def test_capture_shows_the_padded_square_of_a_packed_batch(kernel: Kernel) -> No
         torch.testing.assert_close(model(packed(batch)), fast, rtol=0, atol=1e-10)
     assert not kernel.calls
     assert maps.encoder is not None and maps.encoder.shape == (2, 3, 3, 37, 37)
-    attentions(model)["cross"][1].recorder = lambda _weights: None
+    attentions(model)["cross"][1].recorder = lambda _reading: None
     model(packed(batch))
     assert not kernel.calls, "one that records is enough"
 
