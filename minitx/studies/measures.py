@@ -1,4 +1,4 @@
-"""What a study computes of a trained cell, beside its results: over-fitting at equal training loss, equal builds.
+"""What a study computes of trained cells, beside results: over-fitting at equal training loss, equal builds, heads.
 
 Each measure gives numbers under its own prefix, `fit.gap_at_0.3`; they are written into the cell's measures.json.
 """
@@ -19,6 +19,7 @@ from minitx.evaluation.evaluate import evaluate
 from minitx.nn.build import Model, build_model
 from minitx.nn.convert import grouped_to_split, split_to_grouped
 from minitx.nn.counts import ModelShape
+from minitx.studies.head_measures import across, field, heads
 from minitx.studies.study import Measure
 from minitx.studies.work import measures_of, write_measures
 from minitx.training.checkpoint import load_checkpoint
@@ -40,6 +41,17 @@ def add_measures(path: Path, names: Sequence[Measure]) -> None:
     for name in names:
         if isinstance(config.model, NetConfig) and not any(key.startswith(f"{name}.") for key in there):
             write_measures(path, {f"{name}.{key}": value for key, value in _MEASURES[name](path, config).items()})
+
+
+def add_across(paths: Sequence[Path]) -> None:
+    """Compare each run of one arm and value with the next seed's, the last with the first, where that is not there yet.
+
+    Each run is in two comparisons, so their numbers hang together a little, and an interval over them is somewhat too
+    narrow.
+    """
+    for path, other in zip(paths, [*paths[1:], *paths[:1]], strict=True):
+        if path != other and not any(key.startswith("across.") for key in measures_of(path)):
+            write_measures(path, {f"across.{key}": value for key, value in across(path, other).items()})
 
 
 # ------------------------------------------------------------------------------------------------------- over-fitting
@@ -108,4 +120,9 @@ def _test_loss(config: Config, model: Model) -> float:
     ).loss  # fmt: skip
 
 
-_MEASURES: dict[Measure, Callable[[Path, Config], dict[str, float]]] = {"fit": _fit, "builds": _builds}
+_MEASURES: dict[Measure, Callable[[Path, Config], dict[str, float]]] = {
+    "fit": _fit,
+    "builds": _builds,
+    "heads": heads,
+    "field": field,
+}

@@ -77,6 +77,8 @@ class Tuning(Section):
 
     tries: dict[str, list[str]]
     """Name -> overrides."""
+    record: str | None = None
+    """Name of the record, which studies of the same cells share; null = the study's."""
     seed: int = 1000
     """Of the tries alone."""
     values: list[Value] | None = None
@@ -95,6 +97,8 @@ class Tier(Section):
     arms: dict[str, ArmConfig]
     measures: list[Measure] = Field(default_factory=list)
     """What is computed of every trained cell, beside its results."""
+    across: list[str] = Field(default_factory=list)
+    """Arms whose heads are compared between seeds."""
     contrasts: dict[str, dict[str, Part]]
     """Claim -> name -> contrast. A claim with several parts needs every part."""
     tuning: Tuning | None = None

@@ -15,7 +15,7 @@ from minitx.studies.evidence import Evidence, Finding, judge_claims, read_eviden
 from minitx.studies.plan import Plan, StudyCell, make_plan, make_tries
 from minitx.studies.runner import run_cells_of
 from minitx.studies.screen import Screen, Standing
-from minitx.studies.study import Measure, Study
+from minitx.studies.study import Measure, Place, Study
 from minitx.studies.tuning import Tuned
 from minitx.training.console import Reporter
 from minitx.training.runfolder import RunFolder, write_json
@@ -39,7 +39,8 @@ def run_study(
     """
     assert study.name is not None
     folder = root / study.name
-    record = tuned_folder / f"{study.name}-{study.tier}.json"
+    tuning = study.chosen.tuning
+    record = tuned_folder / f"{(tuning and tuning.record) or study.name}-{study.tier}.json"
     folder.mkdir(parents=True, exist_ok=True)
     reporter = Reporter(folder / f"{study.tier}.log")
     try:
@@ -67,6 +68,7 @@ def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, type
     measures = study.chosen.measures
     reporter.say(f"study   {study.name}, {study.tier}: {study.title}")
     standing = _run_cells(study, plan.cells, folder, reporter, measures)
+    _compare_seeds(plan, standing)
     folders = [standing.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
     record = folder / f"study-{study.tier}.json"
     write_json(record, plan.record(command_of(study, typed), folders, tuned))
@@ -82,6 +84,19 @@ def _run_cells(
 ) -> Standing:
     with Screen(f"{study.name} ({study.tier})", reporter) as screen:
         return run_cells_of(study, cells, folder, measures, screen, reporter)
+
+
+def _compare_seeds(plan: Plan, standing: Standing) -> None:
+    """Once all runs of an arm and value are there."""
+    from minitx.studies.measures import add_across  # torch, which a study that is only looked at does without
+
+    by_place: dict[Place, list[StudyCell]] = {}
+    for cell in plan.cells:
+        if cell.arm in plan.study.chosen.across:
+            by_place.setdefault((cell.arm, cell.value), []).append(cell)
+    for cells in by_place.values():
+        if all(cell.hash in standing.done for cell in cells):
+            add_across([standing.folder_of(cell) for cell in cells])
 
 
 def _end(standing: Standing) -> None:

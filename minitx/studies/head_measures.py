@@ -1,0 +1,81 @@
+"""What a study says of a trained model's heads and field, through the lens: numbers of one run, and of two seeds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from minitx.config import Config
+from minitx.data import TaskData, load_data
+from minitx.evaluation.lens import LayerHeads, LayerPair, lens, lens_batches, lens_of_two
+from minitx.nn.build import Model
+from minitx.predictor import Predictor
+
+ROWS = 256
+"""Validation texts that the lens looks at: nothing is chosen by the test split, and nothing is learnt from it."""
+CPU = torch.device("cpu")
+
+
+def heads(path: Path, config: Config) -> dict[str, float]:
+    """Means over the heads of the encoder's layers.
+
+    `spread` (entropy over its largest value), `distance` (share of the text's length), `rank` (effective rank of a
+    head's output), `mask_effect` (loss without the head, less the whole model's; `_max`, of the
+    one head that matters most), `alike_maps` and `alike_outputs` (of the best matching of a layer's heads with others
+    of that layer).
+    """
+    model, data = loaded(path)
+    report = lens(model, lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS))
+    layers = [layer for layer in report.layers if layer.place.role == "encoder"]
+    found = {
+        "spread": _mean([x for layer in layers for x in layer.looks.spread]),
+        "distance": _mean([x for layer in layers for x in layer.looks.relative_distance]),
+        "rank": _mean([x for layer in layers for x in layer.rank]),
+        "mask_effect": _mean([x for layer in layers for x in layer.effects.loss_without]),
+        "mask_effect_max": max(x for layer in layers for x in layer.effects.loss_without),
+        **_alike(layers),
+    }
+    return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def field(path: Path, config: Config) -> dict[str, float]:
+    """`width` that holds 95 % of the encoder's gradient, and its `reach`, both in tokens."""
+    model, data = loaded(path)
+    seen = lens(model, lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)).field
+    return {"width": float(seen.width), "reach": float(seen.reach)}
+
+
+def across(path: Path, other: Path) -> dict[str, float]:
+    """`alike_maps` and `alike_outputs` of the best matching of a layer's heads with those of the same layer of a run
+    that differs in its seed; `maps_less` and `outputs_less`: by how much heads of one layer are less alike than that."""
+    model, data = loaded(path)
+    theirs = loaded(other)[0]
+    batches = lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
+    pairs = [pair for pair in lens_of_two(model, theirs, batches).layers if pair.place.role == "encoder"]
+    layers = [layer for layer in lens(model, batches).layers if layer.place.role == "encoder"]
+    between, within = _alike(pairs), _alike(layers)
+    found = {
+        **between,
+        "maps_less": between["alike_maps"] - within["alike_maps"],
+        "outputs_less": between["alike_outputs"] - within["alike_outputs"],
+    }
+    return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def loaded(path: Path) -> tuple[Model, TaskData]:
+    """The best weights of a run, and its data."""
+    predictor = Predictor.from_run(path, device="cpu")
+    return predictor.models[0], load_data(predictor.config.data)
+
+
+def _alike(layers: list[LayerHeads] | list[LayerPair]) -> dict[str, float]:
+    return {
+        "alike_maps": _mean([layer.maps.matched for layer in layers]),
+        "alike_outputs": _mean([layer.outputs.matched for layer in layers]),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
