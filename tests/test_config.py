@@ -17,6 +17,7 @@ from minitx.config import MODELS, Config, ConfigError, TransformerConfig
 from minitx.override import override
 from minitx.parse import dotted_keys, load
 from minitx.studies.hydra_plugin import config_of
+from minitx.studies.study import Study
 
 CONF = ROOT / "conf"
 GROUPS = {
@@ -309,8 +310,9 @@ def test_every_key_can_be_set_from_the_command_line() -> None:
     defaults = Config().model_dump(mode="json")
     assert isinstance(raw, dict)
     assert {name: set(keys) for name, keys in defaults.items() if isinstance(keys, dict)} == {
-        name: set(keys) for name, keys in raw.items() if isinstance(keys, dict) and name != "minitx"
+        name: set(keys) for name, keys in raw.items() if isinstance(keys, dict) and name not in ("minitx", "study")
     }
+    assert set(raw["study"]) == set(Study.model_fields)
     config = composed("decode.length_penalty=0.5", "optim.r_drop=1", "model.dropout=0.1")
     assert (config.decode.length_penalty, config.optim.r_drop) == (0.5, 1.0)
 
@@ -339,6 +341,7 @@ def test_conf_has_no_unread_file() -> None:
         for n in names
     }
     read |= {CONF / "experiment" / f"{recipe}.yaml" for recipe in MODEL_RECIPES}
-    assert set(Path(CONF).rglob("*.yaml")) == known | read
+    studies = set(Path(CONF / "study").rglob("*.yaml"))  # tests/studies/test_study.py composes them
+    assert set(Path(CONF).rglob("*.yaml")) == known | read | studies
     assert {recipe.parent.name for recipe in MODEL_RECIPES} <= set(EXPERIMENTS)
     assert {recipe.name for recipe in MODEL_RECIPES} <= set(MODELS)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from minitx.config import rule
-from minitx.errors import ConfigError
 from minitx.evaluation.metrics import better
 from minitx.studies.study import Place, Study, Tier, Tuning, Value, place_name
 
@@ -63,17 +62,18 @@ class Tuned:
 
 
 def tuned_value(tier: Tier, arm: str, value: Value | None) -> Value | None:
-    """The value of the axis whose tries decide for `value`: itself, or the nearest one below that was tried."""
+    """The value of the axis whose tries decide for `value`: itself, the nearest one below that was tried, or the first.
+
+    An arm that has none of the values at which tries run is tried at its own.
+    """
     if tier.tuning is None or tier.tuning.values is None or value is None:
         return value
     tried = [v for v in tier.tuning.values if v in tier.values_of(arm)]
-    if value in tried:
+    if value in tried or not tried:
         return value
     below = [v for v in tried if not isinstance(v, str) and not isinstance(value, str) and v < value]
     if below:
         return max(below, key=float)
-    if not tried:
-        raise ConfigError(f"study.tuning.values ({tier.tuning.values}) must hold a value of {arm}; add one")
     return tried[0]
 
 

@@ -143,3 +143,11 @@ def test_values_between_take_the_tries_below_them(tiny_classes: dict[str, Any], 
         "wide@20": ["slow", "fast"], "wide@90": ["slow", "fast"],
     }  # fmt: skip
     assert {cell.seed for named in tries.values() for cell in named.values()} == {1000}
+
+
+def test_an_arm_without_a_tried_value_is_tried_at_its_own(tiny_classes: dict[str, Any]) -> None:
+    tier = heads(
+        values=[1, 2, 4], arms={"wide": {}, "thin": {"values": [1], "overrides": ["model.head_dim=6"]}},
+        seeds=[0], contrasts={}, tuning={"tries": TRIES, "values": [2]},
+    )  # fmt: skip
+    assert set(make_tries(study(tier), composer(tiny_classes), name_of, [])) == {"wide@2", "thin@1"}

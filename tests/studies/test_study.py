@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from hydra import compose, initialize_config_dir
 from study_helpers import heads, study
 from tiny import ROOT
 
+import train
 from minitx.config import ConfigError
 from minitx.studies.claims import CLAIMS
+from minitx.studies.hydra_plugin import study_of
 from minitx.studies.study import load_study, place_name
 
 FILES = sorted(path for path in (ROOT / "conf" / "study").glob("*.yaml") if path.stem != "none")
@@ -54,9 +56,9 @@ def test_arms_have_their_own_values_and_share_the_first_seeds() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_study_of_conf_is_typed_and_known_to_the_ledger(path: Path) -> None:
-    tree = yaml.safe_load(path.read_text())
-    tree.pop("defaults")
-    found = load_study(tree)
+    train.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        found = study_of(compose("config", [f"study={path.stem}"]))
     assert found.name == path.stem and found.claims
     assert all(CLAIMS[claim].study == path.stem for claim in found.claims)
     for tier in (found.quick, found.full):
