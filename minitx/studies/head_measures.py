@@ -49,7 +49,7 @@ def field(path: Path, config: Config) -> dict[str, float]:
 
 def across(path: Path, other: Path) -> dict[str, float]:
     """`alike_maps` and `alike_outputs` of the best matching of a layer's heads with those of the same layer of a run
-    that differs in its seed; `maps_less` and `outputs_less`: by how much heads of one layer are less alike than that."""
+    that differs in its seed; `maps_less` and `outputs_less`: by how much less alike heads of one layer are."""
     model, data = loaded(path)
     theirs = loaded(other)[0]
     batches = lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
