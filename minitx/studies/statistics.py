@@ -182,7 +182,7 @@ def _fit_curve(sizes_P: Floats, values_P: Floats) -> Floats:
         ab = np.linalg.lstsq(powers_P2, values_P, rcond=None)[0]
         return ab, float(np.square(values_P - powers_P2 @ ab).sum())
 
-    grid = np.linspace(*np.log(EXPONENTS), 40)
+    grid = np.linspace(np.log(EXPONENTS[0]), np.log(EXPONENTS[1]), 40)
     best = int(np.argmin([line(log_c)[1] for log_c in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
     found = optimize.minimize_scalar(lambda log_c: line(log_c)[1], bounds=around, method="bounded").x

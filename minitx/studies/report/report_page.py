@@ -1,0 +1,246 @@
+"""The report as one HTML page: the ledger on top, a section for every claim that a study speaks of, then the untested.
+
+`report_page.html` beside this file holds the looks. The page loads nothing, needs no script, and can be printed.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+
+from minitx.studies.evidence import Finding, PartFinding
+from minitx.studies.report.arms import ArmRow, Measured, arm_rows, digits_of, measures_of
+from minitx.studies.report.forest import forest_svg
+from minitx.studies.report.ledger import Entry, Ledger
+from minitx.studies.report.notes import Note, notes_of
+from minitx.studies.report.tags import Html, join, tag
+from minitx.studies.report.words import (
+    HEADS,
+    MEANINGS,
+    SYMBOLS,
+    contrast_text,
+    counted,
+    delta_text,
+    effect_text,
+    interval,
+    measure_name,
+    outcome,
+    percent,
+    plain,
+    sentence,
+    value_text,
+    verdict_word,
+)
+from minitx.studies.statistics import Verdict
+
+Link = Callable[[str], str]
+"""A folder of a cell or study -> its address from the page."""
+TITLE = "Claims about self-attention, tested"
+
+
+def report_page(ledger: Ledger, figures: Mapping[str, Mapping[str, tuple[str, str]]], link: Link) -> str:
+    """figures: an entry's anchor -> measure -> (SVG, caption)."""
+    untested = [entry for entry in ledger.entries if entry.finding is None]
+    sections = [_section(entry, found, figures.get(entry.anchor, {}), link) for entry, found in ledger.tested]
+    parts = {
+        "title": tag("title", TITLE),
+        "heading": tag("h1", TITLE),
+        "summary": tag("p", counted(ledger.entries), class_="summary"),
+        "legend": _legend(),
+        "ledger": _ledger(ledger),
+        "sections": join(sections, "\n"),
+        "untested": _untested(untested) if untested else Html(""),
+    }
+    template = files(__package__).joinpath("report_page.html").read_text(encoding="utf-8")
+    # One pass, so that a text which happens to spell a placeholder stays as it is.
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+# ------------------------------------------------------------------------------------------------------------- ledger
+
+
+def _badge(verdict: Verdict | None) -> Html:
+    symbol = tag("span", SYMBOLS[verdict], aria_hidden="true")
+    return tag("span", symbol, " ", verdict_word(verdict), class_=f"badge {verdict or 'untested'}")
+
+
+def _legend() -> Html:
+    rows = [tag("div", tag("dt", _badge(verdict)), tag("dd", meaning)) for verdict, meaning in MEANINGS.items()]
+    untested = tag("div", tag("dt", _badge(None)), tag("dd", "No finished study in this folder asks about it."))
+    return tag("dl", *rows, untested, class_="legend")
+
+
+def _ledger(ledger: Ledger) -> Html:
+    heads = ("Claim", "Verdict", "Effect [interval]", "δ", "Seeds", "Tier")
+    head = tag("tr", *(tag("th", name, scope="col") for name in heads))
+    rows = join((_ledger_row(entry) for entry in ledger.entries), "\n")
+    return tag("table", tag("thead", head), tag("tbody", rows), class_="ledger")
+
+
+def _ledger_row(entry: Entry) -> Html:
+    claim = (
+        tag("a", tag("b", entry.claim.id), " ", entry.claim.says, href=f"#{entry.anchor}")
+        if entry.finding is not None
+        else join((tag("b", entry.claim.id), " ", entry.claim.says))
+    )
+    first = (tag("td", claim, class_="claim"), tag("td", _badge(entry.verdict), data_label="Verdict"))
+    if not entry.parts:
+        told = tag("td", tag("code", entry.command), colspan="4", data_label="Test it with", class_="wide")
+        return tag("tr", *first, told, class_="quiet")
+    several = len(entry.parts) > 1
+    effects = (_line(effect_text(part), part.name if several else None) for part in entry.parts)
+    deltas = (_line(delta_text(part), None) for part in entry.parts)
+    seeds = sorted({part.effect.n_seeds for part in entry.parts})
+    told_seeds = "–".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))
+    tier = entry.finding.tier if entry.finding is not None else ""
+    exploratory = (tag("small", "exploratory"),) if entry.exploratory else ()
+    return tag(
+        "tr",
+        *first,
+        tag("td", *effects, data_label="Effect [interval]", class_="number"),
+        tag("td", *deltas, data_label="δ", class_="number"),
+        tag("td", join((told_seeds, *exploratory), " "), data_label="Seeds", class_="number"),
+        tag("td", tier, data_label="Tier"),
+    )
+
+
+def _line(text: str, name: str | None) -> Html:
+    return tag("span", *((tag("small", name), " ") if name else ()), tag("span", text, class_="whole"), class_="line")
+
+
+# ------------------------------------------------------------------------------------------------------------ section
+
+
+def _section(entry: Entry, found: Finding, figures: Mapping[str, tuple[str, str]], link: Link) -> Html:
+    study = tag("a", found.study, href=link(found.study))
+    about = tag("p", "Study ", study, f", tier {found.tier}. {found.evidence.study.title}", class_="about")
+    body = (
+        tag("header", tag("h2", tag("b", entry.claim.id), " ", entry.claim.says), _badge(entry.verdict)),
+        about,
+        _told("Predicted before the study ran", found.text.prediction),
+        tag("p", sentence(entry), class_=f"verdict {entry.verdict or 'untested'}"),
+        tag("div", *(_figure(svg, told) for svg, told in figures.values()), class_="figures"),
+        _contrasts(entry, found),
+        _arms(found, link),
+        *(_note(note) for note in notes_of(entry, found)),
+        _told("What would change the verdict", found.text.would_change),
+        tag("h3", "Run it again"),
+        tag("pre", tag("code", entry.command)),
+    )
+    return tag("section", *body, id=entry.anchor)
+
+
+def _told(heading: str, text: str) -> Html:
+    return tag("div", tag("h3", heading), tag("p", text))
+
+
+def _note(note: Note) -> Html:
+    if len(note.lines) == 1:
+        return _told(note.heading, note.lines[0])
+    return tag("div", tag("h3", note.heading), tag("ul", *(tag("li", line) for line in note.lines)))
+
+
+def _figure(svg: str, told: str) -> Html:
+    data = base64.b64encode(svg.encode()).decode("ascii")
+    picture = tag("img", src=f"data:image/svg+xml;base64,{data}", alt=told)
+    return tag("figure", picture, tag("figcaption", told))
+
+
+def _contrasts(entry: Entry, found: Finding) -> Html:
+    axis = found.evidence.tier.axis
+    measured = [_contrast(part, axis) for part in entry.parts]
+    waiting = [
+        tag("div", tag("h4", name), tag("p", contrast_text(part, axis), class_="formula"), tag("p", HEADS[None] + "."))
+        for name, part in entry.unmeasured.items()
+    ]
+    told = tag("p", "Shaded: within ±δ. Bar: the interval. Diamond: the mean. Dots: every seed.", class_="hint")
+    grid = tag("div", *measured, *waiting, class_="contrasts")
+    return tag("div", tag("h3", "Contrasts"), *((told,) if measured else ()), grid)
+
+
+def _contrast(part: PartFinding, axis: str | None) -> Html:
+    effect = part.effect
+    predicted = "within ±δ" if part.part.expect == "flat" else "above δ"
+    numbers = f"{effect_text(part)}, δ {delta_text(part)}"
+    details = f"{percent(effect.level)} interval, {effect.n_seeds} seeds, p {effect.p:.2g}. Predicted: {predicted}."
+    return tag(
+        "div",
+        tag("h4", part.name, tag("span", f": {outcome(part)}")),
+        *((tag("p", part.part.note),) if part.part.note else ()),
+        tag("p", contrast_text(part.part, axis), class_="formula"),
+        Html(forest_svg(part)),
+        tag("p", tag("b", numbers), ". ", details, class_="hint"),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- arms
+
+
+def _arms(found: Finding, link: Link) -> Html:
+    measures, rows = measures_of(found), arm_rows(found)
+    tuned = any(row.tried for row in rows)
+    axis = found.evidence.tier.axis
+    heads = ["Arm", *(() if axis is None else (axis,))]
+    for measure in measures:
+        name = measure_name(measure)
+        heads += [f"{name}: mean [95 % over seeds]", "every run", *_sampling_head(measure, rows, measures)]
+    heads += ["parameters", "seconds", *(("tuning chose",) if tuned else ())]
+    head = tag("tr", *(tag("th", name, scope="col") for name in heads))
+    body = join((_arm(row, axis is not None, _sampled(rows, measures), tuned, link) for row in rows), "\n")
+    table = tag("table", tag("thead", head), tag("tbody", body))
+    told = "Each run links to its folder. Parameters: without embeddings. Seconds: of training, mean over runs."
+    scroll = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Arms")
+    return tag("div", tag("h3", "Arms"), scroll, tag("p", told, class_="hint"))
+
+
+def _sampled(rows: list[ArmRow], measures: list[str]) -> tuple[bool, ...]:
+    """Which measures have sampling intervals at all."""
+    seen = [[one for row in rows if (one := row.measured[i]) is not None] for i in range(len(measures))]
+    return tuple(any(one.sampling for one in of_measure) for of_measure in seen)
+
+
+def _sampling_head(measure: str, rows: list[ArmRow], measures: list[str]) -> list[str]:
+    return ["one run's 95 % over test rows"] if _sampled(rows, measures)[measures.index(measure)] else []
+
+
+def _arm(row: ArmRow, with_value: bool, sampled: tuple[bool, ...], tuned: bool, link: Link) -> Html:
+    cells = [tag("th", row.arm, scope="row")]
+    if with_value:
+        cells.append(tag("td", value_text(row.value), class_="number"))
+    for one, has_sampling in zip(row.measured, sampled, strict=True):
+        cells += _measured(one, has_sampling, link)
+    cells.append(tag("td", "–" if row.size is None else f"{row.size:,}", class_="number"))
+    cells.append(tag("td", "–" if row.seconds is None else plain(row.seconds, 1), class_="number"))
+    if tuned:
+        tried = row.tried
+        told = (
+            "–" if tried is None else f"{tried.chosen}, the best of {tried.n_tries} ({tried.metric} {tried.score:.4g})"
+        )
+        cells.append(tag("td", told))
+    return tag("tr", *cells)
+
+
+def _measured(one: Measured | None, has_sampling: bool, link: Link) -> list[Html]:
+    if one is None:
+        return [tag("td", "missing"), tag("td", "–"), *((tag("td", "–"),) if has_sampling else ())]
+    places = digits_of(one)
+    mean = tag("td", tag("b", plain(one.mean, places)), " ", interval(one.low, one.high, places), class_="number")
+    runs = (
+        tag("a", plain(number, places), href=link(folder), title=f"seed {seed}") for seed, number, folder in one.runs
+    )
+    cells = [mean, tag("td", join(runs, " "), class_="number runs")]
+    if has_sampling:
+        told = "–" if one.sampling is None else f"{interval(*one.sampling[1:], places)}"
+        cells.append(tag("td", told, class_="number"))
+    return cells
+
+
+# ----------------------------------------------------------------------------------------------------------- untested
+
+
+def _untested(entries: list[Entry]) -> Html:
+    rows = (tag("dt", tag("b", e.claim.id), " ", e.claim.says) + tag("dd", tag("code", e.command)) for e in entries)
+    told = tag("p", "Each of these commands runs the study that asks about the claim.", class_="hint")
+    return tag("section", tag("h2", HEADS[None]), told, tag("dl", *map(Html, rows), class_="untested"), id="untested")
