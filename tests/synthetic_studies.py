@@ -118,7 +118,7 @@ def head_count(root: Path) -> Path:
 
     def number(arm: str, heads: float, rng: np.random.Generator) -> dict[str, float]:
         shared = rng.normal(scale=0.004)
-        return {"test.accuracy": 0.6 + 0.04 * math.log2(heads) + shared, "fit.gap": 0.31 + 0.3 * shared}
+        return {"test.accuracy": 0.6 + 0.04 * math.log2(heads) + shared, "fit.gap": 0.31 + (len(arm) - 9) * shared}
 
     flat = {"expect": "flat", "note": "More than four heads bring nothing."}
     tier = {
@@ -201,7 +201,7 @@ def exploratory(root: Path) -> Path:
     """C2 with three seeds: clear numbers, no verdict."""
 
     def number(arm: str, value: Any, rng: np.random.Generator) -> dict[str, float]:
-        return {"test.accuracy": {"cnn": 0.9, "transformer": 0.8}[arm] + rng.normal(scale=0.002)}
+        return {"test.accuracy": {"cnn": 0.9, "transformer": 0.8}[arm] + len(arm) * rng.normal(scale=0.001)}
 
     tier = {
         "seeds": [0, 1, 2],
@@ -215,7 +215,7 @@ def unfinished(root: Path) -> Path:
     """C9: one of two contrasts has no cell yet."""
 
     def number(arm: str, value: Any, rng: np.random.Generator) -> dict[str, float]:
-        return {"test.accuracy": 0.7 + rng.normal(scale=0.002)}
+        return {"test.accuracy": 0.7 + len(arm) * rng.normal(scale=0.001)}
 
     tier = {
         "arms": {"split": {}, "grouped": {}, "full width": {}},

@@ -62,9 +62,8 @@ def places_for(*numbers: float) -> int:
 
 
 def places_of(found: PartFinding) -> int:
-    """For a contrast: its delta and its interval's half set them."""
-    effect = found.effect
-    return max(0, min(6, places_for(found.part.delta, (effect.high - effect.low) / 2) - 1))
+    """For a contrast: as many as delta needs, for what is smaller decides nothing."""
+    return max(0, places_for(found.part.delta) - 1)
 
 
 def interval(low: float, high: float, places: int = 3) -> str:
