@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minitx.evaluation.metrics import better
 from minitx.studies.evidence import Evidence, Finding, Observation
 from minitx.studies.report.words import places_for
 from minitx.studies.statistics import paired_interval
-from minitx.studies.study import Value
+from minitx.studies.study import Value, place_name
+from minitx.studies.tuning import Tuned
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Tried:
     n_tries: int
     metric: str
     score: float
+
+    @property
+    def text(self) -> str:
+        """`lr 1e-3, best of 4`"""
+        return f"{self.chosen}, best of {self.n_tries}" if self.n_tries > 1 else self.chosen
 
 
 @dataclass(frozen=True)
@@ -97,12 +102,8 @@ def _row(evidence: Evidence, arm: str, value: Value | None, measured: tuple[Meas
     )
 
 
-def _place(arm: str, value: Value | None) -> str:
-    return arm if value is None else f"{arm}@{value}"
-
-
 def _size(evidence: Evidence, arm: str, value: Value | None, cells: list[Observation]) -> int | None:
-    told = evidence.sizes.get(_place(arm, value), evidence.sizes.get(arm))
+    told = evidence.sizes.get(place_name((arm, value)), evidence.sizes.get(arm))
     counted = _mean(cells, "n_params_non_embedding")
     return told if told is not None or counted is None else round(counted)
 
@@ -113,11 +114,9 @@ def _mean(cells: list[Observation], measure: str) -> float | None:
 
 
 def _tried(evidence: Evidence, arm: str, value: Value | None) -> Tried | None:
-    if evidence.tuning is None:
+    tier, told = evidence.tier, evidence.tuning
+    if told is None or tier.tuning is None:
         return None
-    scores, metric = evidence.tuning["scores"].get(_place(arm, value), {}), evidence.tuning["metric"]
-    best = None
-    for name in scores:
-        if best is None or better(scores[name], scores[best], metric):
-            best = name
-    return None if best is None else Tried(best, len(scores), metric, scores[best])
+    tuned = Tuned(tier.tuning, told["metric"], told["scores"])
+    best, scores = tuned.best(tier, (arm, value)), tuned.scores_of(tier, (arm, value))
+    return None if best is None else Tried(best, len(scores), tuned.metric, scores[best])

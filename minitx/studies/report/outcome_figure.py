@@ -30,7 +30,7 @@ from minitx.studies.study import Value
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#B07A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1.6)), (0, (6, 1, 1, 1, 1, 1)))
-WIDTH, HEIGHT, LEGEND_ROW = 5.0, 3.5, 0.22
+WIDTH, HEIGHT, LEGEND_ROW = 4.2, 3.0, 0.21
 LONGEST_LABEL = 30
 DECADE = 10.0
 """Numbers that span this much are drawn on a logarithmic axis."""
@@ -97,7 +97,7 @@ def caption(evidence: Evidence, measure: str, parts: Sequence[PartFinding]) -> s
     """What the figure shows."""
     told = f"{measure_name(measure).capitalize()}: mean and 95 % interval over seeds, every seed a dot."
     if learning_curves(evidence, measure):
-        told += " Curves: a + b n^−c, with the band of their 95 % interval; an arm without one is joined by lines."
+        told += " Curves: a + b n⁻ᶜ, with the band of their 95 % interval; an arm without one is joined by lines."
     if any(part.part.contrast == "exponent" and part.part.measure == measure for part in parts):
         told += " Both scales are logarithmic; grey lines are the fitted powers of the last tenfold."
     return told
@@ -210,7 +210,7 @@ def _dress(axes: Axes, axis: Axis, measure: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8.5)
-    crowded = sum(map(len, axis.labels)) > 46
+    crowded = sum(map(len, axis.labels)) > 38
     turned: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     axes.set_xticks(list(axis.places.values()), axis.labels, parse_math=False, **turned)
     if axis.of_arms:
@@ -229,7 +229,7 @@ def _legend(figure: Figure, series: Sequence[Series], fits: Sequence[Line2D]) ->
         Line2D([], [], **one.looks, linestyle=one.line, linewidth=1.4, markersize=5.5) for one in series
     ]  # fmt: skip
     labels = [_label(one.arm) for one in series] + [str(fit.get_label()) for fit in fits]
-    columns = max(1, min(4, len(labels), int(62 / (8 + max(map(len, labels))))))
+    columns = max(1, min(4, len(labels), int(54 / (8 + max(map(len, labels))))))
     rows = math.ceil(len(labels) / columns)
     figure.set_figheight(HEIGHT + LEGEND_ROW * rows)
     legend = figure.legend(

@@ -127,8 +127,7 @@ def _arm(row: ArmRow, with_value: bool, link: Link) -> list[str]:
         cells += ["missing", "", ""] if one is None else _measured(one, link)
     cells += ["" if row.size is None else f"{row.size:,}", "" if row.seconds is None else plain(row.seconds, 1)]
     tried = row.tried
-    told = "" if tried is None else f"{tried.chosen}, the best of {tried.n_tries} ({tried.metric} {tried.score:.4g})"
-    return [*cells, md(told)]
+    return [*cells, "" if tried is None else md(tried.text)]
 
 
 def _measured(one: Measured, link: Link) -> list[str]:

@@ -27,6 +27,7 @@ from minitx.studies.report.words import (
     interval,
     measure_name,
     outcome,
+    p_text,
     percent,
     plain,
     sentence,
@@ -73,7 +74,7 @@ def _legend() -> Html:
 
 
 def _ledger(ledger: Ledger) -> Html:
-    heads = ("Claim", "Verdict", "Effect [interval]", "δ", "Seeds", "Tier")
+    heads = ("Claim", "Verdict", "Effect [interval], δ", "Seeds, tier")
     head = tag("tr", *(tag("th", name, scope="col") for name in heads))
     rows = join((_ledger_row(entry) for entry in ledger.entries), "\n")
     return tag("table", tag("thead", head), tag("tbody", rows), class_="ledger")
@@ -86,28 +87,24 @@ def _ledger_row(entry: Entry) -> Html:
         else join((tag("b", entry.claim.id), " ", entry.claim.says))
     )
     first = (tag("td", claim, class_="claim"), tag("td", _badge(entry.verdict), data_label="Verdict"))
-    if not entry.parts:
-        told = tag("td", tag("code", entry.command), colspan="4", data_label="Test it with", class_="wide")
-        return tag("tr", *first, told, class_="quiet")
-    several = len(entry.parts) > 1
-    effects = (_line(effect_text(part), part.name if several else None) for part in entry.parts)
-    deltas = (_line(delta_text(part), None) for part in entry.parts)
-    seeds = sorted({part.effect.n_seeds for part in entry.parts})
-    told_seeds = "–".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))
-    tier = entry.finding.tier if entry.finding is not None else ""
+    command = (tag("code", entry.command),) if entry.verdict is None else ()
+    if entry.finding is None:
+        return tag("tr", *first, tag("td", *command, colspan="2", data_label="Test"), class_="quiet")
+    effects = (_effect(part, part.name if len(entry.parts) > 1 else None) for part in entry.parts)
+    seeds = "–".join(str(n) for n in sorted({part.effect.n_seeds for part in entry.parts}))
+    told = f"{seeds} seeds, {entry.finding.tier}" if seeds else entry.finding.tier
     exploratory = (tag("small", "exploratory"),) if entry.exploratory else ()
     return tag(
         "tr",
         *first,
-        tag("td", *effects, data_label="Effect [interval]", class_="number"),
-        tag("td", *deltas, data_label="δ", class_="number"),
-        tag("td", join((told_seeds, *exploratory), " "), data_label="Seeds", class_="number"),
-        tag("td", tier, data_label="Tier"),
+        tag("td", tag("div", *effects, *command), data_label="Effect", class_="number"),
+        tag("td", tag("div", told, *exploratory), data_label="Runs"),
     )
 
 
-def _line(text: str, name: str | None) -> Html:
-    return tag("span", *((tag("small", name), " ") if name else ()), tag("span", text, class_="whole"), class_="line")
+def _effect(part: PartFinding, name: str | None) -> Html:
+    numbers = tag("span", effect_text(part), class_="whole"), ", ", tag("span", f"δ {delta_text(part)}", class_="whole")
+    return tag("div", *((tag("small", name),) if name else ()), *numbers, class_="line")
 
 
 # ------------------------------------------------------------------------------------------------------------ section
@@ -115,14 +112,13 @@ def _line(text: str, name: str | None) -> Html:
 
 def _section(entry: Entry, found: Finding, figures: Mapping[str, tuple[str, str]], link: Link) -> Html:
     study = tag("a", found.study, href=link(found.study))
-    about = tag("p", "Study ", study, f", tier {found.tier}. {found.evidence.study.title}", class_="about")
+    about = tag("p", found.evidence.study.title, " Study ", study, f", tier {found.tier}.", class_="about")
     body = (
         tag("header", tag("h2", tag("b", entry.claim.id), " ", entry.claim.says), _badge(entry.verdict)),
         about,
         _told("Predicted before the study ran", found.text.prediction),
         tag("p", sentence(entry), class_=f"verdict {entry.verdict or 'untested'}"),
-        tag("div", *(_figure(svg, told) for svg, told in figures.values()), class_="figures"),
-        _contrasts(entry, found),
+        tag("div", _figures(figures), _contrasts(entry, found), class_="evidence"),
         _arms(found, link),
         *(_note(note) for note in notes_of(entry, found)),
         _told("What would change the verdict", found.text.would_change),
@@ -142,6 +138,10 @@ def _note(note: Note) -> Html:
     return tag("div", tag("h3", note.heading), tag("ul", *(tag("li", line) for line in note.lines)))
 
 
+def _figures(figures: Mapping[str, tuple[str, str]]) -> Html:
+    return tag("div", *(_figure(svg, told) for svg, told in figures.values()), class_="figures")
+
+
 def _figure(svg: str, told: str) -> Html:
     data = base64.b64encode(svg.encode()).decode("ascii")
     picture = tag("img", src=f"data:image/svg+xml;base64,{data}", alt=told)
@@ -156,15 +156,14 @@ def _contrasts(entry: Entry, found: Finding) -> Html:
         for name, part in entry.unmeasured.items()
     ]
     told = tag("p", "Shaded: within ±δ. Bar: the interval. Diamond: the mean. Dots: every seed.", class_="hint")
-    grid = tag("div", *measured, *waiting, class_="contrasts")
-    return tag("div", tag("h3", "Contrasts"), *((told,) if measured else ()), grid)
+    return tag("div", tag("h3", "Contrasts"), *measured, *waiting, *((told,) if measured else ()), class_="contrasts")
 
 
 def _contrast(part: PartFinding, axis: str | None) -> Html:
     effect = part.effect
     predicted = "within ±δ" if part.part.expect == "flat" else "above δ"
     numbers = f"{effect_text(part)}, δ {delta_text(part)}"
-    details = f"{percent(effect.level)} interval, {effect.n_seeds} seeds, p {effect.p:.2g}. Predicted: {predicted}."
+    details = f"{percent(effect.level)} interval, {effect.n_seeds} seeds, {p_text(effect.p)}. Predicted: {predicted}."
     return tag(
         "div",
         tag("h4", part.name, tag("span", f": {outcome(part)}")),
@@ -188,8 +187,13 @@ def _arms(found: Finding, link: Link) -> Html:
         heads += [f"{name}: mean [95 % over seeds]", "every run", *_sampling_head(measure, rows, measures)]
     heads += ["parameters", "seconds", *(("tuning chose",) if tuned else ())]
     head = tag("tr", *(tag("th", name, scope="col") for name in heads))
-    body = join((_arm(row, axis is not None, _sampled(rows, measures), tuned, link) for row in rows), "\n")
-    table = tag("table", tag("thead", head), tag("tbody", body))
+    sampled = _sampled(rows, measures)
+    bodies = []
+    for arm in dict.fromkeys(row.arm for row in rows):
+        lines = [_arm(row, axis is not None, sampled, tuned, link) for row in rows if row.arm == arm]
+        name = tag("th", arm, scope="rowgroup", rowspan=str(len(lines)))
+        bodies.append(tag("tbody", *(tag("tr", *((name,) if not i else ()), line) for i, line in enumerate(lines))))
+    table = tag("table", tag("thead", head), *bodies)
     told = "Each run links to its folder. Parameters: without embeddings. Seconds: of training, mean over runs."
     scroll = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Arms")
     return tag("div", tag("h3", "Arms"), scroll, tag("p", told, class_="hint"))
@@ -206,20 +210,15 @@ def _sampling_head(measure: str, rows: list[ArmRow], measures: list[str]) -> lis
 
 
 def _arm(row: ArmRow, with_value: bool, sampled: tuple[bool, ...], tuned: bool, link: Link) -> Html:
-    cells = [tag("th", row.arm, scope="row")]
-    if with_value:
-        cells.append(tag("td", value_text(row.value), class_="number"))
+    """The cells of a line, but for the arm's name, which stands beside all of its lines."""
+    cells = [tag("td", value_text(row.value), class_="number")] if with_value else []
     for one, has_sampling in zip(row.measured, sampled, strict=True):
         cells += _measured(one, has_sampling, link)
     cells.append(tag("td", "–" if row.size is None else f"{row.size:,}", class_="number"))
     cells.append(tag("td", "–" if row.seconds is None else plain(row.seconds, 1), class_="number"))
     if tuned:
-        tried = row.tried
-        told = (
-            "–" if tried is None else f"{tried.chosen}, the best of {tried.n_tries} ({tried.metric} {tried.score:.4g})"
-        )
-        cells.append(tag("td", told))
-    return tag("tr", *cells)
+        cells.append(tag("td", "–" if row.tried is None else row.tried.text))
+    return join(cells)
 
 
 def _measured(one: Measured | None, has_sampling: bool, link: Link) -> list[Html]:
@@ -243,4 +242,4 @@ def _measured(one: Measured | None, has_sampling: bool, link: Link) -> list[Html
 def _untested(entries: list[Entry]) -> Html:
     rows = (tag("dt", tag("b", e.claim.id), " ", e.claim.says) + tag("dd", tag("code", e.command)) for e in entries)
     told = tag("p", "Each of these commands runs the study that asks about the claim.", class_="hint")
-    return tag("section", tag("h2", HEADS[None]), told, tag("dl", *map(Html, rows), class_="untested"), id="untested")
+    return tag("section", tag("h2", HEADS[None]), told, tag("dl", *map(Html, rows), class_="commands"), id="untested")

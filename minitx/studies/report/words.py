@@ -31,9 +31,9 @@ MEANINGS: dict[Verdict, str] = {
 _OUTCOMES: dict[tuple[str, Verdict], str] = {
     ("above", "supported"): "as predicted",
     ("above", "reversed"): "the opposite of what was predicted",
-    ("above", "negligible"): "too small to name, either way",
+    ("above", "negligible"): "within ±{delta}, too small to name",
     ("above", "inconclusive"): "too uncertain to tell",
-    ("flat", "negligible"): "too small to name, as predicted",
+    ("flat", "negligible"): "within ±{delta}, as predicted",
     ("flat", "supported"): "a difference where none was predicted",
     ("flat", "reversed"): "a difference where none was predicted",
     ("flat", "inconclusive"): "too uncertain to tell",
@@ -44,9 +44,11 @@ _OUTCOMES: dict[tuple[str, Verdict], str] = {
 
 def plain(number: float, places: int = 3) -> str:
     """With a true minus, thousands apart; a power of ten where digits would not do."""
+    if number == 0:
+        return "0"
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
-    small_or_large = number != 0 and not 10.0 ** -max(places, 4) <= abs(number) < 1e7
+    small_or_large = not 10.0 ** -max(places, 4) <= abs(number) < 1e7
     return (f"{number:.2e}" if small_or_large else f"{number:,.{places}f}").replace("-", "−")
 
 
@@ -85,6 +87,11 @@ def delta_text(found: PartFinding) -> str:
 def percent(level: float) -> str:
     """`99.4 %`"""
     return f"{100 * level:.4g} %" if level < 0.9995 else f"{100 * level:.6g} %"
+
+
+def p_text(p: float) -> str:
+    """`p 0.012`, or `p < 0.001`"""
+    return f"p {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
 def value_text(value: Value | None) -> str:
@@ -148,7 +155,11 @@ def measured_text(found: PartFinding, axis: str | None) -> str:
         return f"the {name} of {own} is {_times(mean)} that of {other}, a log ratio of {signed(mean, places)}"
     if other is None:
         return f"the {name} of {own} is {plain(mean, places)}"
-    return f"the {name} of {own} is {size} {'higher' if above else 'lower'} than that of {other}"
+    than = f"{size} {'higher' if above else 'lower'}"
+    if part.arm == part.against:
+        here, there = (f"at {axis_name(axis)} {value_text(value)}" for value in (part.at, part.against_at))
+        return f"the {name} of {part.arm} is {than} {here} than {there}"
+    return f"the {name} of {own} is {than} than that of {other}"
 
 
 def _times(log_ratio: float) -> str:
@@ -165,7 +176,7 @@ def outcome(found: PartFinding) -> str:
     if effect.n_seeds < MIN_SEEDS:
         seeds = f"{effect.n_seeds} seed{'s' if effect.n_seeds > 1 else ''}"
         return f"too few seeds to tell ({seeds}, {MIN_SEEDS} are needed)"
-    return _OUTCOMES[found.part.expect, effect.verdict]
+    return _OUTCOMES[found.part.expect, effect.verdict].format(delta=delta_text(found))
 
 
 def sentence(entry: Entry) -> str:
@@ -183,8 +194,7 @@ def sentence(entry: Entry) -> str:
 def _clause(found: PartFinding, axis: str | None) -> str:
     effect, places = found.effect, places_of(found)
     bounds = f"{signed(effect.low, places)} to {signed(effect.high, places)}"
-    told = f"{percent(effect.level)} interval {bounds}, δ {delta_text(found)}"
-    return f"{measured_text(found, axis)} ({told}): {outcome(found)}"
+    return f"{measured_text(found, axis)} ({bounds}), {outcome(found)}"
 
 
 def verdict_word(verdict: Verdict | None) -> str:
