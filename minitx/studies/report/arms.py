@@ -53,6 +53,8 @@ class ArmRow:
     """Non-embedding parameters."""
     seconds: float | None
     """Mean training time."""
+    n_seeds: int
+    """Declared; as many runs as have finished may be fewer."""
     tried: Tried | None
 
 
@@ -96,10 +98,9 @@ def _measured(evidence: Evidence, measure: str, arm: str, value: Value | None) -
 
 
 def _row(evidence: Evidence, arm: str, value: Value | None, measured: tuple[Measured | None, ...]) -> ArmRow:
-    cells = list(evidence.table.get((arm, value), {}).values())
-    return ArmRow(
-        arm, value, measured, _size(evidence, arm, value, cells), _mean(cells, "seconds"), _tried(evidence, arm, value)
-    )
+    cells, n_seeds = list(evidence.table.get((arm, value), {}).values()), len(evidence.tier.seeds_of(arm))
+    size, seconds = _size(evidence, arm, value, cells), _mean(cells, "seconds")
+    return ArmRow(arm, value, measured, size, seconds, n_seeds, _tried(evidence, arm, value))
 
 
 def _size(evidence: Evidence, arm: str, value: Value | None, cells: list[Observation]) -> int | None:

@@ -58,7 +58,7 @@ def _crossings(entry: Entry, found: Finding) -> Iterator[str]:
     for part in pairs.values():
         if part.against is None:
             continue
-        what = f"{measure_name(part.measure)} of {part.arm} and {part.against}"
+        what = f"The {measure_name(part.measure)} of {part.arm} and {part.against}"
         seen = crossings(found.evidence, part)
         for before, after in seen:
             yield f"{what}: the order changes between {axis} {value_text(before)} and {value_text(after)}."

@@ -83,7 +83,7 @@ def _ledger(ledger: Ledger) -> str:
 def _section(entry: Entry, found: Finding, figures: Mapping[str, tuple[str, str]], link: Link) -> Iterator[str]:
     yield f'<a id="{entry.anchor.lower()}"></a>\n\n## {md(entry.claim.id)}: {md(entry.claim.says)}'
     title = md(found.evidence.study.title)
-    yield f"{_verdict(entry)}. Study [{md(found.study)}]({link(found.study)}), tier {found.tier}. {title}".rstrip()
+    yield f"{_verdict(entry)}. Study [{md(found.study)}]({link(found.study)}), tier {found.tier}: {title}"
     yield f"**Predicted before the study ran.** {md(found.text.prediction)}"
     yield f"> {md(sentence(entry))}"
     for address, told in figures.values():
@@ -124,14 +124,16 @@ def _arms(found: Finding, link: Link) -> str:
 def _arm(row: ArmRow, with_value: bool, link: Link) -> list[str]:
     cells = [md(row.arm), *((md(value_text(row.value)),) if with_value else ())]
     for one in row.measured:
-        cells += ["missing", "", ""] if one is None else _measured(one, link)
+        cells += ["missing", "", ""] if one is None else _measured(one, row.n_seeds, link)
     cells += ["" if row.size is None else f"{row.size:,}", "" if row.seconds is None else plain(row.seconds, 1)]
     tried = row.tried
     return [*cells, "" if tried is None else md(tried.text)]
 
 
-def _measured(one: Measured, link: Link) -> list[str]:
+def _measured(one: Measured, n_seeds: int, link: Link) -> list[str]:
     places = digits_of(one)
     runs = " ".join(f"[{plain(number, places)}]({link(folder)})" for _, number, folder in one.runs)
+    if len(one.runs) < n_seeds:
+        runs += f" ({len(one.runs)} of {n_seeds} seeds)"
     sampling = "" if one.sampling is None else md(interval(*one.sampling[1:], places))
     return [f"{plain(one.mean, places)} {md(interval(one.low, one.high, places))}", runs, sampling]

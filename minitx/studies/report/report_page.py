@@ -112,7 +112,7 @@ def _effect(part: PartFinding, name: str | None) -> Html:
 
 def _section(entry: Entry, found: Finding, figures: Mapping[str, tuple[str, str]], link: Link) -> Html:
     study = tag("a", found.study, href=link(found.study))
-    about = tag("p", found.evidence.study.title, " Study ", study, f", tier {found.tier}.", class_="about")
+    about = tag("p", "Study ", study, f", tier {found.tier}: {found.evidence.study.title}", class_="about")
     body = (
         tag("header", tag("h2", tag("b", entry.claim.id), " ", entry.claim.says), _badge(entry.verdict)),
         about,
@@ -213,7 +213,7 @@ def _arm(row: ArmRow, with_value: bool, sampled: tuple[bool, ...], tuned: bool, 
     """The cells of a line, but for the arm's name, which stands beside all of its lines."""
     cells = [tag("td", value_text(row.value), class_="number")] if with_value else []
     for one, has_sampling in zip(row.measured, sampled, strict=True):
-        cells += _measured(one, has_sampling, link)
+        cells += _measured(one, row.n_seeds, has_sampling, link)
     cells.append(tag("td", "–" if row.size is None else f"{row.size:,}", class_="number"))
     cells.append(tag("td", "–" if row.seconds is None else plain(row.seconds, 1), class_="number"))
     if tuned:
@@ -221,7 +221,7 @@ def _arm(row: ArmRow, with_value: bool, sampled: tuple[bool, ...], tuned: bool, 
     return join(cells)
 
 
-def _measured(one: Measured | None, has_sampling: bool, link: Link) -> list[Html]:
+def _measured(one: Measured | None, n_seeds: int, has_sampling: bool, link: Link) -> list[Html]:
     if one is None:
         return [tag("td", "missing"), tag("td", "–"), *((tag("td", "–"),) if has_sampling else ())]
     places = digits_of(one)
@@ -229,7 +229,8 @@ def _measured(one: Measured | None, has_sampling: bool, link: Link) -> list[Html
     runs = (
         tag("a", plain(number, places), href=link(folder), title=f"seed {seed}") for seed, number, folder in one.runs
     )
-    cells = [mean, tag("td", join(runs, " "), class_="number runs")]
+    few = (tag("small", f"({len(one.runs)} of {n_seeds} seeds)"),) if len(one.runs) < n_seeds else ()
+    cells = [mean, tag("td", join((*runs, *few), " "), class_="number runs")]
     if has_sampling:
         told = "–" if one.sampling is None else f"{interval(*one.sampling[1:], places)}"
         cells.append(tag("td", told, class_="number"))
