@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minitx.studies.evidence import Evidence, Finding, Observation
-from minitx.studies.report.words import places_for
 from minitx.studies.statistics import paired_interval
 from minitx.studies.study import Value, place_name
 from minitx.studies.tuning import Tuned
@@ -56,11 +55,6 @@ class ArmRow:
     n_seeds: int
     """Declared; as many runs as have finished may be fewer."""
     tried: Tried | None
-
-
-def digits_of(one: Measured) -> int:
-    """Behind the point, for all numbers of one measure of an arm: four that count."""
-    return min(6, places_for(one.mean) + 1) if abs(one.mean) < 1000 else 0
 
 
 def measures_of(finding: Finding) -> list[str]:

@@ -76,10 +76,9 @@ def _seeds(entry: Entry, found: Finding) -> Iterator[str]:
     if not n_missing:
         yield f"All {n_done} cells of the study have finished."
         return
-    yield f"{n_missing} of {n_done + n_missing} cells of the study have not finished, and take no part:"
-    yield from evidence.missing[:MOST_MISSING]
-    if n_missing > MOST_MISSING:
-        yield f"and {n_missing - MOST_MISSING} more."
+    named = "; ".join(evidence.missing[:MOST_MISSING])
+    more = f"; and {n_missing - MOST_MISSING} more" if n_missing > MOST_MISSING else ""
+    yield f"Of {n_done + n_missing} cells {n_missing} have not finished, and take no part: {named}{more}."
 
 
 def _on_purpose(found: Finding) -> Iterator[str]:

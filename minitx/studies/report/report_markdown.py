@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from minitx.studies.evidence import Finding
-from minitx.studies.report.arms import ArmRow, Measured, arm_rows, digits_of, measures_of
+from minitx.studies.report.arm_table import Cell, arm_table
 from minitx.studies.report.ledger import Entry, Ledger
 from minitx.studies.report.notes import notes_of
 from minitx.studies.report.report_page import TITLE
@@ -17,13 +17,9 @@ from minitx.studies.report.words import (
     counted,
     delta_text,
     effect_text,
-    interval,
-    measure_name,
     outcome,
     percent,
-    plain,
     sentence,
-    value_text,
     verdict_word,
 )
 
@@ -113,27 +109,11 @@ def _contrasts(entry: Entry, found: Finding) -> str:
 
 
 def _arms(found: Finding, link: Link) -> str:
-    measures, axis = measures_of(found), found.evidence.tier.axis
-    heads = ["arm", *(() if axis is None else (md(axis),))]
-    for measure in measures:
-        heads += [f"{md(measure_name(measure))}: mean [95 % over seeds]", "every run", "one run's 95 % over test rows"]
-    rows = [_arm(row, axis is not None, link) for row in arm_rows(found)]
-    return _table([*heads, "parameters", "seconds", "tuning chose"], rows)
+    table = arm_table(found)
+    rows = [[md(arm), *(_cell(cell, link) for cell in line)] for arm, lines in table.lines.items() for line in lines]
+    return _table(["arm", *map(md, table.heads)], rows)
 
 
-def _arm(row: ArmRow, with_value: bool, link: Link) -> list[str]:
-    cells = [md(row.arm), *((md(value_text(row.value)),) if with_value else ())]
-    for one in row.measured:
-        cells += ["missing", "", ""] if one is None else _measured(one, row.n_seeds, link)
-    cells += ["" if row.size is None else f"{row.size:,}", "" if row.seconds is None else plain(row.seconds, 1)]
-    tried = row.tried
-    return [*cells, "" if tried is None else md(tried.text)]
-
-
-def _measured(one: Measured, n_seeds: int, link: Link) -> list[str]:
-    places = digits_of(one)
-    runs = " ".join(f"[{plain(number, places)}]({link(folder)})" for _, number, folder in one.runs)
-    if len(one.runs) < n_seeds:
-        runs += f" ({len(one.runs)} of {n_seeds} seeds)"
-    sampling = "" if one.sampling is None else md(interval(*one.sampling[1:], places))
-    return [f"{plain(one.mean, places)} {md(interval(one.low, one.high, places))}", runs, sampling]
+def _cell(cell: Cell, link: Link) -> str:
+    runs = [f"[{run.text}]({link(run.folder)})" for run in cell.runs]
+    return " ".join([*([f"**{md(cell.strong)}**"] if cell.strong else []), *runs, md(cell.text)]).strip()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 
 from minitx.studies.evidence import Finding, PartFinding
-from minitx.studies.report.arms import ArmRow, Measured, arm_rows, digits_of, measures_of
+from minitx.studies.report.arm_table import Cell, arm_table
 from minitx.studies.report.forest import forest_svg
 from minitx.studies.report.ledger import Entry, Ledger
 from minitx.studies.report.notes import Note, notes_of
@@ -24,14 +24,10 @@ from minitx.studies.report.words import (
     counted,
     delta_text,
     effect_text,
-    interval,
-    measure_name,
     outcome,
     p_text,
     percent,
-    plain,
     sentence,
-    value_text,
     verdict_word,
 )
 from minitx.studies.statistics import Verdict
@@ -178,63 +174,23 @@ def _contrast(part: PartFinding, axis: str | None) -> Html:
 
 
 def _arms(found: Finding, link: Link) -> Html:
-    measures, rows = measures_of(found), arm_rows(found)
-    tuned = any(row.tried for row in rows)
-    axis = found.evidence.tier.axis
-    heads = ["Arm", *(() if axis is None else (axis,))]
-    for measure in measures:
-        name = measure_name(measure)
-        heads += [f"{name}: mean [95 % over seeds]", "every run", *_sampling_head(measure, rows, measures)]
-    heads += ["parameters", "seconds", *(("tuning chose",) if tuned else ())]
-    head = tag("tr", *(tag("th", name, scope="col") for name in heads))
-    sampled = _sampled(rows, measures)
+    table = arm_table(found)
+    head = tag("tr", *(tag("th", name, scope="col") for name in ("Arm", *table.heads)))
     bodies = []
-    for arm in dict.fromkeys(row.arm for row in rows):
-        lines = [_arm(row, axis is not None, sampled, tuned, link) for row in rows if row.arm == arm]
+    for arm, lines in table.lines.items():
         name = tag("th", arm, scope="rowgroup", rowspan=str(len(lines)))
-        bodies.append(tag("tbody", *(tag("tr", *((name,) if not i else ()), line) for i, line in enumerate(lines))))
-    table = tag("table", tag("thead", head), *bodies)
+        cells = (join(_cell(cell, link) for cell in line) for line in lines)
+        bodies.append(tag("tbody", *(tag("tr", *(() if i else (name,)), line) for i, line in enumerate(cells))))
     told = "Each run links to its folder. Parameters: without embeddings. Seconds: of training, mean over runs."
-    scroll = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Arms")
+    whole = tag("table", tag("thead", head), *bodies)
+    scroll = tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label="Arms")
     return tag("div", tag("h3", "Arms"), scroll, tag("p", told, class_="hint"))
 
 
-def _sampled(rows: list[ArmRow], measures: list[str]) -> tuple[bool, ...]:
-    """Which measures have sampling intervals at all."""
-    seen = [[one for row in rows if (one := row.measured[i]) is not None] for i in range(len(measures))]
-    return tuple(any(one.sampling for one in of_measure) for of_measure in seen)
-
-
-def _sampling_head(measure: str, rows: list[ArmRow], measures: list[str]) -> list[str]:
-    return ["one run's 95 % over test rows"] if _sampled(rows, measures)[measures.index(measure)] else []
-
-
-def _arm(row: ArmRow, with_value: bool, sampled: tuple[bool, ...], tuned: bool, link: Link) -> Html:
-    """The cells of a line, but for the arm's name, which stands beside all of its lines."""
-    cells = [tag("td", value_text(row.value), class_="number")] if with_value else []
-    for one, has_sampling in zip(row.measured, sampled, strict=True):
-        cells += _measured(one, row.n_seeds, has_sampling, link)
-    cells.append(tag("td", "–" if row.size is None else f"{row.size:,}", class_="number"))
-    cells.append(tag("td", "–" if row.seconds is None else plain(row.seconds, 1), class_="number"))
-    if tuned:
-        cells.append(tag("td", "–" if row.tried is None else row.tried.text))
-    return join(cells)
-
-
-def _measured(one: Measured | None, n_seeds: int, has_sampling: bool, link: Link) -> list[Html]:
-    if one is None:
-        return [tag("td", "missing"), tag("td", "–"), *((tag("td", "–"),) if has_sampling else ())]
-    places = digits_of(one)
-    mean = tag("td", tag("b", plain(one.mean, places)), " ", interval(one.low, one.high, places), class_="number")
-    runs = (
-        tag("a", plain(number, places), href=link(folder), title=f"seed {seed}") for seed, number, folder in one.runs
-    )
-    few = (tag("small", f"({len(one.runs)} of {n_seeds} seeds)"),) if len(one.runs) < n_seeds else ()
-    cells = [mean, tag("td", join((*runs, *few), " "), class_="number runs")]
-    if has_sampling:
-        told = "–" if one.sampling is None else f"{interval(*one.sampling[1:], places)}"
-        cells.append(tag("td", told, class_="number"))
-    return cells
+def _cell(cell: Cell, link: Link) -> Html:
+    runs = [tag("a", run.text, href=link(run.folder), title=f"seed {run.seed}") for run in cell.runs]
+    inside = [*((tag("b", cell.strong),) if cell.strong else ()), *runs, *((cell.text,) if cell.text else ())]
+    return tag("td", "–" if cell.empty else join(inside, " "), class_="number runs" if runs else "number")
 
 
 # ----------------------------------------------------------------------------------------------------------- untested

@@ -38,6 +38,7 @@ _OUTCOMES: dict[tuple[str, Verdict], str] = {
     ("flat", "reversed"): "a difference where none was predicted",
     ("flat", "inconclusive"): "too uncertain to tell",
 }
+_UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)"}
 
 # ------------------------------------------------------------------------------------------------------------ numbers
 
@@ -90,8 +91,8 @@ def percent(level: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """`p 0.012`, or `p < 0.001`"""
-    return f"p {p:.2g}" if p >= 0.001 else "p < 0.001"
+    """`p 0.012`, or `p < 0.001`, on one line."""
+    return f"p\u00a0{p:.2g}" if p >= 0.001 else "p\u00a0<\u00a00.001"
 
 
 def value_text(value: Value | None) -> str:
@@ -105,9 +106,12 @@ def value_text(value: Value | None) -> str:
 
 
 def measure_name(measure: str) -> str:
-    """`test.accuracy` -> `test accuracy`, `loss.test` -> `test loss`."""
+    """`test.accuracy` -> `test accuracy`, `loss.test` -> `test loss`, `cost.mixing_seconds` -> `mixing time (s)`."""
     first, _, rest = measure.partition(".")
-    return f"{rest} loss" if first == "loss" and rest else measure.replace(".", " ").replace("_", " ")
+    if first == "loss" and rest:
+        return f"{rest} loss"
+    words = (rest if first == "cost" and rest else measure).replace(".", " ").replace("_", " ").split()
+    return " ".join([*words[:-1], _UNITS.get(words[-1], words[-1])]) if words else measure
 
 
 def axis_name(axis: str | None) -> str:
