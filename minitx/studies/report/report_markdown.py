@@ -24,7 +24,9 @@ from minitx.studies.report.words import (
 )
 
 Link = Callable[[str], str]
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~>-])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~])")
+_AT_START = re.compile(r"^([#>]|[-+=](?=[\s=-]|$)|\d+(?=[.)]\s))")
+"""What begins a heading, a quotation, a list or a rule."""
 
 
 def report_markdown(ledger: Ledger, figures: Mapping[str, Mapping[str, tuple[str, str]]], link: Link) -> str:
@@ -41,8 +43,14 @@ def report_markdown(ledger: Ledger, figures: Mapping[str, Mapping[str, tuple[str
 
 def md(text: str) -> str:
     """Text that stays text: whatever Markdown or HTML would read into it is taken out, and it is one line."""
-    one_line = " ".join(text.split())
-    return _SPECIAL.sub(r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;"))
+    one_line = re.sub(r"\s*[\r\n\t\v\f\u2028\u2029]\s*", " ", text).strip()
+    plain_text = _SPECIAL.sub(r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;"))
+    return _AT_START.sub(_escaped, plain_text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """A number of a list has its point escaped, for a digit cannot be."""
+    return f"{found[1]}&#8203;" if found[1].isdecimal() else f"\\{found[1]}"
 
 
 def code(text: str) -> str:
