@@ -37,11 +37,11 @@ def write_report(ledger: Ledger, out: Path) -> list[Path]:
     Raises:
         ConfigError: `out` cannot be written.
     """
-    drawn = {entry.anchor: _draw(entry, found) for entry, found in ledger.tested}
-    in_page = {anchor: {one.measure: (one.svg, one.caption) for one in each} for anchor, each in drawn.items()}
     link = _link(ledger.folder, out)
     try:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
+        drawn = {entry.anchor: _draw(entry, found) for entry, found in ledger.tested}
+        in_page = {anchor: {one.measure: (one.svg, one.caption) for one in each} for anchor, each in drawn.items()}
         beside = {anchor: _write_figures(out, anchor, each) for anchor, each in drawn.items()}
         texts = {
             "index.html": report_page(ledger, in_page, link),
