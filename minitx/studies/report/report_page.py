@@ -85,7 +85,7 @@ def _ledger_row(entry: Entry) -> Html:
     first = (tag("td", claim, class_="claim"), tag("td", _badge(entry.verdict), data_label="Verdict"))
     command = (tag("code", entry.command),) if entry.verdict is None else ()
     if entry.finding is None:
-        return tag("tr", *first, tag("td", *command, colspan="2", data_label="Test"), class_="quiet")
+        return tag("tr", *first, tag("td", *command, colspan="2", data_label="Run"), class_="quiet")
     effects = (_effect(part, part.name if len(entry.parts) > 1 else None) for part in entry.parts)
     seeds = "–".join(str(n) for n in sorted({part.effect.n_seeds for part in entry.parts}))
     told = f"{seeds} seeds, {entry.finding.tier}" if seeds else entry.finding.tier

@@ -113,7 +113,7 @@ def test_hostile_text_is_shown_as_it_is(text: str, page: Page) -> None:
 
 def test_narrow_screens_and_print_are_thought_of(report: Path, page: Page) -> None:
     html = (report / "index.html").read_text()
-    assert "@media print" in html and "@media (max-width" in html and 'name="viewport"' in html
+    assert "@media print" in html and "@media screen and (max-width" in html and 'name="viewport"' in html
     tables = [attrs for tag, attrs in page.tags if tag == "table"]
     scrolls = [attrs for _, attrs in page.tags if attrs.get("class") == "scroll"]
     assert len(tables) == len(scrolls) + 1  # the ledger stacks instead
