@@ -34,7 +34,6 @@ WIDTH, HEIGHT, LEGEND_ROW = 4.2, 3.0, 0.21
 LONGEST_LABEL = 30
 DECADE = 10.0
 """Numbers that span this much are drawn on a logarithmic axis."""
-QUIET = "#5a6672"
 
 
 @dataclass(frozen=True)

@@ -41,3 +41,13 @@ def test_mistakes_are_one_line(studies: Path, tmp_path: Path, capsys: pytest.Cap
         main(["report", str(studies), "-o", str(tmp_path / "file")])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.startswith("--output (") and error.count("\n") == 1
+
+
+def test_a_study_that_has_just_begun_has_a_report(tmp_path: Path) -> None:
+    record = synthetic_studies.cost(tmp_path)
+    for cell in json.loads(record.read_text())["cells"]:
+        (tmp_path / cell["folder"] / "results.json").unlink()
+    main(["report", str(tmp_path)])
+    told = {one["id"]: one for one in json.loads((tmp_path / "report" / "claims.json").read_text())}
+    assert told["C5"]["verdict"] is None and told["C5"]["command"] == "python train.py -m study=cost"
+    assert "Not tested here: the study has not finished" in (tmp_path / "report" / "index.html").read_text()
