@@ -62,7 +62,9 @@ def _spellable(text: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="minitx", description="Use a trained run: predict, score, evaluate, inspect. Measure this machine: bench."
+        prog="minitx",
+        description="Use a trained run: predict, score, evaluate, inspect. Judge studies: report. "
+        "Measure this machine: bench.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -110,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     match.add_argument("model", metavar="MODEL", help="transformer, cnn or lstm")
     match.add_argument("--like", required=True, type=Path, metavar="RUN", help="a run folder, or a config.yaml")
     match.add_argument("overrides", nargs="*", help="other keys of MODEL, e.g. model.n_layers=4")
+
+    report = commands.add_parser("report", help="judge a folder of studies: a page, Markdown and claims.json")
+    report.set_defaults(command=_report)
+    report.add_argument("folder", type=Path, metavar="FOLDER", help="of all studies, e.g. outputs/studies")
+    report.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where to write (default: FOLDER/report)")
 
     _add_bench(commands.add_parser("bench", help="speed and memory beside torch's layers and transformers"))
     return parser
@@ -366,6 +373,17 @@ def _match(options: argparse.Namespace) -> None:
     print(" ".join(found.overrides))
     sizes = f"{found.size:,} non-embedding parameters, {found.target:,} in {options.like}"
     print(f"# {sizes}: {100 * found.difference:+.2f} %")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from minitx.studies.report import read_ledger, write_report
+    from minitx.studies.report.show import say_ledger
+    from minitx.training.console import Reporter
+
+    ledger = read_ledger(options.folder)
+    written = write_report(ledger, options.output or options.folder / "report")
+    say_ledger(Reporter(), ledger)
+    _print_lines([str(path) for path in written])
 
 
 def _bench(options: argparse.Namespace) -> None:

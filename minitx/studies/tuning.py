@@ -52,12 +52,17 @@ class Tuned:
         arm, value = place
         return self.scores.get(place_name((arm, tuned_value(tier, arm, value))), {})
 
-    def chosen(self, tier: Tier, place: Place) -> list[str]:
-        """Overrides of the best try; none where nothing was tried for the arm."""
+    def best(self, tier: Tier, place: Place) -> str | None:
+        """Name of the best try; None where nothing was tried for the arm."""
         scores, best = self.scores_of(tier, place), None
         for name, score in scores.items():
             if best is None or better(score, scores[best], self.metric):
                 best = name
+        return best
+
+    def chosen(self, tier: Tier, place: Place) -> list[str]:
+        """Overrides of the best try; none where nothing was tried for the arm."""
+        best = self.best(tier, place)
         return [] if best is None else self.tuning.tries[best]
 
 

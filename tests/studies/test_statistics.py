@@ -15,6 +15,7 @@ from minitx.studies.statistics import (
     decide,
     deciding_alpha,
     judge,
+    learning_curve,
     paired_interval,
 )
 
@@ -108,3 +109,42 @@ def test_no_effect_and_an_effect_of_delta_are_seldom_called_supported(true_effec
         drawn = {str(i): (true_effect + rng.normal(scale=0.4, size=5), DELTA) for i in range(9)}
         wrong += any(effect.verdict == "supported" for effect in judge(drawn).values())
     assert wrong / 2000 <= 0.05
+
+
+SIZES = np.array([100.0, 300, 1000, 3000, 10_000, 30_000])
+
+
+@pytest.mark.parametrize(("a", "b", "c"), [(0.2, 3.0, 0.5), (0.9, -2.0, 0.3), (1.7, 40.0, 1.2)])
+def test_a_learning_curve_without_noise_is_found(a: float, b: float, c: float) -> None:
+    values = a + b * SIZES**-c
+    curve = learning_curve(SIZES, values + np.array([[-0.01], [0], [0.01]]))
+    assert curve is not None
+    found = [curve.parameter(name)[0] for name in ("a", "b", "c")]
+    assert found == pytest.approx([a, b, c], rel=1e-3)
+    y, low, high = curve.at([500.0, 5000.0])
+    assert y == pytest.approx(a + b * np.array([500.0, 5000.0]) ** -c, rel=1e-4)
+    # Seeds that differ by a constant leave the curve's interval to that constant: Student's.
+    half = stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3)
+    assert np.stack([y - low, high - y]) == pytest.approx(np.full((2, 2), half), rel=1e-3)
+
+
+def test_the_intervals_of_a_learning_curve_cover() -> None:
+    """60 studies of five seeds: intervals of 95 % hold the truth in 90 % at least."""
+    rng, covered = np.random.default_rng(3), np.zeros(2)
+    for _ in range(60):
+        curve = learning_curve(SIZES, 0.9 - 2 * SIZES**-0.3 + rng.normal(scale=0.01, size=(5, 6)))
+        assert curve is not None
+        _, low, high = curve.parameter("c")
+        _, [band_low], [band_high] = curve.at([500.0])
+        covered += low < 0.3 < high, band_low < 0.9 - 2 * 500**-0.3 < band_high
+    assert (covered >= 54).all() and (covered < 60).any()
+
+
+def test_a_fit_that_means_nothing_is_none() -> None:
+    rng = np.random.default_rng(1)
+    falling = 0.9 - 2 * SIZES**-0.3 + rng.normal(scale=0.001, size=(5, 6))
+    assert learning_curve(SIZES, falling) is not None
+    assert learning_curve(SIZES[:3], falling[:, :3]) is None, "three points, three parameters"
+    assert learning_curve(SIZES, falling[:1]) is None, "one seed"
+    assert learning_curve(SIZES, 0.5 + rng.normal(scale=0.01, size=(5, 6))) is None, "nothing learnt"
+    assert learning_curve(SIZES, np.log(SIZES) + rng.normal(scale=0.01, size=(5, 6))) is None, "no limit in sight"
