@@ -122,7 +122,7 @@ def _subset(train: Examples, config: DataConfig) -> tuple[Examples, list[str]]:
 
 def _fit(train: Examples, config: DataConfig) -> tuple[Tokenizer, Tokenizer | None]:
     """(source, target) tokenisers from training rows; one object for both where the vocabulary is joint."""
-    symbols = config.source == "digits" or _metrics(config) == "error_rate"
+    symbols = config.source in ("digits", "probe") or _metrics(config) == "error_rate"
 
     def fit(settings: TokenizerConfig, texts: list[str]) -> Tokenizer:
         return Tokenizer.fit(settings, texts, symbols=symbols)
@@ -153,7 +153,7 @@ def _metrics(config: DataConfig) -> Metrics:
     if config.task == "classification":
         return "classification"
     if config.metrics == "auto":
-        return "error_rate" if config.source == "cmudict" else "bleu"
+        return "error_rate" if config.source in ("cmudict", "probe") else "bleu"
     return config.metrics
 
 
