@@ -1,11 +1,16 @@
 """The `data.probe` section: generated tasks, each of which asks one thing of a model.
 
-    classification                                            text of length 19: 7 tokens and a full stop, and again
-      recall      key and ask carry the same symbol, or not   s3 s0 s9 key1 s4 s4 s7 . s1 s8 s0 s2 ask1 s6 s5 . s3 s3 s1
-      agreement   the facts of both outer quarters agree      s3 fact0 s9 s2 s4 s4 s7 . s1 s8 s0 s2 s0 s6 s5 . fact1 ...
-      motif       s0 s1 s2 stands in it, or s2 s1 s0          s3 s7 s0 s1 s2 s2 s9 . s4 ...
-    translation
-      copy, reverse, sort                                     s3 s0 s9 -> s3 s0 s9, s9 s0 s3, s0 s3 s9
+    recall      do key and ask, some positions apart, carry the same symbol?
+                s3 s0 s9 key1 s4 s4 s7 . s1 s8 s0 s2 ask1 s6 s5 . s3 s3 s1
+    agreement   the same of a fact in the first quarter and a claim in the last
+                s3 fact0 s9 s2 s4 s4 s7 . s1 s8 s0 s2 s6 s0 s5 . s3 claim1 s1
+    motif       does it hold s0 s1 s2, or s2 s1 s0?
+                s3 s7 s0 s1 s2 s2 s9 . s1 s8 s1 s0 s0 s6 s5 . s3 s2 s0
+    copy        s3 s0 s9 -> s3 s0 s9
+    reverse     s3 s0 s9 -> s9 s0 s3
+    sort        s3 s0 s9 -> s0 s3 s9
+
+The first three are classifications with two classes, the others translations.
 """
 
 from __future__ import annotations
@@ -60,8 +65,8 @@ class ProbeConfig(Section):
             raise rule("data.probe.n_symbols", self.n_symbols, must, "something must stand between motifs")
         rows, texts = self.n_train + self.n_validation + self.n_test, self.least_distinct
         if 2 * rows > texts:
-            must = f"be at most {max(0, texts // 2 - self.n_validation - self.n_test):,}, because no text comes twice"
-            remedy = f"there are {texts:,} texts or few more, of which half are used at most; raise data.probe.length"
+            must = f"be at most {texts // 2:,} with n_validation and n_test ({rows:,}), because no text comes twice"
+            remedy = f"at least {texts:,} texts can be told apart, and half are drawn at most; raise data.probe.length"
             raise rule("data.probe.n_train", self.n_train, must, remedy)
         return self
 
@@ -71,9 +76,9 @@ class ProbeConfig(Section):
             raise rule("data.probe.distance", distance, must, "recall and agreement have a distance")
         if not self.starts(distance):
             fitting = [d for d in range(1, self.length) if self.starts(d)]
-            must = f"be {fitting[0]} to {fitting[-1]}, because data.probe.length is {self.length}"
-            full_stops = f", and no mark in place of a full stop (every {SENTENCE}th token)"
-            raise rule("data.probe.distance", distance, must + full_stops, "choose another distance or length")
+            why = f"because data.probe.length is {self.length} and every {SENTENCE}th token a full stop"
+            must = f"be {fitting[0]} to {fitting[-1]}, {why}"
+            raise rule("data.probe.distance", distance, must, "change one of the two")
 
     @property
     def task(self) -> Literal["classification", "translation"]:
@@ -102,10 +107,10 @@ class ProbeConfig(Section):
 
     @property
     def least_distinct(self) -> int:
-        """Distinct texts there are, at least (and not many more): twice those of the smaller class."""
+        """A number of distinct texts that there are at least: twice those of the smaller class."""
         n_free = self.length - len(self.stops)
         if self.task == "translation":
-            return self.n_symbols**n_free
+            return int(self.n_symbols**n_free)
         if self.kind == "motif":  # without the motif's middle symbol elsewhere there is no second motif
             return 2 * int((self.n_symbols - 1) ** (n_free - MOTIF))
         n_places = 1 if self.distance is None else len(self.starts(self.distance))

@@ -49,7 +49,8 @@ def load_data(config: DataConfig, fitted: Fitted | None = None) -> TaskData:
 def _key(config: DataConfig, fitted: Fitted | None) -> str:
     """Names all that the entry is made from: the source's content, every other setting, our format, the libraries."""
     places = {"name", "path", "validation_path", "test_path", "revision", "cache_dir"}
-    settings = config.model_dump(exclude={*places, "bleu_tokenize"})
+    unread = set() if config.source == "probe" else {"probe"}
+    settings = config.model_dump(exclude={*places, *unread, "bleu_tokenize"})
     versions = {library: version(library) for library in ("tokenizers", "datasets", "numpy")}
     given = fitted and [*_jsons(fitted.src_tokenizer, fitted.tgt_tokenizer), fitted.label_names]
     key = [FORMAT, source_fingerprint(config), settings, versions, given]

@@ -1,18 +1,17 @@
 """Generated tasks for what attention, convolution and recurrence can learn; `minitx.config.probe` shows a text of each.
 
-No share of the label lies in what a text is made of, by construction.
+`recall` and `agreement`: two marks, each with a symbol of its own; the classes say whether the two are the same. What a
+window holds that is too narrow for both marks, and where it stands, is drawn alike in both classes. A model that reads
+windows, takes the mean over positions and maps it linearly to class scores therefore never gets below the
+cross-entropy of chance: its mean scores are the same for both classes, and Jensen's inequality does the rest. (Its
+accuracy may be luckier: a threshold on such a sum can get up to 3/4 right.) Other poolings compare windows by
+themselves, and can tell the classes with windows of one token.
 
-`recall` and `agreement`: two marks, each with a symbol of its own; the classes say whether the two are the same. One
-mark by itself is drawn alike in both classes, place and symbol, and so is every window too narrow for both. A model
-that reads windows, takes the mean over positions and maps it linearly to class scores therefore never gets below the
-cross-entropy of chance (Jensen's inequality on the mean scores, which are the same for every class). Other poolings
-compare windows by themselves, and can tell the classes with windows of one token.
+The two differ in where the marks are. recall: `distance` apart, or any two places; with a given distance, the nearer it
+is to the length, the fewer places there are. agreement: anywhere in the first and in the last quarter of the text.
 
-The two differ in where the marks are. recall: `distance` apart, anywhere, and the two are told apart (key, ask);
-agreement: anywhere in the first and the last quarter of the text, and alike (fact).
-
-`motif`: a text of the second class is a text of the first one with every sentence read backwards: no count of tokens
-tells them apart, windows of three tokens do.
+`motif`: a text of the second class is a text of the first one with every sentence read backwards, so no count of tokens
+tells them apart; neighbours do.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minitx.config import ProbeConfig, ProbeKind
+from minitx.batch import SPECIAL_TOKENS
+from minitx.config import DataConfig, ProbeConfig, ProbeKind, rule
 from minitx.config.probe import MOTIF, SENTENCE
 from minitx.data.examples import SPLITS, Corpus, Examples
 from minitx.data.ragged import IntArray
@@ -38,6 +38,15 @@ STOP = "."
 
 Ids = NDArray[np.int16]
 """(N, L) numbers of tokens, in the order of `token_names`."""
+
+
+def check_probe(config: DataConfig) -> None:
+    """That no token is unknown to the model, where that can be known before one is drawn."""
+    least = len(SPECIAL_TOKENS) + len(token_names(config.probe))
+    for key, asked in (("tokenizer", config.tokenizer), ("tgt_tokenizer", config.tgt_tokenizer)):
+        if asked is not None and asked.vocab_size < least:
+            must = f"be at least {least}, because data.probe has {least - len(SPECIAL_TOKENS)} tokens"
+            raise rule(f"data.{key}.vocab_size", asked.vocab_size, must, "leave it out")
 
 
 def chance(kind: ProbeKind) -> float:
@@ -68,7 +77,7 @@ def read_probe(config: ProbeConfig) -> Corpus:
         splits[name] = _examples(config, sizes[name], rng, seen)
     if config.task == "translation":
         return Corpus(splits)
-    note = f"probe {config.kind}: {len(CLASSES[config.kind])} classes of equal size, chance is {chance(config.kind):.1%}"
+    note = f"probe {config.kind}: {len(CLASSES[config.kind])} classes of equal size, chance is {100 * chance(config.kind):g} %"
     return Corpus(splits, label_names=CLASSES[config.kind], notes=(note,))
 
 

@@ -11,7 +11,7 @@ from minitx.data.examples import Corpus
 from minitx.data.files import check_file, read_file
 from minitx.data.hub import local_folder, read_dataset
 from minitx.data.prepare import prepare
-from minitx.data.probe import VERSION, read_probe
+from minitx.data.probe import VERSION, check_probe, read_probe
 from minitx.data.tokenizer import check_tokenizer
 
 
@@ -29,7 +29,9 @@ def check_source(config: DataConfig) -> None:
     elif config.source == "files":
         for key, path in _files(config).items():
             check_file(key, path)
-    elif config.source != "probe":
+    elif config.source == "probe":
+        check_probe(config)
+    else:
         package_file(config.source)
 
 
