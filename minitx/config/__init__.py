@@ -17,6 +17,7 @@ from minitx.config.model import (
     NetConfig,
     TransformerConfig,
 )
+from minitx.config.probe import ProbeConfig, ProbeKind
 from minitx.config.run import (
     AverageConfig,
     Config,
@@ -48,6 +49,8 @@ __all__ = [
     "NetConfig",
     "OptimConfig",
     "PretrainConfig",
+    "ProbeConfig",
+    "ProbeKind",
     "Section",
     "SpeedConfig",
     "TokenizerConfig",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from minitx.config.probe import ProbeConfig
 from minitx.config.section import Section, rule
 
 TokenizerKind = Literal["bpe", "unigram", "word", "char", "byte"]
@@ -34,10 +35,14 @@ class DataConfig(Section):
 
     name: str = "cmudict"
     """Short name, used in folder names and tables."""
-    source: Literal["cmudict", "cmudict_stress", "digits", "dataset", "files"] = "cmudict"
-    """Embedded set, `dataset` (hub id or local folder, by `datasets.load_dataset`), or `files` (the user's own)."""
+    source: Literal["cmudict", "cmudict_stress", "digits", "probe", "dataset", "files"] = "cmudict"
+    """Embedded set, generated `probe`, `dataset` (hub id or local folder, by `datasets.load_dataset`), or `files` (the
+    user's own)."""
+    probe: ProbeConfig = ProbeConfig()
+    """`probe`: what is generated."""
     task: Literal["translation", "classification", "masked"] = "translation"
-    """masked: guess hidden tokens of the texts of a classification set (see `masking`); its labels are not used."""
+    """masked: guess hidden tokens of the texts of a classification set (see `masking`); its labels are not used.
+    `probe` takes auto: as its kind is."""
     path: str | None = None
     """`dataset`: a hub id or a local folder. `files`: the training file, .csv .tsv .jsonl .json .parquet."""
     subset: str | None = None
@@ -71,7 +76,7 @@ class DataConfig(Section):
     """Translation: rows that share a source text are one validation or test example with several references."""
     metrics: Literal["auto", "bleu", "error_rate"] = "auto"
     """Translation: bleu (BLEU and chrF) or error_rate (PER and WER over space-separated symbols); auto
-    = error_rate for the embedded cmudict, else bleu."""
+    = error_rate for cmudict and probe, else bleu."""
     bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
     """Translation: how sacrebleu splits texts for BLEU; none = at spaces alone, for text that is tokenised already."""
     train_size: int | float | None = None
@@ -79,7 +84,8 @@ class DataConfig(Section):
     subset_seed: int = 0
     """Which nested family of subsets `train_size` takes."""
     max_length: int = Field(256, ge=4)
-    """Tokens per text, special ones included; longer texts are cut, with a warning that counts them."""
+    """Tokens per text, special ones included; longer texts are cut, with a warning that counts them. `probe` takes
+    auto: as its texts are."""
     truncate: Truncation = "head"
     """Classification: which tokens of a longer text are kept. The first, the last, or both: a quarter from the
     beginning (rounded up) and the rest from the end, as 128 and 382 of 510 in Sun et al. (2019, arXiv 1905.05583)."""
@@ -88,6 +94,18 @@ class DataConfig(Section):
     """Translation: the target side's own tokeniser; null = like `tokenizer`."""
     cache_dir: str = "data/cache"
     """Where prepared token ids are kept."""
+
+    @field_validator("task", "max_length", mode="before")
+    @classmethod
+    def _of_probe(cls, value: Any, info: ValidationInfo) -> Any:
+        """What `auto` stands for."""
+        probe = info.data.get("probe")
+        if value != "auto" or probe is None:  # a probe that is wrong itself is told of
+            return value
+        if info.data.get("source") != "probe":
+            remedy = "data=probe alone knows it by itself"
+            raise rule(f"data.{info.field_name}", "auto", "be given, because data.source is not probe", remedy)
+        return probe.task if info.field_name == "task" else probe.length + 1
 
     @field_validator("train_size", mode="before")
     @classmethod
@@ -112,7 +130,24 @@ class DataConfig(Section):
         if self.task == "translation" and self.truncate != "head":
             must = "be head, because data.task is translation"
             raise rule("data.truncate", self.truncate, must, "both sides of a pair are cut at the end alone")
+        if self.source == "probe":
+            self._check_probe()
         return self
+
+    def _check_probe(self) -> None:
+        """That what is generated is read whole, and as what it is."""
+        kind, least = self.probe.kind, self.probe.length + 1
+        if self.probe.task != ("classification" if self.task == "masked" else self.task):
+            must = f"be {self.probe.task}, because data.probe.kind is {kind}"
+            raise rule("data.task", self.task, must, "data.task=auto goes by the kind")
+        if self.max_length < least:
+            must = f"be at least {least}, because data.probe.length is {self.probe.length}"
+            raise rule("data.max_length", self.max_length, must, "data.max_length=auto goes by the length")
+        for key in ("tokenizer", "tgt_tokenizer"):
+            asked: TokenizerConfig | None = getattr(self, key)
+            if asked is not None and asked.kind != "word":
+                must = "be word, because data.source is probe"
+                raise rule(f"data.{key}.kind", asked.kind, must, "a symbol is a word of its texts")
 
     @property
     def columns(self) -> tuple[str, str]:

@@ -49,7 +49,8 @@ def load_data(config: DataConfig, fitted: Fitted | None = None) -> TaskData:
 def _key(config: DataConfig, fitted: Fitted | None) -> str:
     """Names all that the entry is made from: the source's content, every other setting, our format, the libraries."""
     places = {"name", "path", "validation_path", "test_path", "revision", "cache_dir"}
-    settings = config.model_dump(exclude={*places, "bleu_tokenize"})
+    unread = set() if config.source == "probe" else {"probe"}
+    settings = config.model_dump(exclude={*places, *unread, "bleu_tokenize"})
     versions = {library: version(library) for library in ("tokenizers", "datasets", "numpy")}
     given = fitted and [*_jsons(fitted.src_tokenizer, fitted.tgt_tokenizer), fitted.label_names]
     key = [FORMAT, source_fingerprint(config), settings, versions, given]
@@ -122,7 +123,7 @@ def _subset(train: Examples, config: DataConfig) -> tuple[Examples, list[str]]:
 
 def _fit(train: Examples, config: DataConfig) -> tuple[Tokenizer, Tokenizer | None]:
     """(source, target) tokenisers from training rows; one object for both where the vocabulary is joint."""
-    symbols = config.source == "digits" or _metrics(config) == "error_rate"
+    symbols = config.source in ("digits", "probe") or _metrics(config) == "error_rate"
 
     def fit(settings: TokenizerConfig, texts: list[str]) -> Tokenizer:
         return Tokenizer.fit(settings, texts, symbols=symbols)
@@ -153,7 +154,7 @@ def _metrics(config: DataConfig) -> Metrics:
     if config.task == "classification":
         return "classification"
     if config.metrics == "auto":
-        return "error_rate" if config.source == "cmudict" else "bleu"
+        return "error_rate" if config.source in ("cmudict", "probe") else "bleu"
     return config.metrics
 
 

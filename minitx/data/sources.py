@@ -11,6 +11,7 @@ from minitx.data.examples import Corpus
 from minitx.data.files import check_file, read_file
 from minitx.data.hub import local_folder, read_dataset
 from minitx.data.prepare import prepare
+from minitx.data.probe import VERSION, check_probe, read_probe
 from minitx.data.tokenizer import check_tokenizer
 
 
@@ -28,6 +29,8 @@ def check_source(config: DataConfig) -> None:
     elif config.source == "files":
         for key, path in _files(config).items():
             check_file(key, path)
+    elif config.source == "probe":
+        check_probe(config)
     else:
         package_file(config.source)
 
@@ -38,13 +41,16 @@ def loaded_as(config: DataConfig) -> DataConfig:
 
 
 def source_fingerprint(config: DataConfig) -> str:
-    """What the data comes from, cheaply: a hash of local files or package data, or `id@revision` of a hub id.
+    """What the data comes from, cheaply: a hash of local files or package data, or `id@revision` of a hub id; of what
+    is generated, the version of the generator.
 
     A hub id without `data.revision` is taken at its word: a set that changes on the hub keeps its fingerprint.
     """
     check_source(config)
     if config.source == "files":
         return _hash({key: Path(path).expanduser() for key, path in _files(config).items()})
+    if config.source == "probe":
+        return f"probe-{VERSION}"
     if config.source != "dataset":
         return _hash({config.source: package_file(config.source)})
     folder = local_folder(config.path or "")
@@ -61,7 +67,7 @@ def read_source(config: DataConfig) -> Corpus:
     if config.source == "files":
         names = {"data.path": "train", "data.validation_path": "validation", "data.test_path": "test"}
         return prepare({names[key]: read_file(key, path, config) for key, path in _files(config).items()}, config)
-    return read_embedded(config)
+    return read_probe(config.probe) if config.source == "probe" else read_embedded(config)
 
 
 def _files(config: DataConfig) -> dict[str, str]:

@@ -43,7 +43,8 @@ class Busy(ConfigError):
 def run_hash(config: Config, fingerprint: str, device_type: str, precision: str, *, changeable: bool = True) -> str:
     """Eight hex digits of what determines the result: configuration without paths, logging and resume keys, the
     data's fingerprint, precision and device type. Without `changeable` a run and what it can be continued as agree."""
-    tree = config.model_dump(mode="json")
+    unread = None if config.data.source == "probe" else {"data": {"probe"}}
+    tree = config.model_dump(mode="json", exclude=unread)
     for section, keys in tree.items():
         if isinstance(keys, dict):
             dropped = _dropped(section, changeable)

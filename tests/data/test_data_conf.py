@@ -49,8 +49,8 @@ def test_file_types_and_says_only_what_differs(name: str) -> None:
         assert not repeated
 
 
-@pytest.mark.parametrize("name", ["cmudict", "cmudict_stress", "digits"])
-def test_embedded_sets_load(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cmudict", "cmudict_stress", "digits", "probe"])
+def test_sets_that_need_no_file_load(name: str, tmp_path: Path) -> None:
     data = load_data(DataConfig.model_validate({**settings(name), "train_size": 500, "cache_dir": str(tmp_path)}))
     assert all(len(split) > 200 for split in data.splits.values())
     assert not any("cuts" in note for note in data.notes), "nothing is cut"
