@@ -139,6 +139,42 @@ def test_differences_are_those_of_the_stored_runs() -> None:
                 assert stated["ci95"] == pytest.approx([interval.low, interval.high])
 
 
+def ledger_rows() -> list[str]:
+    """The README's table of claims, from the report of the studies."""
+    rows = []
+    for claim in read("claims"):
+        verdict = claim["verdict"] or f"not tested here: `{claim['command'].removeprefix('python train.py -m ')}`"
+        evidence = "; ".join(contrast(part) for part in claim["parts"])
+        seeds = f"{claim['tier']}, {claim['n_seeds']} seeds" if claim["parts"] else ""
+        rows.append(row(claim["id"], claim["claim"], verdict, evidence, seeds))
+    return rows
+
+
+def contrast(part: dict[str, Any]) -> str:
+    """Effect and corrected interval; the smallest effect worth naming."""
+    low, high = ("inf" if bound is None else f"{bound:+.3f}" for bound in part["ci95"])
+    name = part["name"].replace("_", " ")
+    return f"{name} {part['effect']:+.3f} [{low}, {high}], δ {part['delta']:g}"
+
+
+def test_the_readme_states_the_ledger_as_stored() -> None:
+    assert [line for line in ledger_rows() if line not in README] == []
+
+
+def test_verdicts_of_the_ledger_follow_from_its_numbers() -> None:
+    """Each contrast's interval at its level by scipy, and the verdict that it and delta give."""
+    for claim in read("claims"):
+        for part in claim["parts"]:
+            values, (low, high), delta = part["values"], part["ci95"], part["delta"]
+            assert part["effect"] == pytest.approx(np.mean(values), abs=1e-12)
+            if np.std(values) > 0:
+                interval = stats.ttest_1samp(values, 0).confidence_interval(part["level"])
+                assert (low, high) == pytest.approx((interval.low, interval.high))
+            inside = -delta < low and high < delta
+            said = "supported" if low > delta else "reversed" if high < -delta else "negligible" if inside else None
+            assert part["found"] in (said, "inconclusive")
+
+
 def speed_rows() -> list[str]:
     """The README's tables of speed and of the default after three minutes."""
     parts, rows = read("bench_cpu")["parts"], []
