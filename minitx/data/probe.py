@@ -77,8 +77,9 @@ def read_probe(config: ProbeConfig) -> Corpus:
         splits[name] = _examples(config, sizes[name], rng, seen)
     if config.task == "translation":
         return Corpus(splits)
-    note = f"probe {config.kind}: {len(CLASSES[config.kind])} classes of equal size, chance is {100 * chance(config.kind):g} %"
-    return Corpus(splits, label_names=CLASSES[config.kind], notes=(note,))
+    classes = CLASSES[config.kind]
+    note = f"probe {config.kind}: {len(classes)} classes of equal size, chance is {100 * chance(config.kind):g} %"
+    return Corpus(splits, label_names=classes, notes=(note,))
 
 
 def _examples(config: ProbeConfig, n_rows: int, rng: np.random.Generator, seen: set[bytes]) -> Examples:
