@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from minitx.studies.kept import keep
+
 HOSTILE = "</script><img src=x onerror=alert(1)> & {{ledger}} $x^2$ `a`|b [c](https://evil.example)"
 Number = Callable[[str, Any, np.random.Generator], Mapping[str, float]]
 """(arm, value, noise of the cell) -> measures."""
@@ -73,7 +75,9 @@ def write_cell(folder: Path, measures: Mapping[str, float], seed: int) -> None:
     (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
     beside = {key: value for key, value in measures.items() if not key.startswith("test.") and key != "seconds"}
     if beside:
-        (folder / "measures.json").write_text(json.dumps(beside), encoding="utf-8")
+        for name in {key.partition(".")[0] for key in beside}:
+            own = {key.partition(".")[2]: value for key, value in beside.items() if key.startswith(f"{name}.")}
+            keep(folder, name, "made up", own)
 
 
 def difference(arm: str, against: str, delta: float, **more: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from minitx.config import Config, LstmConfig, NetConfig, TransformerConfig, rule
 from minitx.nn.decoders import make_decoder
 from minitx.nn.encoders import make_encoder
 from minitx.nn.stacks import Encoder
-from minitx.studies.work import write_measures
+from minitx.studies.kept import keep
+from minitx.studies.work import VERSIONS
 from minitx.training.device import Compute, resolve_compute
 from minitx.training.memory import tensor_peak_bytes
 from minitx.training.process import prepare_process
@@ -50,7 +51,7 @@ def run_cost(config: Config, path: Path) -> None:
     folder.create()
     with folder.locked():
         folder.begin(config)
-        write_measures(path, _Bench(config.model, config.data.max_length, compute).all())
+        keep(path, "cost", VERSIONS["cost"], _Bench(config.model, config.data.max_length, compute).all())
         folder.write_results(
             {
                 "status": "finished", "kind": "cost", "model": config.model.kind, "seed": config.seed,
@@ -69,13 +70,13 @@ class _Bench:
     def all(self) -> dict[str, float]:
         """Every measure that the model has."""
         found = {
-            "cost.mixing_seconds": self._median(self._mix),
-            "cost.training_seconds": self._median(self._train),
-            "cost.inference_seconds": self._median(self._infer),
-            "cost.peak_bytes": float(tensor_peak_bytes(self.device, self._train)),
+            "mixing_seconds": self._median(self._mix),
+            "training_seconds": self._median(self._train),
+            "inference_seconds": self._median(self._infer),
+            "peak_bytes": float(tensor_peak_bytes(self.device, self._train)),
         }
         if isinstance(self.model, TransformerConfig | LstmConfig):
-            found["cost.decoding_seconds"] = self._decoding()
+            found["decoding_seconds"] = self._decoding()
         return found
 
     def _mix(self) -> None:

@@ -17,12 +17,11 @@ import numpy as np
 
 from minitx.errors import ConfigError
 from minitx.studies.claims import CLAIMS, Claim
+from minitx.studies.kept import measures_of
 from minitx.studies.statistics import Effect, Verdict, claim_verdict, judge
 from minitx.studies.study import ClaimText, Part, Study, Tier, Value, load_study
 from minitx.training.runfolder import RunFolder
 
-MEASURES = "measures.json"
-"""In a cell's folder: what was computed of the trained model, beside results.json."""
 LAST_DECADE = 10.0
 
 
@@ -93,7 +92,8 @@ class Finding:
     evidence: Evidence
     parts: tuple[PartFinding, ...]
     verdict: Verdict | None
-    """None: the study's cells that it needs have not all finished."""
+    """None: cells that a contrast needs have not finished, or have not what it measures. No seed may be missing, for it
+    may have failed for the very thing that is studied."""
 
     @property
     def study(self) -> str:
@@ -150,9 +150,7 @@ def observe(root: Path, folder: str, arm: str, value: Value | None, seed: int) -
         for key in ("seconds", "steps", "n_params_non_embedding", "n_train")
         if results.get(key) is not None
     }
-    beside = root / folder / MEASURES
-    if beside.is_file():
-        measures |= json.loads(beside.read_text(encoding="utf-8"))
+    measures |= measures_of(root / folder)
     return Observation(arm, value, seed, folder, measures, intervals)
 
 
@@ -165,26 +163,33 @@ def contrast_values(evidence: Evidence, part: Part) -> dict[int, float]:
 
 
 def _difference(evidence: Evidence, part: Part) -> dict[int, float]:
-    return _paired(*_sides(evidence, part), lambda own, other: own - other)
+    own, other = _sides(evidence, part)
+    if other is None:
+        return {seed: value - part.centre for seed, value in own.items()}
+    return _paired(own, other, lambda a, b: a - b)
 
 
 def _log_ratio(evidence: Evidence, part: Part) -> dict[int, float]:
-    return _paired(*_sides(evidence, part), lambda own, other: math.log(own / other))
+    own, other = _sides(evidence, part)
+    assert other is not None, "a study's declaration says so"
+    return _paired(own, other, lambda a, b: math.log(a / b)) if _positive(own) and _positive(other) else {}
 
 
 def _sides(evidence: Evidence, part: Part) -> tuple[dict[int, float], dict[int, float] | None]:
     own = evidence.per_seed(part.measure, part.arm, part.at)
     if part.against is None:
         return own, None
-    other_at = part.at if part.against_at is None else part.against_at
-    return own, evidence.per_seed(part.measure, part.against, other_at)
+    return own, evidence.per_seed(part.measure, part.against, part.other_at)
+
+
+def _positive(table: Mapping[int, float]) -> bool:
+    """Whether every number has a logarithm."""
+    return all(value > 0 for value in table.values())
 
 
 def _paired(
-    own: Mapping[int, float], other: Mapping[int, float] | None, how: Callable[[float, float], float]
+    own: Mapping[int, float], other: Mapping[int, float], how: Callable[[float, float], float]
 ) -> dict[int, float]:
-    if other is None:
-        return dict(own)
     return {seed: how(own[seed], other[seed]) for seed in own if seed in other}
 
 
@@ -202,7 +207,7 @@ def _exponent(evidence: Evidence, part: Part) -> dict[int, float]:
     there = [n for n in numbers if (part.arm, _as_declared(evidence, part.arm, n)) in evidence.table]
     top = [n for n in there if n * LAST_DECADE >= max(there)]
     seen = [evidence.per_seed(part.measure, part.arm, _as_declared(evidence, part.arm, n)) for n in top]
-    if len(top) < 2:
+    if len(top) < 2 or not all(map(_positive, seen)):
         return {}
     log_V = np.log(top)
     return {
@@ -252,7 +257,11 @@ def judge_claims(evidences: Sequence[Evidence]) -> list[Finding]:
                 for part, values in [found[key]]
                 if values
             ]
-            whole = len(seen) == len(parts)
+            whole = len(seen) == len(parts) and all(
+                set(p.seeds)
+                == set(evidence.tier.seeds_of(p.part.arm)) & set(evidence.tier.seeds_of(p.part.against or p.part.arm))
+                for p in seen
+            )
             verdict = claim_verdict([(p.effect.verdict, p.part.expect) for p in seen]) if whole else None
             findings.append(Finding(CLAIMS[claim], evidence.study.claims[claim], evidence, tuple(seen), verdict))
     order = list(CLAIMS)

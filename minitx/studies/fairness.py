@@ -3,80 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from minitx.config import Config, LinearConfig, NetConfig, rule
 from minitx.nn.match import TOLERANCE
-from minitx.studies.study import Fairness, Part, Place, Tier
+from minitx.parse import flat
+from minitx.studies.study import ALONG_THE_AXIS, Fairness, Part, Place, Tier, place_name
 from minitx.studies.tuning import Tuned
 
 HEAD_KEYS = ("d_model", "pooling", "tie_embeddings")
 """What stands before and after an encoder; compared where both models have it."""
+SECTIONS: Mapping[str, Fairness] = {
+    "data": "data", "masking": "data", "trainer": "budget", "pretrain": "budget", "optim": "tuning",
+}  # fmt: skip
+"""Section of the configuration -> the rule that it comes under."""
 
 
 def check_fair(tier: Tier, configs: Mapping[Place, Config], sizes: Mapping[Place, int], tuned: Tuned | None) -> None:
-    """Hold every contrast between two arms to the rules.
+    """Hold every contrast between two places to the rules.
 
     size: non-embedding parameters within 5 %. data: the same data. head: the same embedding width, pooling and tying.
-    budget: the same loop, and no limit that goes by time or by patience. tuning: the same number of tries, recorded.
+    budget: the same loop and no pretraining, and no limit that goes by time or by patience. tuning: at least one try
+    and as many for either, recorded; beside what was tried, the same optimiser and noise. What the axis sets may differ.
 
     Raises:
-        ConfigError: names the contrast, the two arms and what differs.
+        ConfigError: names the contrast, the two places and what differs.
     """
     for key, part in _contrasts(tier):
-        assert part.against is not None
         for own, other in _pairs(tier, part):
-            where = f"study.{key} ({own[0]} and {other[0]}{'' if own[1] is None else f' at {own[1]}'})"
-            for broken, what in _broken(tier, configs, sizes, tuned, own, other):
-                if broken not in tier.on_purpose:
-                    raise rule(where, what, f"be fair in {broken}", f"or say why not under on_purpose.{broken}")
+            where = f"study.{key} ({place_name(own)} and {place_name(other)})"
+            if other not in configs:
+                raise rule(where, place_name(other), "be there", "give the arm the values of the other")
+            for broken, what in _broken(tier, configs[own], configs[other]):
+                _refuse(tier, where, broken, what)
+            for broken, what in _unequal(tier, own, other, sizes, tuned):
+                _refuse(tier, where, broken, what)
+
+
+def _refuse(tier: Tier, where: str, broken: Fairness, what: str) -> None:
+    if broken not in tier.on_purpose:
+        raise rule(where, what, f"be fair in {broken}", f"or say why not under on_purpose.{broken}")
 
 
 def _contrasts(tier: Tier) -> Iterator[tuple[str, Part]]:
-    """Those of two trained arms."""
+    """Those of trained arms with something to compare with."""
     for claim, parts in tier.contrasts.items():
         for name, part in parts.items():
-            if part.against is None or tier.arms[part.arm].kind == "cost":
-                continue
-            yield f"{claim}.{name}", part
+            if part.against is not None and tier.arms[part.arm].kind == "train":
+                yield f"{claim}.{name}", part
 
 
 def _pairs(tier: Tier, part: Part) -> list[tuple[Place, Place]]:
-    """Places that a contrast sets beside each other; the same arm at two values differs by what is studied alone."""
+    """Places that a contrast sets beside each other."""
     assert part.against is not None
-    if part.contrast == "slope":
+    if part.contrast in ALONG_THE_AXIS:
         return [((part.arm, value), (part.against, value)) for value in tier.values_of(part.arm)]
-    against_at = part.at if part.against_at is None else part.against_at
-    return [((part.arm, part.at), (part.against, against_at))]
+    own, other = part.places
+    return [(own, other)]
 
 
-def _broken(
-    tier: Tier,
-    configs: Mapping[Place, Config],
-    sizes: Mapping[Place, int],
-    tuned: Tuned | None,
-    own: Place,
-    other: Place,
-) -> Iterator[tuple[Fairness, str]]:
-    """(rule, what differs) of two places."""
-    if own not in configs or other not in configs:
-        raise rule("study", f"{other[0]} at {other[1]}", "have the value of the arm that it is compared with")
-    a, b = configs[own], configs[other]
+def _broken(tier: Tier, a: Config, b: Config) -> Iterator[tuple[Fairness, str]]:
+    """(rule, what differs) of two configurations."""
     if isinstance(a.model, LinearConfig) or isinstance(b.model, LinearConfig):
         yield "budget", "a linear model is not trained by steps"
         return
-    if abs(sizes[own] - sizes[other]) > TOLERANCE * max(sizes[own], sizes[other]):
-        yield "size", f"{sizes[own]:,} and {sizes[other]:,} non-embedding parameters"
-    if own[1] == other[1] and a.data != b.data:
-        yield "data", "the data sections differ"
-    assert isinstance(a.model, NetConfig) and isinstance(b.model, NetConfig)
+    varied = _varied(tier)
+    for section, broken in SECTIONS.items():
+        differing = [key for key in _differing(_keys(a, section), _keys(b, section)) if key not in varied]
+        if differing:
+            yield broken, f"{', '.join(differing)} differ"
     head = [key for key in HEAD_KEYS if hasattr(a.model, key) and hasattr(b.model, key)]
-    differing = [key for key in head if getattr(a.model, key) != getattr(b.model, key)]
-    if differing:
-        yield "head", ", ".join(f"model.{key}" for key in differing)
-    if a.trainer != b.trainer:
-        yield "budget", "the trainer sections differ"
+    noise = [key for key in NetConfig.model_fields if key not in HEAD_KEYS and f"model.{key}" not in varied]
+    for broken, keys in (("head", head), ("tuning", noise)):
+        differing = [f"model.{key}" for key in keys if getattr(a.model, key) != getattr(b.model, key)]
+        if differing:
+            yield broken, f"{', '.join(differing)} differ"
     if a.trainer.patience is not None or a.trainer.max_minutes is not None:
         yield "budget", "trainer.patience or trainer.max_minutes is set"
+
+
+def _varied(tier: Tier) -> set[str]:
+    """Keys that differ by intent: the axis, and what was tried for every arm alike."""
+    tries = tier.tuning.tries.values() if tier.tuning is not None else ()
+    return {override.partition("=")[0] for tried in tries for override in tried} | {str(tier.axis)}
+
+
+def _keys(config: Config, section: str) -> dict[str, Any]:
+    return flat({section: getattr(config, section).model_dump(mode="json")})
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+
+
+def _unequal(
+    tier: Tier, own: Place, other: Place, sizes: Mapping[Place, int], tuned: Tuned | None
+) -> Iterator[tuple[Fairness, str]]:
+    """(rule, what differs) of two places of nets: their sizes and their tries."""
+    if own not in sizes or other not in sizes:
+        return
+    if abs(sizes[own] - sizes[other]) > TOLERANCE * max(sizes[own], sizes[other]):
+        yield "size", f"{sizes[own]:,} and {sizes[other]:,} non-embedding parameters"
     tries = [len(tuned.scores_of(tier, place)) if tuned is not None else 0 for place in (own, other)]
-    if tries[0] != tries[1]:
+    if tries[0] != tries[1] or tries[0] == 0:
         yield "tuning", f"{tries[0]} and {tries[1]} tries"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from minitx.config import Config
@@ -16,6 +19,7 @@ from minitx.predictor import Predictor
 ROWS = 256
 """Validation texts that the lens looks at: nothing is chosen by the test split, and nothing is learnt from it."""
 CPU = torch.device("cpu")
+Matrix = npt.NDArray[np.float64]
 
 
 def heads(path: Path, config: Config) -> dict[str, float]:
@@ -23,8 +27,7 @@ def heads(path: Path, config: Config) -> dict[str, float]:
 
     `spread` (entropy over its largest value), `distance` (share of the text's length), `rank` (effective rank of a
     head's output), `mask_effect` (loss without the head, less the whole model's; `_max`, of the
-    one head that matters most), `alike_maps` and `alike_outputs` (of the best matching of a layer's heads with others
-    of that layer).
+    one head that matters most), `alike_maps` and `alike_outputs` (of a head and the one of its layer that is most alike).
     """
     model, data = loaded(path)
     report = lens(model, lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS))
@@ -35,7 +38,7 @@ def heads(path: Path, config: Config) -> dict[str, float]:
         "rank": _mean([x for layer in layers for x in layer.rank]),
         "mask_effect": _mean([x for layer in layers for x in layer.effects.loss_without]),
         "mask_effect_max": max(x for layer in layers for x in layer.effects.loss_without),
-        **_alike(layers),
+        **_alike(layers, nearest_within),
     }
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
@@ -48,14 +51,14 @@ def field(path: Path, config: Config) -> dict[str, float]:
 
 
 def across(path: Path, other: Path) -> dict[str, float]:
-    """`alike_maps` and `alike_outputs` of the best matching of a layer's heads with those of the same layer of a run
-    that differs in its seed; `maps_less` and `outputs_less`: by how much less alike heads of one layer are."""
+    """`alike_maps` and `alike_outputs` of a head and the most alike one of the same layer of a run that differs in its
+    seed; `maps_less` and `outputs_less`: by how much less alike the heads of one layer are among themselves."""
     model, data = loaded(path)
     theirs = loaded(other)[0]
     batches = lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
     pairs = [pair for pair in lens_of_two(model, theirs, batches).layers if pair.place.role == "encoder"]
     layers = [layer for layer in lens(model, batches).layers if layer.place.role == "encoder"]
-    between, within = _alike(pairs), _alike(layers)
+    between, within = _alike(pairs, nearest_between), _alike(layers, nearest_within)
     found = {
         **between,
         "maps_less": between["alike_maps"] - within["alike_maps"],
@@ -70,10 +73,26 @@ def loaded(path: Path) -> tuple[Model, TaskData]:
     return predictor.models[0], load_data(predictor.config.data)
 
 
-def _alike(layers: list[LayerHeads] | list[LayerPair]) -> dict[str, float]:
+def nearest_within(similarity_HH: Matrix) -> float:
+    """Mean over the heads of a layer of the likeness of the other head that is most alike; NaN of one head."""
+    others_HH = np.where(np.eye(len(similarity_HH)) == 1, -np.inf, similarity_HH)
+    return float(others_HH.max(1).mean()) if len(similarity_HH) > 1 else math.nan
+
+
+def nearest_between(similarity_HG: Matrix) -> float:
+    """The same with the heads of another model, of which one at a time is left out, each in turn, so that the best is
+    of as many as within a layer: the best of more is better by chance alone. NaN of one head."""
+    n_heads = similarity_HG.shape[1]
+    if n_heads < 2:
+        return math.nan
+    second_H, first_H = np.sort(similarity_HG, 1)[:, -2:].T
+    return float(((n_heads - 1) * first_H + second_H).mean() / n_heads)
+
+
+def _alike(layers: list[LayerHeads] | list[LayerPair], nearest: Callable[[Matrix], float]) -> dict[str, float]:
     return {
-        "alike_maps": _mean([layer.maps.matched for layer in layers]),
-        "alike_outputs": _mean([layer.outputs.matched for layer in layers]),
+        "alike_maps": _mean([nearest(np.array(layer.maps.similarity)) for layer in layers]),
+        "alike_outputs": _mean([nearest(np.array(layer.outputs.similarity)) for layer in layers]),
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.sweeper import Sweeper
@@ -157,10 +158,10 @@ class ResumableSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        study = study_of(self._composed)
-        if study.name is not None:
-            return self._study(study, arguments)
         parsed = OverridesParser.create(config_loader=self._context.config_loader).parse_overrides(arguments)
+        study = study_of(self._composed)
+        if study.name is not None or any(o.get_key_element().split(".")[0] == "study" for o in parsed):
+            return self._study(study, parsed)
         combinations = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
         swept = [o.get_key_element() for o in parsed if o.is_sweep_override()]
         cells = [self._cell(overrides, swept) for overrides in combinations]
@@ -169,17 +170,19 @@ class ResumableSweeper(Sweeper):
                 self._composed.hydra.sweep.dir = f"outputs/sweeps/{sweep_name(cells, swept)}"
         return run_cells(cells, Path(str(self._composed.hydra.sweep.dir)), swept, self._launch)
 
-    def _study(self, study: Study, arguments: Sequence[str]) -> None:
+    def _study(self, study: Study, parsed: Sequence[Override]) -> None:
         """Run a study; what was typed beside `study.*` holds for every cell.
 
         Raises:
-            ConfigError: values are swept, which a study does itself.
+            ConfigError: values are swept, which a study does itself, or no study is named.
         """
-        typed = [argument for argument in arguments if not re.match(r"study[.=]", argument)]
-        parsed = OverridesParser.create(config_loader=self._context.config_loader).parse_overrides(typed)
-        swept = next((o.input_line for o in parsed if o.is_sweep_override()), None)
+        swept = next((str(o.input_line) for o in parsed if o.is_sweep_override()), None)
         if swept is not None:
-            raise rule("study", study.name, f"not be swept over {swept}", "a study has its own values; drop it")
+            key, _, value = swept.partition("=")
+            raise rule(key, value, "be one value, because a study has its own", "run one study after the other")
+        if study.name is None:
+            raise rule("study", "none", "be named", "e.g. python train.py -m study=head_count")
+        typed = [str(o.input_line) for o in parsed if o.get_key_element() != "study"]
         conf = next(s.path for s in self._composed.hydra.runtime.config_sources if s.provider == "main")
         tuned = Path(conf.removeprefix("file://")) / "study" / "tuned"
         run_study(study, STUDIES, tuned, self._compose, identify, typed)

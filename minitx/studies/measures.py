@@ -20,8 +20,9 @@ from minitx.nn.build import Model, build_model
 from minitx.nn.convert import grouped_to_split, split_to_grouped
 from minitx.nn.counts import ModelShape
 from minitx.studies.head_measures import across, field, heads
+from minitx.studies.kept import is_kept, keep
 from minitx.studies.study import Measure
-from minitx.studies.work import measures_of, write_measures
+from minitx.studies.work import VERSIONS
 from minitx.training.checkpoint import load_checkpoint
 from minitx.training.results import TRAIN_JUDGED
 from minitx.training.runfolder import RunFolder
@@ -36,11 +37,11 @@ def add_measures(path: Path, names: Sequence[Measure]) -> None:
     Raises:
         ConfigError: a measure does not go with the run.
     """
-    there = measures_of(path)
     config = RunFolder(path).read_config()
-    for name in names:
-        if isinstance(config.model, NetConfig) and not any(key.startswith(f"{name}.") for key in there):
-            write_measures(path, {f"{name}.{key}": value for key, value in _MEASURES[name](path, config).items()})
+    with RunFolder(path).locked():  # two studies may share the cell
+        for name in names:
+            if isinstance(config.model, NetConfig) and not is_kept(path, name, VERSIONS[name]):
+                keep(path, name, VERSIONS[name], _MEASURES[name](path, config))
 
 
 def add_across(paths: Sequence[Path]) -> None:
@@ -50,8 +51,9 @@ def add_across(paths: Sequence[Path]) -> None:
     narrow.
     """
     for path, other in zip(paths, [*paths[1:], *paths[:1]], strict=True):
-        if path != other and not any(key.startswith("across.") for key in measures_of(path)):
-            write_measures(path, {f"across.{key}": value for key, value in across(path, other).items()})
+        if path != other and not is_kept(path, "across", other.name):
+            with RunFolder(path).locked():
+                keep(path, "across", other.name, across(path, other))
 
 
 # ------------------------------------------------------------------------------------------------------- over-fitting

@@ -14,7 +14,7 @@ from minitx.data import load_data
 from minitx.nn.counts import ModelShape
 from minitx.nn.match import match, size_of
 from minitx.studies.fairness import check_fair
-from minitx.studies.study import QUICK_CELLS, CellKind, Place, Study, Tier, Value, place_name
+from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, CellKind, Place, Study, Tier, Value, place_name
 from minitx.studies.sweep import Cell
 from minitx.studies.tuning import Tuned, places_to_try
 from minitx.training.session import model_shape
@@ -72,6 +72,7 @@ def make_plan(
     tier = study.chosen
     if study.tier == "quick":
         _check_quick(tier)
+    _check_typed(tier, typed)
     composer = _Composer(tier, compose, lambda place: tuned.chosen(tier, place) if tuned is not None else [], typed)
     for arm in tier.arms:
         for value in tier.values_of(arm):
@@ -81,12 +82,16 @@ def make_plan(
     for (arm, value), config in composer.configs.items():
         for seed in tier.seeds_of(arm):
             cells.append(_cell(tier, (arm, value), seed, config, composer.overrides[arm, value], identify))
+    _check_different(tier, cells)
     sizes = {place_name(place): size for place, size in composer.sizes.items()}
     return Plan(study=study, cells=tuple(cells), sizes=sizes)
 
 
 def make_tries(
-    study: Study, compose: Callable[[Sequence[str]], Config], identify: Callable[[Config], str], typed: Sequence[str]
+    study: Study,
+    compose: Callable[[Sequence[str]], Config],
+    identify: Callable[[Config], str],
+    typed: Sequence[str] = (),
 ) -> dict[str, dict[str, StudyCell]]:
     """Place name -> name of the try -> its cell, for a tier that declares tuning.
 
@@ -94,6 +99,8 @@ def make_tries(
         ConfigError: it declares none, or as of `make_plan`.
     """
     tier = study.chosen
+    if typed:
+        raise rule(_key(typed[0]), typed[0].partition("=")[2], "not be typed with study.phase=tune", "edit the study")
     if tier.tuning is None:
         raise rule("study.phase", "tune", f"be run, because the {study.tier} tier of {study.name} has no tries")
     cells: dict[str, dict[str, StudyCell]] = {}
@@ -104,6 +111,37 @@ def make_tries(
             cell = _cell(tier, place, tier.tuning.seed, composer.configs[place], composer.overrides[place], identify)
             cells.setdefault(place_name(place), {})[name] = replace(cell, values={**cell.values, "try": name})
     return cells
+
+
+def _check_typed(tier: Tier, typed: Sequence[str]) -> None:
+    """What was typed holds for every cell, so it may be nothing in which cells differ."""
+    own = {tier.axis: "the axis"}
+    for name, arm in tier.arms.items():
+        own |= dict.fromkeys(map(_key, [*arm.overrides, *(o for more in arm.at.values() for o in more)]), f"arm {name}")
+    for tried in tier.tuning.tries.values() if tier.tuning is not None else ():
+        own |= dict.fromkeys(map(_key, tried), "the tries of tuning")
+    for override in typed:
+        if _key(override) in own:
+            raise rule(
+                _key(override), override.partition("=")[2], f"not be typed, because {own[_key(override)]} sets it"
+            )
+
+
+def _key(override: str) -> str:
+    """`+model.d_ff=64` -> `model.d_ff`"""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _check_different(tier: Tier, cells: Sequence[StudyCell]) -> None:
+    """A contrast of a cell with itself would find that nothing differs."""
+    hashes = {(cell.arm, cell.value, cell.seed): cell.hash for cell in cells}
+    for claim, parts in tier.contrasts.items():
+        for name, part in parts.items():
+            places = [] if part.contrast in ALONG_THE_AXIS else part.places
+            found = [hashes[(*place, tier.seeds[0])] for place in places]
+            if len(set(found)) < len(found):
+                same = " and ".join(place_name(place) for place in places)
+                raise rule(f"study.{claim}.{name}", same, "be different cells", "drop what makes them the same")
 
 
 def _always(overrides: list[str]) -> Callable[[Place], list[str]]:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 from minitx.config import TrainerConfig
@@ -22,25 +23,27 @@ from minitx.studies.screen import Screen, Standing
 from minitx.studies.study import Measure, Study
 from minitx.studies.work import Answer, Task, begin, is_done, work
 from minitx.training.console import Reporter
+from minitx.training.runfolder import RunFolder
 from minitx.training.signals import EXIT_BASE, stop_on_signals
 
 SECONDS_BETWEEN_SCREENS = 0.5
+TRACE = "error.txt"
+"""In a failed cell's folder."""
 WORKERS_LOG = "workers.log"
 """In a study's folder: what libraries say in its workers."""
+STOPPED = "study stopped; type the same line again to go on"
 SECONDS_UNTIL_ASKED_AGAIN = 2.0
 """Of a cell that another process is at."""
 
 
 def homes(cells: Sequence[StudyCell], folder: Path) -> dict[str, Path]:
     """Hash -> the folder of that cell: one that has it already, in any study beside `folder`, or a new one here."""
-    known: dict[str, Path] = {}
-    for path in sorted(folder.parent.glob("*/*")):
-        if path.is_dir() and (path / "config.yaml").is_file():
-            known.setdefault(path.name, path)
+    known = [path for path in sorted(folder.parent.glob("*/*")) if (path / "config.yaml").is_file()]
     found = {}
     for cell in cells:
-        there = [path for name, path in known.items() if name.endswith(f"-{cell.hash}")]
-        found[cell.hash] = there[0] if there else folder / cell.folder
+        there = [path for path in known if path.name.endswith(f"-{cell.hash}")]
+        finished = [path for path in there if (RunFolder(path).results() or {}).get("status") == "finished"]
+        found[cell.hash] = next(iter(finished + there), folder / cell.folder)
     return found
 
 
@@ -69,7 +72,8 @@ def _unfinished(standing: Standing, measures: Sequence[Measure]) -> list[StudyCe
     unique = {cell.hash: cell for cell in standing.cells}
     left = []
     for cell in sorted(unique.values(), key=lambda cell: cell.kind != "train"):
-        if is_done(standing.folder_of(cell), measures if cell.kind == "train" else ()):
+        assert cell.config is not None, "a plan has no cell without one"
+        if is_done(standing.folder_of(cell), cell.config, cell.kind, measures):
             standing.done.add(cell.hash)
         else:
             left.append(cell)
@@ -102,8 +106,10 @@ class _Runner:
                     self._take(waiting)
                     self.screen.show(self.standing)
                     if stop.signal is not None:
-                        raise Stopped("study stopped; type the same line again to go on", EXIT_BASE + stop.signal)
+                        raise Stopped(STOPPED, EXIT_BASE + stop.signal)
             except BrokenProcessPool:
+                if stop.signal is not None:  # it came while a worker was being set up
+                    raise Stopped(STOPPED, EXIT_BASE + stop.signal) from None
                 remedy = "type the same line again to go on, with fewer study.workers if memory was short"
                 raise RunError(f"a worker process died; {remedy}") from None
             finally:
@@ -111,7 +117,7 @@ class _Runner:
 
     def _fill(self, waiting: deque[StudyCell]) -> None:
         """Trainings as many as there are workers; a measurement only where nothing else runs."""
-        while waiting and len(self.running) < (self.study.workers if waiting[0].kind == "train" else 1):
+        while waiting and self._room_for(waiting[0]):
             cell = waiting.popleft()
             assert cell.config is not None, "a plan has no cell without one"
             task = Task(
@@ -125,6 +131,11 @@ class _Runner:
             self.running[self.pool.submit(work, task)] = cell
             self.standing.running.add(cell.hash)
 
+    def _room_for(self, cell: StudyCell) -> bool:
+        if cell.kind == "cost":
+            return not self.running
+        return len(self.running) < self.study.workers and all(other.kind == "train" for other in self.running.values())
+
     def _take(self, waiting: deque[StudyCell]) -> None:
         finished, _ = wait(self.running, timeout=SECONDS_BETWEEN_SCREENS, return_when=FIRST_COMPLETED)
         for future in finished:
@@ -133,21 +144,26 @@ class _Runner:
             self.standing.elsewhere.discard(cell.hash)
             if answer.busy:
                 self.standing.elsewhere.add(cell.hash)
-                waiting.append(cell)
+                trainings = sum(other.kind == "train" for other in waiting)
+                waiting.insert(trainings if cell.kind == "train" else len(waiting), cell)
                 time.sleep(SECONDS_UNTIL_ASKED_AGAIN)
             elif answer.stopped is not None:
-                raise Stopped("study stopped; type the same line again to go on", answer.stopped)
+                raise Stopped(STOPPED, answer.stopped)
             elif answer.error is not None:
                 self._failed(cell, answer)
             else:
                 self.standing.done.add(cell.hash)
+                (self.standing.folder_of(cell) / TRACE).unlink(missing_ok=True)
                 self.log.say(f"[{len(self.standing.done)}/{self.standing.n_all}] {cell.label}")
 
     def _failed(self, cell: StudyCell, answer: Answer) -> None:
         assert answer.error is not None
         self.standing.failed[cell.hash] = answer.error
         self.log.say(f"FAILED {cell.label}: {answer.error}")
-        (self.standing.folder_of(cell) / "error.txt").write_text(answer.trace, encoding="utf-8")
+        folder = self.standing.folder_of(cell)
+        with suppress(OSError):  # on a full disk; the line above has been said
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / TRACE).write_text(answer.trace, encoding="utf-8")
         if self.study.on_error == "stop":
             raise RunError(f"{cell.label} failed ({answer.error}); study.on_error=continue goes on without it")
 

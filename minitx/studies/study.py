@@ -5,7 +5,7 @@ A study is a file of conf/study; `python train.py -m study=NAME` runs it, `minit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
@@ -25,6 +25,8 @@ TIERS: tuple[TierName, ...] = get_args(TierName)
 CellKind = Literal["train", "cost"]
 Measure = Literal["fit", "heads", "field", "builds"]
 Fairness = Literal["size", "data", "head", "budget", "tuning"]
+ALONG_THE_AXIS = ("slope", "exponent")
+"""Contrasts that read an arm at all its values."""
 QUICK_CELLS = 24
 """Most cells that a quick tier may have."""
 
@@ -48,9 +50,20 @@ class Part(Section):
     """The smallest effect worth naming."""
     expect: Literal["above", "flat"] = "above"
     centre: float = 0.0
-    """exponent: the value that is expected."""
+    """exponent, or a difference with nothing to compare with: what is taken away, e.g. the value that is expected, or
+    chance."""
     note: str = ""
     """What the contrast asks, in a few words for the report."""
+
+    @property
+    def other_at(self) -> Value | None:
+        """The value at which `against` is read."""
+        return self.at if self.against_at is None else self.against_at
+
+    @property
+    def places(self) -> list[Place]:
+        """What a contrast at one value reads: the arm's place, and the other's."""
+        return [(self.arm, self.at), *([] if self.against is None else [(self.against, self.other_at)])]
 
 
 class ArmConfig(Section):
@@ -108,22 +121,31 @@ class Tier(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Tier:
         for name, arm in self.arms.items():
-            if arm.match is not None and arm.match not in self.arms:
-                raise rule(f"study.{name}.match", arm.match, f"be one of {', '.join(self.arms)}")
+            if arm.match is not None and arm.match not in set(self.arms) - {name}:
+                raise rule(f"study.{name}.match", arm.match, f"be another of {', '.join(self.arms)}")
             if self.axis is None and (arm.values or arm.at):
                 raise rule(f"study.{name}.values", arm.values or list(arm.at), "be left out where the tier has no axis")
+            strange = [value for value in arm.at if value not in map(str, self.values_of(name))]
+            if strange:
+                raise rule(f"study.{name}.at", strange[0], f"be a value of {name}: {_listed(self.values_of(name))}")
         for claim, parts in self.contrasts.items():
             for key, part in parts.items():
-                for arm_name in (part.arm, part.against):
-                    if arm_name is not None and arm_name not in self.arms:
-                        raise rule(f"study.{claim}.{key}.arm", arm_name, f"be one of {', '.join(self.arms)}")
-                self._places(f"study.{claim}.{key}.at", part)
+                self._check_part(f"study.{claim}.{key}", part)
         return self
 
-    def _places(self, key: str, part: Part) -> None:
-        for arm, at in ((part.arm, part.at), (part.against, part.against_at or part.at)):
-            if arm is not None and at is not None and at not in self.values_of(arm):
-                raise rule(key, at, f"be a value of {arm}: {', '.join(str(v) for v in self.values_of(arm))}")
+    def _check_part(self, key: str, part: Part) -> None:
+        """That a contrast can be read from the cells that there are."""
+        for arm in (part.arm, part.against):
+            if arm is not None and arm not in self.arms:
+                raise rule(f"{key}.arm", arm, f"be one of {', '.join(self.arms)}")
+        along = part.contrast in ALONG_THE_AXIS
+        if along and (self.axis is None or not all(isinstance(v, int | float) for v in self.values_of(part.arm))):
+            raise rule(f"{key}.contrast", part.contrast, "have numbers on an axis", "or be a difference")
+        if part.contrast == "log_ratio" and part.against is None:
+            raise rule(f"{key}.against", None, "be an arm, because the contrast is a log_ratio")
+        for arm, at in [] if along else part.places:
+            if at not in self.values_of(arm):
+                raise rule(f"{key}.at", at, f"be a value of {arm}: {_listed(self.values_of(arm))}")
 
     def values_of(self, arm: str) -> list[Value | None]:
         """What the arm has on the axis; [None] without an axis."""
@@ -191,6 +213,10 @@ class Study(Section):
             other = "full" if self.tier == "quick" else "quick"
             raise rule("study.tier", self.tier, f"be {other}, because {self.name} has no other")
         return tier if self.seeds is None else tier.model_copy(update={"seeds": [*range(self.seeds)]})
+
+
+def _listed(values: Sequence[Value | None]) -> str:
+    return ", ".join("null" if value is None else str(value) for value in values)
 
 
 def place_name(place: Place) -> str:

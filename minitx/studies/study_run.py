@@ -6,6 +6,8 @@ Study -> Plan -> outputs/studies/<study>/study-<tier>.json -> cells run -> cells
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,10 +15,10 @@ from minitx.config import Config
 from minitx.errors import RunError, Stopped
 from minitx.studies.evidence import Evidence, Finding, judge_claims, read_evidence
 from minitx.studies.plan import Plan, StudyCell, make_plan, make_tries
-from minitx.studies.runner import run_cells_of
+from minitx.studies.runner import homes, run_cells_of
 from minitx.studies.screen import Screen, Standing
 from minitx.studies.study import Measure, Place, Study
-from minitx.studies.tuning import Tuned
+from minitx.studies.tuning import Tuned, digest_of
 from minitx.training.console import Reporter
 from minitx.training.runfolder import RunFolder, write_json
 
@@ -31,7 +33,8 @@ def run_study(
 ) -> None:
     """Run or continue a study, or its tries, in `root`/<study>.
 
-    tuned_folder: where records of tuning are. typed: overrides that the user gave, for every cell.
+    tuned_folder: where records of tuning are. typed: overrides that the user gave, those of the study and those for
+    every cell.
 
     Raises:
         ConfigError: the study cannot be run as it is declared.
@@ -43,12 +46,13 @@ def run_study(
     record = tuned_folder / f"{(tuning and tuning.record) or study.name}-{study.tier}.json"
     folder.mkdir(parents=True, exist_ok=True)
     reporter = Reporter(folder / f"{study.tier}.log")
+    for_cells = [override for override in typed if not re.match(r"[+~]?study[.=]", override)]
     try:
         if study.phase == "tune":
-            _tune(study, folder, record, reporter, make_tries(study, compose, identify, typed))
+            _tune(study, folder, record, reporter, make_tries(study, compose, identify, for_cells))
             return
         tuned = Tuned.read(record, study)
-        plan = make_plan(study, compose, identify, tuned, typed)
+        plan = make_plan(study, compose, identify, tuned, for_cells)
         _run(plan, folder, reporter, tuned, typed)
     except (RunError, Stopped) as end:
         reporter.say(str(end))
@@ -58,22 +62,25 @@ def run_study(
 
 
 def command_of(study: Study, typed: Sequence[str]) -> str:
-    """What runs the study again."""
-    seeds = [] if study.seeds is None else [f"study.seeds={study.seeds}"]
-    return " ".join(["python train.py -m", f"study={study.name}", f"study.tier={study.tier}", *seeds, *typed])
+    """What runs the study again. typed: beside the name, `study.*` included, but for what says how to run it."""
+    kept = [override for override in typed if not re.match(r"study\.(tier|workers|on_error|phase)=", override)]
+    words = ["python", "train.py", "-m", f"study={study.name}", f"study.tier={study.tier}", *kept]
+    return shlex.join(words)
 
 
 def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, typed: Sequence[str]) -> None:
     study = plan.study
     measures = study.chosen.measures
     reporter.say(f"study   {study.name}, {study.tier}: {study.title}")
-    standing = _run_cells(study, plan.cells, folder, reporter, measures)
-    _compare_seeds(plan, standing)
-    folders = [standing.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
+    places = homes(plan.cells, folder)
+    folders = [places[cell.hash].relative_to(folder.parent).as_posix() for cell in plan.cells]
     record = folder / f"study-{study.tier}.json"
     write_json(record, plan.record(command_of(study, typed), folders, tuned))
+    standing = _run_cells(study, plan.cells, folder, reporter, measures)
+    _compare_seeds(plan, standing)
     evidence = read_evidence(record)
     write_cells(folder / f"cells-{study.tier}.csv", evidence)
+    reporter.say("by itself; the report corrects over the contrasts of all studies:")
     _tell(reporter, evidence, judge_claims([evidence]))
     reporter.say(f"written {record}; all studies together: minitx report {folder.parent}")
     _end(standing)
@@ -151,5 +158,5 @@ def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: d
         reporter.say(f"{place}: {', '.join(f'{name} {score:.4f}' for name, score in scores[place].items())}")
     assert study.chosen.tuning is not None, "there were tries"
     record.parent.mkdir(parents=True, exist_ok=True)
-    write_json(record, Tuned(study.chosen.tuning, metric, scores).to_json())
+    write_json(record, Tuned(study.chosen.tuning, digest_of(study.chosen), metric, scores).to_json())
     reporter.say(f"written {record}")

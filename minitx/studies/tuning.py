@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ class Tuned:
     """The record of a tier's tries, conf/study/tuned/<study>-<tier>.json."""
 
     tuning: Tuning
+    of: str
+    """See `digest_of`."""
     metric: str
     scores: Mapping[str, Mapping[str, float]]
     """`arm` or `arm@value` -> name of the try -> what validation said."""
@@ -36,13 +39,14 @@ class Tuned:
         if not path.is_file():
             raise rule("study.tuning", path, "have been run before the study", remedy)
         told = json.loads(path.read_text(encoding="utf-8"))
-        if told.get("tuning") != tuning.model_dump(mode="json"):
-            raise rule("study.tuning", path, "be of the tries that the study declares", remedy)
-        return cls(tuning, told["metric"], told["scores"])
+        if told.get("of") != digest_of(study.chosen):
+            raise rule("study.tuning", path, "be of the tries and cells that the study declares", remedy)
+        return cls(tuning, told["of"], told["metric"], told["scores"])
 
     def to_json(self) -> dict[str, Any]:
         return {
             "tuning": self.tuning.model_dump(mode="json"),
+            "of": self.of,
             "metric": self.metric,
             "scores": {place: dict(scores) for place, scores in self.scores.items()},
         }
@@ -64,6 +68,12 @@ class Tuned:
         """Overrides of the best try; none where nothing was tried for the arm."""
         best = self.best(tier, place)
         return [] if best is None else self.tuning.tries[best]
+
+
+def digest_of(tier: Tier) -> str:
+    """Names all that the tries depend on, so that a study that has changed since is seen."""
+    parts = tier.model_dump(mode="json", include={"overrides", "axis", "values", "arms", "tuning"})
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def tuned_value(tier: Tier, arm: str, value: Value | None) -> Value | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,18 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from minitx.config import Config, NetConfig
 from minitx.errors import Stopped
 from minitx.parse import load
-from minitx.studies.evidence import MEASURES
+from minitx.studies.kept import is_kept
 from minitx.studies.study import CellKind, Measure
-from minitx.training.runfolder import Busy, RunFolder, write_json
+from minitx.training.runfolder import Busy, RunFolder, run_hash
 
-SECONDS_BETWEEN_LOOKS = 1.0
+HALTED = 143
+"""Exit code of what was not begun any more."""
+SECONDS_BETWEEN_LOOKS = 0.5
+VERSIONS: Mapping[Measure | CellKind, str] = {"fit": "1", "builds": "1", "heads": "1", "field": "1", "cost": "1"}
+"""Raise one when what it computes changes, and it is computed anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +59,11 @@ def begin(threads: int | None, gpu_share: float | None, log: str, halt: Event, p
     """
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # training has a handler of its own; nothing else may die half done
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the run's own lines are in its train.log
     os.dup2(said, sys.stderr.fileno())
+    _halt.append(halt)
     threading.Thread(target=_leave_with, args=(halt, parent), daemon=True).start()
     if threads is not None:
         import torch
@@ -69,14 +76,30 @@ def begin(threads: int | None, gpu_share: float | None, log: str, halt: Event, p
 
 
 def _leave_with(halt: Event, parent: int) -> None:
-    while not halt.wait(SECONDS_BETWEEN_LOOKS):
+    told = False
+    while True:
         if os.getppid() != parent:
             os._exit(1)  # whatever it was doing can be resumed from its last checkpoint
-    os.kill(os.getpid(), signal.SIGTERM)
+        if halt.wait(SECONDS_BETWEEN_LOOKS) and not told and training_listens():
+            os.kill(os.getpid(), signal.SIGTERM)
+            told = True
+        if halt.is_set():
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def training_listens() -> bool:
+    """Whether a run would save and end on SIGTERM now."""
+    return signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, signal.SIG_DFL)
+
+
+_halt: list[Event] = []
+"""This process's, once it is a worker."""
 
 
 def work(task: Task) -> Answer:
     """Run a cell to its end, then compute what is asked of it beside results.json."""
+    if any(halt.is_set() for halt in _halt):
+        return Answer(stopped=HALTED)
     try:
         config = load(task.config)
         if task.kind == "cost":
@@ -98,21 +121,17 @@ def work(task: Task) -> Answer:
     return Answer()
 
 
-def is_done(path: Path, measures: Sequence[Measure]) -> bool:
-    """Whether a cell has finished, with all that is asked of it."""
-    results = RunFolder(path).results()
+def is_done(path: Path, config: Config, kind: CellKind, measures: Sequence[Measure]) -> bool:
+    """Whether this very cell has finished in `path`, with all that is asked of it.
+
+    A run that was continued in place, with more steps say, is another cell.
+    """
+    folder = RunFolder(path)
+    results = folder.results()
     if results is None or results["status"] != "finished":
         return False
-    there = measures_of(path)
-    return all(any(key.startswith(f"{name}.") for key in there) for name in measures)
-
-
-def measures_of(path: Path) -> dict[str, float]:
-    """What has been computed of a cell so far."""
-    file = path / MEASURES
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
-
-
-def write_measures(path: Path, found: Mapping[str, float]) -> None:
-    """Add to what there is."""
-    write_json(path / MEASURES, {**measures_of(path), **found})
+    if run_hash(folder.read_config(), "", "", "") != run_hash(config, "", "", ""):
+        return False
+    if kind == "cost":
+        return is_kept(path, "cost", VERSIONS["cost"])
+    return not isinstance(config.model, NetConfig) or all(is_kept(path, name, VERSIONS[name]) for name in measures)

@@ -112,6 +112,6 @@ def _tried(evidence: Evidence, arm: str, value: Value | None) -> Tried | None:
     tier, told = evidence.tier, evidence.tuning
     if told is None or tier.tuning is None:
         return None
-    tuned = Tuned(tier.tuning, told["metric"], told["scores"])
+    tuned = Tuned(tier.tuning, told["of"], told["metric"], told["scores"])
     best, scores = tuned.best(tier, (arm, value)), tuned.scores_of(tier, (arm, value))
     return None if best is None else Tried(best, len(scores), tuned.metric, scores[best])

@@ -14,6 +14,7 @@ from minitx.studies.study import Part
 from minitx.training.runfolder import safe_name
 
 RECORDS = "study-*.json"
+NO_STUDY = "no study yet"
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,16 @@ class Entry:
         return self.claim.id if found is None else safe_name(f"{self.claim.id}-{found.study}-{found.tier}")
 
     @property
-    def command(self) -> str:
-        """What tests it (again)."""
-        return self.finding.evidence.command if self.finding is not None else command_of(self.claim.study)
+    def command(self) -> str | None:
+        """What tests it (again); None where there is no study of it yet."""
+        if self.finding is not None:
+            return self.finding.evidence.command
+        return None if self.claim.study is None else command_of(self.claim.study)
+
+    @property
+    def how(self) -> str:
+        """The command, or that there is none."""
+        return self.command or NO_STUDY
 
     @property
     def parts(self) -> tuple[PartFinding, ...]:
@@ -86,7 +94,7 @@ def read_ledger(folder: Path) -> Ledger:
     records = sorted(folder.glob(f"*/{RECORDS}"))
     if not records:
         must = f"be a folder of studies, one of whose folders holds a {RECORDS}"
-        raise rule("FOLDER", folder, must, f"run a study first: {command_of(next(iter(CLAIMS.values())).study)}")
+        raise rule("FOLDER", folder, must, f"run a study first: {command_of("head_count")}")
     return Ledger(folder, entries_of([read_evidence(record) for record in records]))
 
 

@@ -22,20 +22,20 @@ SYMBOLS: dict[Verdict | None, str] = {
     "supported": "✓", "reversed": "✗", "negligible": "≈", "inconclusive": "?", None: "–",
 }  # fmt: skip
 MEANINGS: dict[Verdict, str] = {
-    "supported": "The whole interval lies where the study predicted it.",
+    "supported": "The whole interval lies where the claim has it.",
     "reversed": "The claim is refuted: the whole interval lies beyond δ on the other side, "
-    "or a difference was found where none was predicted.",
+    "or a difference was found where the claim has none.",
     "negligible": "The whole interval lies within ±δ: any effect is too small to name.",
     "inconclusive": f"The interval leaves it open, or there are fewer than {MIN_SEEDS} seeds.",
 }
 _OUTCOMES: dict[tuple[str, Verdict], str] = {
-    ("above", "supported"): "as predicted",
-    ("above", "reversed"): "the opposite of what was predicted",
+    ("above", "supported"): "as the claim says",
+    ("above", "reversed"): "the opposite of what the claim says",
     ("above", "negligible"): "within ±{delta}, too small to name",
     ("above", "inconclusive"): "too uncertain to tell",
-    ("flat", "negligible"): "within ±{delta}, as predicted",
-    ("flat", "supported"): "a difference where none was predicted",
-    ("flat", "reversed"): "a difference where none was predicted",
+    ("flat", "negligible"): "within ±{delta}, as the claim says",
+    ("flat", "supported"): "a difference where the claim has none",
+    ("flat", "reversed"): "a difference where the claim has none",
     ("flat", "inconclusive"): "too uncertain to tell",
 }
 _UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)"}
@@ -125,8 +125,7 @@ def _place(arm: str, value: Value | None, axis: str | None) -> str:
 
 def _sides(part: Part, axis: str | None) -> tuple[str, str | None]:
     """Both places that a difference sets beside each other."""
-    other_at = part.at if part.against_at is None else part.against_at
-    return _place(part.arm, part.at, axis), None if part.against is None else _place(part.against, other_at, axis)
+    return _place(part.arm, part.at, axis), None if part.against is None else _place(part.against, part.other_at, axis)
 
 
 def contrast_text(part: Part, axis: str | None) -> str:
@@ -139,7 +138,8 @@ def contrast_text(part: Part, axis: str | None) -> str:
         return f"{name}: exponent of {axis_name(axis)} for {part.arm} over the last tenfold, minus {part.centre:g}"
     if part.contrast == "log_ratio" and other is not None:
         return f"{name}: ln({own} / {other})"
-    return f"{name}: {own}" + ("" if other is None else f" − {other}")
+    less = (f" − {part.centre:g}" if part.centre else "") if other is None else f" − {other}"
+    return f"{name}: {own}{less}"
 
 
 def measured_text(found: PartFinding, axis: str | None) -> str:
@@ -158,10 +158,11 @@ def measured_text(found: PartFinding, axis: str | None) -> str:
     if part.contrast == "log_ratio" and other is not None:
         return f"the {name} of {own} is {_times(mean)} that of {other}, a log ratio of {signed(mean, places)}"
     if other is None:
-        return f"the {name} of {own} is {plain(mean, places)}"
+        beyond = f", {size} {'above' if above else 'below'} {part.centre:g}" if part.centre else ""
+        return f"the {name} of {own} is {plain(part.centre + mean, places)}{beyond}"
     than = f"{size} {'higher' if above else 'lower'}"
     if part.arm == part.against:
-        here, there = (f"at {axis_name(axis)} {value_text(value)}" for value in (part.at, part.against_at))
+        here, there = (f"at {axis_name(axis)} {value_text(value)}" for value in (part.at, part.other_at))
         return f"the {name} of {part.arm} is {than} {here} than {there}"
     return f"the {name} of {own} is {than} than that of {other}"
 
@@ -189,7 +190,7 @@ def sentence(entry: Entry) -> str:
         return f"{HEADS[None]}: no study in this folder asks about it."
     if entry.verdict is None:
         waiting = ", ".join(entry.unmeasured)
-        return f"{HEADS[None]}: the study has not finished, and cells that {waiting} needs are missing."
+        return f"{HEADS[None]}: not every cell has finished with what {waiting or "its contrasts"} needs."
     axis = entry.finding.evidence.tier.axis
     head = "Exploratory, so undecided" if entry.exploratory else HEADS[entry.verdict]
     return f"{head}: {'; '.join(_clause(found, axis) for found in entry.parts)}."
