@@ -109,7 +109,7 @@ def data_size(root: Path) -> Path:
         "on_purpose": {"size": "The bag has no layers to make it larger with."},
     }  # fmt: skip
     scores = {f"{arm}@{size}": {"lr 3e-4": 0.71, "lr 1e-3": 0.74} for arm in ("transformer", "cnn") for size in SIZES}
-    tuning = {"tuning": tier["tuning"], "metric": "accuracy", "scores": scores}
+    tuning = {"tuning": tier["tuning"], "of": "made up", "metric": "accuracy", "scores": scores}
     texts = {
         "prediction": "The gap between the Transformer and the CNN grows with the data, and is below 0 at the start.",
         "would_change": "A Transformer that is no worse than the CNN on 250 rows.",

@@ -24,7 +24,7 @@ def check_fair(tier: Tier, configs: Mapping[Place, Config], sizes: Mapping[Place
 
     size: non-embedding parameters within 5 %. data: the same data. head: the same embedding width, pooling and tying.
     budget: the same loop and no pretraining, and no limit that goes by time or by patience. tuning: at least one try
-    and as many for either, recorded; beside what was tried, the same optimiser and noise. What the axis sets may differ.
+    and as many for either, recorded; beside what was tried, the same optimiser and noise. The axis may differ.
 
     Raises:
         ConfigError: names the contrast, the two places and what differs.

@@ -27,7 +27,7 @@ def heads(path: Path, config: Config) -> dict[str, float]:
 
     `spread` (entropy over its largest value), `distance` (share of the text's length), `rank` (effective rank of a
     head's output), `mask_effect` (loss without the head, less the whole model's; `_max`, of the
-    one head that matters most), `alike_maps` and `alike_outputs` (of a head and the one of its layer that is most alike).
+    one head that matters most), `alike_maps` and `alike_outputs` (of a head and the most alike of its layer).
     """
     model, data = loaded(path)
     report = lens(model, lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS))

@@ -28,6 +28,7 @@ def heads(**changes: Any) -> dict[str, Any]:
         "values": [1, 2],
         "arms": {"wide": {}},
         "contrasts": {"C8a": {"more": part}},
+        "on_purpose": {"tuning": "nothing is tried here"},
         **changes,
     }
 

@@ -10,7 +10,7 @@ from study_helpers import composer
 
 from minitx.config import ConfigError
 from minitx.studies.cost import run_cost
-from minitx.studies.work import measures_of
+from minitx.studies.kept import measures_of
 from minitx.training.runfolder import RunFolder
 
 MEASURES = {"mixing_seconds", "training_seconds", "inference_seconds", "peak_bytes"}

@@ -12,8 +12,8 @@ import pytest
 from study_helpers import composer
 
 from minitx.config import Config
+from minitx.studies.kept import measures_of
 from minitx.studies.measures import FIT_LEVELS, add_measures, gap_at
-from minitx.studies.work import measures_of
 from minitx.training.results import TRAIN_JUDGED
 from minitx.training.session import run
 

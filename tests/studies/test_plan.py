@@ -11,7 +11,7 @@ from study_helpers import composer, heads, name_of, study
 
 from minitx.config import CnnConfig, ConfigError, TransformerConfig
 from minitx.studies.plan import make_plan, make_tries
-from minitx.studies.tuning import Tuned
+from minitx.studies.tuning import Tuned, digest_of
 
 TRIES = {"slow": ["optim.lr=0.001"], "fast": ["optim.lr=0.01"]}
 
@@ -25,6 +25,7 @@ def two_kinds(**changes: Any) -> dict[str, Any]:
             "cnn": {"overrides": ["model=cnn", "model.n_layers=2"], "match": "transformer"},
         },
         "contrasts": {"C8a": {"better": part}},
+        "on_purpose": {"tuning": "nothing is tried here"},
         **changes,
     }
 
@@ -64,11 +65,12 @@ def test_a_matched_arm_has_the_size_of_the_other(tiny_classes: dict[str, Any]) -
         ({"cnn": {"overrides": ["model=cnn", "model.n_layers=5"]}}, "be fair in size"),
         (
             {"cnn": {"overrides": ["model=cnn", "model.pooling=max"], "match": "transformer"}},
-            "model.pooling) must be fair in head",
+            "model.pooling differ) must be fair in head",
         ),
         ({"cnn": {"overrides": ["model=cnn", "trainer.max_steps=7"], "match": "transformer"}}, "be fair in budget"),
         ({"cnn": {"overrides": ["model=cnn", "data.max_length=12"], "match": "transformer"}}, "be fair in data"),
         ({"cnn": {"overrides": ["model=cnn", "trainer.patience=2"], "match": "transformer"}}, "be fair in budget"),
+        ({"cnn": {"overrides": ["model=cnn", "pretrain.kind=masked"], "match": "transformer"}}, "be fair in budget"),
     ],
 )
 def test_unequal_arms_are_refused_but_on_purpose(tiny_classes: dict[str, Any], arms: dict[str, Any], said: str) -> None:
@@ -78,9 +80,8 @@ def test_unequal_arms_are_refused_but_on_purpose(tiny_classes: dict[str, Any], a
         make_plan(study(tier), composer(tiny_classes), name_of, None)
     assert said in str(error.value) and "on_purpose." in str(error.value) and "\n" not in str(error.value)
     rule = str(error.value).partition("on_purpose.")[2]
-    assert make_plan(
-        study({**tier, "on_purpose": {rule: "it is what is studied"}}), composer(tiny_classes), name_of, None
-    )
+    tier["on_purpose"] |= {rule: "it is what is studied"}
+    assert make_plan(study(tier), composer(tiny_classes), name_of, None)
 
 
 def test_a_quick_tier_is_small(tiny_classes: dict[str, Any]) -> None:
@@ -93,8 +94,8 @@ def tuned(
 ) -> Tuned | None:
     record = tmp_path / "record.json"
     declared = study(tier)
-    assert declared.quick is not None and declared.quick.tuning is not None
-    told = {"tuning": declared.quick.tuning.model_dump(mode="json"), "metric": metric, "scores": scores}
+    assert declared.quick is not None
+    told = {"of": digest_of(declared.quick), "metric": metric, "scores": scores}
     record.write_text(json.dumps(told))
     return Tuned.read(record, declared)
 
@@ -112,10 +113,53 @@ def test_the_best_try_of_each_arm_is_taken(tiny_classes: dict[str, Any], tmp_pat
 
 
 def test_arms_tuned_unequally_are_refused(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
-    tier = two_kinds(tuning={"tries": TRIES})
+    tier = two_kinds(tuning={"tries": TRIES}, on_purpose={})
     found = tuned(tmp_path, tier, {"transformer": {"slow": 0.5, "fast": 0.7}, "cnn": {"slow": 0.6}})
     with pytest.raises(ConfigError, match=r"\(2 and 1 tries\) must be fair in tuning"):
         make_plan(study(tier), composer(tiny_classes), name_of, found)
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("optim.weight_decay=0.9", "optim.weight_decay"),
+        ("optim.schedule=constant", "optim.schedule"),
+        ("model.word_dropout=0.5", "model.word_dropout"),
+    ],
+)
+def test_what_was_not_tried_is_equal(tiny_classes: dict[str, Any], tmp_path: Path, setting: str, key: str) -> None:
+    tier = two_kinds(tuning={"tries": TRIES}, on_purpose={})
+    scores = {"transformer": {"slow": 0.5, "fast": 0.7}, "cnn": {"slow": 0.6, "fast": 0.4}}
+    assert make_plan(study(tier), composer(tiny_classes), name_of, tuned(tmp_path, tier, scores))
+    tier["arms"]["cnn"]["overrides"].append(setting)
+    with pytest.raises(ConfigError, match=rf"\({key} differ\) must be fair in tuning"):
+        make_plan(study(tier), composer(tiny_classes), name_of, tuned(tmp_path, tier, scores))
+
+
+def test_arms_without_a_try_are_refused(tiny_classes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"\(0 and 0 tries\) must be fair in tuning"):
+        make_plan(study(two_kinds(on_purpose={})), composer(tiny_classes), name_of, None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [("model.n_heads=2", "the axis"), ("model.head_dim=4", "arm thin"), ("optim.lr=0.5", "the tries of tuning")],
+)
+def test_what_cells_differ_in_is_not_typed(tiny_classes: dict[str, Any], typed: str, why: str) -> None:
+    tier = heads(arms={"wide": {}, "thin": {"overrides": ["model.head_dim=6"]}}, tuning={"tries": TRIES})
+    with pytest.raises(ConfigError, match=rf"must not be typed, because {why} sets it"):
+        make_plan(study(tier), composer(tiny_classes), name_of, None, [typed])
+    with pytest.raises(ConfigError, match=r"must not be typed with study\.phase=tune"):
+        make_tries(study(tier), composer(tiny_classes), name_of, ["trainer.max_steps=3"])
+
+
+def test_a_cell_is_not_compared_with_itself(tiny_classes: dict[str, Any]) -> None:
+    tier = two_kinds(
+        arms={"one": {}, "two": {"overrides": ["model.n_heads=4"]}},
+        contrasts={"C8a": {"same": {"measure": "seconds", "arm": "one", "against": "two", "delta": 1.0}}},
+    )
+    with pytest.raises(ConfigError, match=r"study\.C8a\.same \(one and two\) must be different cells"):
+        make_plan(study(tier), composer(tiny_classes), name_of, None)
 
 
 def test_tries_that_were_not_run_or_are_others_are_an_error(tmp_path: Path) -> None:
@@ -123,8 +167,8 @@ def test_tries_that_were_not_run_or_are_others_are_an_error(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"study\.phase=tune"):
         Tuned.read(tmp_path / "nothing.json", study(tier))
     tuned(tmp_path, tier, {})
-    other = two_kinds(tuning={"tries": {"slow": ["optim.lr=0.0001"]}})
-    with pytest.raises(ConfigError, match="must be of the tries that the study declares"):
+    other = two_kinds(tuning={"tries": TRIES}, overrides=["trainer.max_steps=7"])
+    with pytest.raises(ConfigError, match="must be of the tries and cells that the study declares"):
         Tuned.read(tmp_path / "record.json", study(other))
     assert Tuned.read(tmp_path / "nothing.json", study(two_kinds())) is None
 

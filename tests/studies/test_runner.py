@@ -105,14 +105,16 @@ def test_a_killed_study_ends_in_the_same_table(tiny_classes: dict[str, Any], tmp
     assert (killed / "tiny" / "cells-quick.csv").read_text() == table.read_text()
 
 
-def test_a_stopped_study_saves_and_goes_on(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stopped_study_saves_and_goes_on(tiny_classes: dict[str, Any], tmp_path: Path, workers: int) -> None:
+    """Whatever the workers are at: one trains, the other may still read data."""
     root = tmp_path / "studies"
-    process = start(root, tiny_classes, 1, 3000)
+    process = start(root, tiny_classes, workers, 3000)
     deadline = time.monotonic() + 60
     while not list(root.glob("tiny/*/checkpoints/last/state.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130, said_by(root)
     assert "study stopped; type the same line again to go on" in said_by(root)
-    [results] = root.glob("tiny/*/results.json")
-    assert json.loads(results.read_text())["status"] == "stopped"
+    ends = [json.loads(path.read_text())["status"] for path in root.glob("tiny/*/results.json")]
+    assert ends == ["stopped"] * workers

@@ -19,14 +19,25 @@ from minitx.studies.study import load_study, place_name
 FILES = sorted(path for path in (ROOT / "conf" / "study").glob("*.yaml") if path.stem != "none")
 
 
+def along(contrast: str, **changes: Any) -> dict[str, Any]:
+    """A contrast of one arm alone."""
+    part = {"contrast": contrast, "measure": "seconds", "arm": "wide", "delta": 0.1}
+    return {"contrasts": {"C8a": {"more": part}}, **changes}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"arms": {"wide": {"match": "thin"}}}, "study.wide.match (thin) must be one of wide"),
+        ({"arms": {"wide": {"match": "thin"}}}, "study.wide.match (thin) must be another of wide"),
         ({"axis": None, "values": [], "arms": {"wide": {"values": [1]}}}, "study.wide.values ([1]) must be left out"),
         ({"on_purpose": {"luck": "why not"}}, "study.quick.on_purpose.luck"),
         ({"arms": {"broad": {}}}, "study.C8a.more.arm (wide) must be one of broad"),
         ({"values": [1, 3]}, "study.C8a.more.at (2) must be a value of wide: 1, 3"),
+        ({"arms": {"wide": {"match": "wide"}}}, "study.wide.match (wide) must be another of wide"),
+        ({"arms": {"wide": {"at": {"3": []}}}}, "study.wide.at (3) must be a value of wide: 1, 2"),
+        (along("slope", axis=None, values=[]), "study.C8a.more.contrast (slope) must have numbers on an axis"),
+        (along("exponent", values=["a", "b"]), "study.C8a.more.contrast (exponent) must have numbers on an axis"),
+        (along("log_ratio"), "study.C8a.more.against (null) must be an arm"),
         ({"measures": ["beauty"]}, "study.quick.measures.0 (beauty) must be one of 'fit'"),
     ],
 )
@@ -63,3 +74,7 @@ def test_every_study_of_conf_is_typed_and_known_to_the_ledger(path: Path) -> Non
     assert all(CLAIMS[claim].study == path.stem for claim in found.claims)
     for tier in (found.quick, found.full):
         assert tier is None or set(tier.contrasts) == set(found.claims)
+
+
+def test_the_ledger_names_studies_that_there_are() -> None:
+    assert {claim.study for claim in CLAIMS.values()} - {None} == {path.stem for path in FILES}

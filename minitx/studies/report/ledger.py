@@ -94,7 +94,7 @@ def read_ledger(folder: Path) -> Ledger:
     records = sorted(folder.glob(f"*/{RECORDS}"))
     if not records:
         must = f"be a folder of studies, one of whose folders holds a {RECORDS}"
-        raise rule("FOLDER", folder, must, f"run a study first: {command_of("head_count")}")
+        raise rule("FOLDER", folder, must, f"run a study first: {command_of('head_count')}")
     return Ledger(folder, entries_of([read_evidence(record) for record in records]))
 
 

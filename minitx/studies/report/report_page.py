@@ -159,7 +159,9 @@ def _contrast(part: PartFinding, axis: str | None) -> Html:
     effect = part.effect
     predicted = "within ±δ" if part.part.expect == "flat" else "above δ"
     numbers = f"{effect_text(part)}, δ {delta_text(part)}"
-    details = f"{percent(effect.level)} interval, {effect.n_seeds} seeds, {p_text(effect.p)}. The claim says: {predicted}."
+    details = (
+        f"{percent(effect.level)} interval, {effect.n_seeds} seeds, {p_text(effect.p)}. The claim says: {predicted}."
+    )
     return tag(
         "div",
         tag("h4", part.name, tag("span", f": {outcome(part)}")),

@@ -190,7 +190,7 @@ def sentence(entry: Entry) -> str:
         return f"{HEADS[None]}: no study in this folder asks about it."
     if entry.verdict is None:
         waiting = ", ".join(entry.unmeasured)
-        return f"{HEADS[None]}: not every cell has finished with what {waiting or "its contrasts"} needs."
+        return f"{HEADS[None]}: not every cell has finished with what {waiting or 'its contrasts'} needs."
     axis = entry.finding.evidence.tier.axis
     head = "Exploratory, so undecided" if entry.exploratory else HEADS[entry.verdict]
     return f"{head}: {'; '.join(_clause(found, axis) for found in entry.parts)}."

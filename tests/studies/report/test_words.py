@@ -111,13 +111,13 @@ def test_an_effect_below_zero_is_lower() -> None:
 @pytest.mark.parametrize(
     ("verdict", "expect", "told"),
     [
-        ("supported", "above", "as predicted"),
-        ("reversed", "above", "the opposite of what was predicted"),
+        ("supported", "above", "as the claim says"),
+        ("reversed", "above", "the opposite of what the claim says"),
         ("negligible", "above", "within ±0.02, too small to name"),
         ("inconclusive", "above", "too uncertain to tell"),
-        ("negligible", "flat", "within ±0.02, as predicted"),
-        ("supported", "flat", "a difference where none was predicted"),
-        ("reversed", "flat", "a difference where none was predicted"),
+        ("negligible", "flat", "within ±0.02, as the claim says"),
+        ("supported", "flat", "a difference where the claim has none"),
+        ("reversed", "flat", "a difference where the claim has none"),
         ("inconclusive", "flat", "too uncertain to tell"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_sentence_for_every_verdict(entries: Mapping[str, Entry]) -> None:
         "C1": "Refuted", "C2": "Exploratory, so undecided",
         **dict.fromkeys(["C8b", "C9", "C3", "C6", "C10"], "Not tested here"),
     }  # fmt: skip
-    assert sentence(entries["C8a"]).endswith("a difference where none was predicted.")
+    assert sentence(entries["C8a"]).endswith("a difference where the claim has none.")
     assert "full-width heads" in sentence(entries["C9"])
     assert sentence(entries["C3"]) == "Not tested here: no study in this folder asks about it."
 
