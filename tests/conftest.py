@@ -81,6 +81,18 @@ def tiny(tiny_data: dict[str, Any]) -> Callable[..., Config]:
     return make
 
 
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory, tiny_data: dict[str, Any]) -> Path:
+    """A run of digits."""
+    folder = tmp_path_factory.mktemp("classifier") / "run"
+    data = {"source": "digits", "task": "classification", "name": "digits", "cache_dir": tiny_data["cache_dir"]}
+    raw = {"data": {**data, "tokenizer": {"kind": "word"}}, "model": TINY_MODEL, "trainer": TINY_TRAINER}
+    from minitx.training.session import run
+
+    run(load(raw), folder, quiet=True)
+    return folder
+
+
 @pytest.fixture
 def train_py(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], tiny_data: dict[str, Any]

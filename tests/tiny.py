@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("MINITX_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
@@ -63,3 +65,11 @@ def fingerprint(folder: Path) -> dict[str, Any]:
             for path in (folder / "checkpoints" / link).glob("*.safetensors")
         },
     }
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
+    """What the `minitx` command says to `arguments`, line by line."""
+    from minitx.cli import main
+
+    main([str(argument) for argument in arguments])
+    return capsys.readouterr().out.split("\n")[:-1]
