@@ -20,6 +20,10 @@ from minitx.studies.tuning import Tuned, places_to_try
 from minitx.training.session import model_shape
 
 
+SEEDED = ("seed", "data.subset_seed", "data.probe.seed")
+"""Keys that follow the seed of a cell, see `seeded_config`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyCell(Cell):
     """One cell of a study, which knows its place in it."""
@@ -115,7 +119,7 @@ def make_tries(
 
 def _check_typed(tier: Tier, typed: Sequence[str]) -> None:
     """What was typed holds for every cell, so it may be nothing in which cells differ."""
-    own = {tier.axis: "the axis"}
+    own = {tier.axis: "the axis", **dict.fromkeys(SEEDED, "each seed of the study")}
     for name, arm in tier.arms.items():
         own |= dict.fromkeys(map(_key, [*arm.overrides, *(o for more in arm.at.values() for o in more)]), f"arm {name}")
     for tried in tier.tuning.tries.values() if tier.tuning is not None else ():

@@ -143,7 +143,12 @@ def test_arms_without_a_try_are_refused(tiny_classes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "why"),
-    [("model.n_heads=2", "the axis"), ("model.head_dim=4", "arm thin"), ("optim.lr=0.5", "the tries of tuning")],
+    [
+        ("seed=7", "each seed of the study"),
+        ("model.n_heads=2", "the axis"),
+        ("model.head_dim=4", "arm thin"),
+        ("optim.lr=0.5", "the tries of tuning"),
+    ],
 )
 def test_what_cells_differ_in_is_not_typed(tiny_classes: dict[str, Any], typed: str, why: str) -> None:
     tier = heads(arms={"wide": {}, "thin": {"overrides": ["model.head_dim=6"]}}, tuning={"tries": TRIES})
