@@ -19,7 +19,6 @@ from minitx.studies.sweep import Cell
 from minitx.studies.tuning import Tuned, places_to_try
 from minitx.training.session import model_shape
 
-
 SEEDED = ("seed", "data.subset_seed", "data.probe.seed")
 """Keys that follow the seed of a cell, see `seeded_config`."""
 
@@ -119,7 +118,7 @@ def make_tries(
 
 def _check_typed(tier: Tier, typed: Sequence[str]) -> None:
     """What was typed holds for every cell, so it may be nothing in which cells differ."""
-    own = {tier.axis: "the axis", **dict.fromkeys(SEEDED, "each seed of the study")}
+    own = {str(tier.axis): "the axis", **dict.fromkeys(SEEDED, "each seed of the study")}
     for name, arm in tier.arms.items():
         own |= dict.fromkeys(map(_key, [*arm.overrides, *(o for more in arm.at.values() for o in more)]), f"arm {name}")
     for tried in tier.tuning.tries.values() if tier.tuning is not None else ():
