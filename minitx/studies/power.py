@@ -85,6 +85,8 @@ def main(arguments: Sequence[str]) -> None:
     """Simulate at the noise of the studies in a folder; write power.json there and print what it says."""
     folder = Path(arguments[0])
     noise = noise_of(sorted(folder.glob("*/study-*.json")))
+    if not noise:
+        raise SystemExit(f"{folder} holds no contrast of {MIN_SEEDS} seeds or more; run a study first")
     shares: dict[str, Any] = {str(effect): simulate(noise, effect) for effect in (0.0, 1.0, 2.0)}
     alpha = ALPHA / len(noise)
     contrasts = {

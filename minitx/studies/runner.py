@@ -48,23 +48,23 @@ def homes(cells: Sequence[StudyCell], folder: Path) -> dict[str, Path]:
 
 
 def run_cells_of(
-    study: Study, cells: Sequence[StudyCell], folder: Path, measures: Sequence[Measure], screen: Screen, log: Reporter
-) -> Standing:
-    """Run what has not finished; tell `screen` how it stands. A failing cell is recorded and the others go on.
+    study: Study, standing: Standing, folder: Path, measures: Sequence[Measure], screen: Screen, log: Reporter
+) -> None:
+    """Run what has not finished of `standing`, which keeps the account; tell `screen` how it stands.
+
+    A failing cell is recorded and the others go on.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; what was running has saved.
         RunError: a cell failed and `study.on_error` is stop, or a worker died.
     """
-    standing = Standing(cells, homes(cells, folder))
     waiting = deque(_unfinished(standing, measures))
     standing.done_before = len(standing.done)
     if not waiting:
         screen.show(standing)
-        return standing
+        return
     runner = _Runner(study, standing, folder, measures, screen, log)
     runner.run(waiting)
-    return standing
 
 
 def _unfinished(standing: Standing, measures: Sequence[Measure]) -> list[StudyCell]:

@@ -24,8 +24,8 @@ from minitx.training.runfolder import RunFolder, write_json
 
 Compose = Callable[[Sequence[str]], Config]
 Identify = Callable[[Config], str]
-UNTIMED = ("seconds",)
-"""What a table of results leaves out: it differs from run to run."""
+SECONDS = "seconds"
+"""Of training: the table leaves it out, for it differs from run to run. Costs are results, measured once."""
 
 
 def run_study(
@@ -72,11 +72,11 @@ def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, type
     study = plan.study
     measures = study.chosen.measures
     reporter.say(f"study   {study.name}, {study.tier}: {study.title}")
-    places = homes(plan.cells, folder)
-    folders = [places[cell.hash].relative_to(folder.parent).as_posix() for cell in plan.cells]
+    standing = Standing(plan.cells, homes(plan.cells, folder))
+    folders = [standing.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
     record = folder / f"study-{study.tier}.json"
     write_json(record, plan.record(command_of(study, typed), folders, tuned))
-    standing = _run_cells(study, plan.cells, folder, reporter, measures)
+    _run_cells(study, standing, folder, reporter, measures)
     _compare_seeds(plan, standing)
     evidence = read_evidence(record)
     write_cells(folder / f"cells-{study.tier}.csv", evidence)
@@ -86,11 +86,9 @@ def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, type
     _end(standing)
 
 
-def _run_cells(
-    study: Study, cells: Sequence[StudyCell], folder: Path, reporter: Reporter, measures: Sequence[Measure]
-) -> Standing:
+def _run_cells(study: Study, standing: Standing, folder: Path, reporter: Reporter, measures: Sequence[Measure]) -> None:
     with Screen(f"{study.name} ({study.tier})", reporter) as screen:
-        return run_cells_of(study, cells, folder, measures, screen, reporter)
+        run_cells_of(study, standing, folder, measures, screen, reporter)
 
 
 def _compare_seeds(plan: Plan, standing: Standing) -> None:
@@ -112,9 +110,8 @@ def _end(standing: Standing) -> None:
 
 
 def write_cells(path: Path, evidence: Evidence) -> None:
-    """One line a finished cell, with all that does not depend on the machine's speed."""
-    names = sorted({name for seen in evidence.observations for name in seen.measures})
-    kept = [name for name in names if name not in UNTIMED and not name.startswith("cost.")]
+    """One line a finished cell, with all that is known of it but the time that training took."""
+    kept = sorted({name for seen in evidence.observations for name in seen.measures} - {SECONDS})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["arm", "value", "seed", *kept])
@@ -145,7 +142,8 @@ def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: d
     """Run every try and write down what validation said of each."""
     cells = [cell for named in tries.values() for cell in named.values()]
     reporter.say(f"tuning  {study.name}, {study.tier}: {len(cells)} tries")
-    standing = _run_cells(study, cells, folder, reporter, ())
+    standing = Standing(cells, homes(cells, folder))
+    _run_cells(study, standing, folder, reporter, ())
     _end(standing)
     scores: dict[str, dict[str, float]] = {}
     metric = ""
