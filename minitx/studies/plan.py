@@ -17,6 +17,7 @@ from minitx.studies.fairness import check_fair
 from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, CellKind, Place, Study, Tier, Value, place_name
 from minitx.studies.sweep import Cell
 from minitx.studies.tuning import Tuned, places_to_try
+from minitx.training.runfolder import changes_nothing
 from minitx.training.session import model_shape
 
 SEEDED = ("seed", "data.subset_seed", "data.probe.seed")
@@ -102,8 +103,9 @@ def make_tries(
         ConfigError: it declares none, or as of `make_plan`.
     """
     tier = study.chosen
-    if typed:
-        raise rule(_key(typed[0]), typed[0].partition("=")[2], "not be typed with study.phase=tune", "edit the study")
+    inside = [override for override in typed if not changes_nothing(_key(override))]
+    if inside:
+        raise rule(_key(inside[0]), inside[0].partition("=")[2], "not be typed with study.phase=tune", "edit the study")
     if tier.tuning is None:
         raise rule("study.phase", "tune", f"be run, because the {study.tier} tier of {study.name} has no tries")
     cells: dict[str, dict[str, StudyCell]] = {}
