@@ -111,6 +111,46 @@ OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
             id="rotary-odd",
         ),
         pytest.param(
+            {"model": {"attention": {"n_kv_heads": 3}}},
+            "model.attention.n_kv_heads (3) must divide model.n_heads (4); use 1, 2, 4",
+            id="uneven-shared-heads",
+        ),
+        pytest.param(
+            {"model": {"attention": {"kv_rank": 0}}},
+            "model.attention.kv_rank (0) must be greater than or equal to 1",
+            id="no-rank",
+        ),
+        pytest.param(
+            {"model": {"attention": {"heads": "grouped", "n_kv_heads": 2}}},
+            "model.attention.heads (grouped) must be split, because model.attention.n_kv_heads is set; "
+            "leave one of them out",
+            id="grouped-shared-heads",
+        ),
+        pytest.param(
+            {"model": {"attention": {"heads": "grouped", "project_values": False}}},
+            "model.attention.heads (grouped) must be split, because model.attention.project_values is set; "
+            "leave one of them out",
+            id="grouped-unprojected-values",
+        ),
+        pytest.param(
+            {"model": {"attention": {"tie_query_key": True, "kv_rank": 8}}},
+            "model.attention.tie_query_key (True) must be false, because model.attention.kv_rank is set; "
+            "leave one of them out",
+            id="tied-of-rank",
+        ),
+        pytest.param(
+            {"model": {"attention": {"project_values": False, "n_kv_heads": 2}}},
+            "model.attention.project_values (False) must be true, because model.attention.n_kv_heads is set; "
+            "leave one of them out",
+            id="shared-unprojected-values",
+        ),
+        pytest.param(
+            {"model": {"attention": {"project_values": False}, "head_dim": 16}},
+            "model.attention.project_values (False) must be true, because model.n_heads x model.head_dim (4 x 16) "
+            "is not model.d_model (128); set model.head_dim=null",
+            id="unprojected-values-of-another-width",
+        ),
+        pytest.param(
             {"model": {"attention": {"backend": "varlen", "dropout": 0.2}}},
             "model.attention.dropout (0.2) must be 0, because model.attention.backend is varlen; "
             "use model.dropout alone",

@@ -5,10 +5,10 @@ A default is written here and nowhere else: `train.py` hands these defaults to H
 state only where they differ.
 """
 
+from minitx.config.attention import AttentionConfig
 from minitx.config.data import DataConfig, KeepTogether, TokenizerConfig, Truncation
 from minitx.config.model import (
     MODELS,
-    AttentionConfig,
     BagConfig,
     CnnConfig,
     LinearConfig,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from minitx.config.attention import AttentionConfig
 from minitx.config.section import Section, rule
 from minitx.errors import ConfigError
 
@@ -55,22 +56,6 @@ class NetConfig(Section):
     def reads_unpadded(self) -> bool:
         """Whether training computes no padding (attention.backend varlen)."""
         return False
-
-
-class AttentionConfig(Section):
-    """Our multi-head attention. `split` and `grouped` are the same function; their weights convert both ways."""
-
-    heads: Literal["split", "grouped"] = "split"
-    """split: one Q, K, V projection cut into heads; grouped: one set of Q, K, V projections per head."""
-    span: Literal["global", "window", "sentence"] = "global"
-    """What self-attention may read, in every layer: all, +-`window` positions, or its own sentence."""
-    window: int = Field(8, ge=1)
-    """Positions on each side that `span: window` reads (only earlier ones in a decoder)."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """On the attention weights; fast kernels have none on the CPU, so it is apart from `model.dropout`."""
-    backend: Literal["auto", "naive", "sdpa", "varlen"] = "auto"
-    """naive: plain matrix products; sdpa: torch's fused kernel; auto picks by device, type and length. varlen: training
-    computes no padding, in every layer (a GPU and bf16 only); whatever brings padding is computed as with auto."""
 
 
 class TransformerConfig(NetConfig):
@@ -129,6 +114,7 @@ class TransformerConfig(NetConfig):
                 f"model.d_model ({self.d_model}) must be divisible by model.n_heads ({self.n_heads}); "
                 f"change one of them or set model.head_dim (any width is allowed)"
             )
+        self.attention.check_widths(self.d_model, self.n_heads, self.k_dim)
         if self.position == "rotary" and self.k_dim % 2:
             raise rule("model.head_dim", self.k_dim, "be even, because model.position is rotary", "use an even width")
         if self.position == "sinusoidal" and self.d_model % 2:

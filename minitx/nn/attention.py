@@ -2,9 +2,9 @@
 
     x -> q, k, v of every head -> softmax(q k^T / sqrt(K)) v -> heads side by side -> output projection
 
-The one decision worth knowing: heads (split or grouped), span (global, window, sentence) and kernel (naive, sdpa,
-varlen) are independent choices that meet only in `forward`, and any combination of heads and kernel gives the same
-result.
+The one decision worth knowing: heads (split, grouped, or with weights left out), span (global, window, sentence) and
+kernel (naive, sdpa, varlen) are independent choices that meet only in `forward`; split and grouped heads give the same
+result, and so do all kernels.
 
 Letters in shapes: B rows, T queries, S keys, D model width, H heads, K head width.
 """
@@ -22,6 +22,7 @@ from minitx.nn.masks import Mask, Reach, Span
 from minitx.nn.positions import Rotation, rotate
 from minitx.nn.projections import GroupedProjection, Projection, SplitProjection
 from minitx.nn.reading import Reading, Recorder
+from minitx.nn.reduced import ReducedProjection, Reduction, spread
 
 
 class MultiHeadAttention(nn.Module):
@@ -29,6 +30,7 @@ class MultiHeadAttention(nn.Module):
 
     d_model: D. head_dim: K, any width; None = D / H, a ValueError if that is not whole. heads, span, window, causal,
     backend: see `AttentionConfig`. dropout: on the attention weights, in training only. bias: in all projections.
+    reduction: what the projections leave out; None = nothing. A ValueError with grouped heads.
     """
 
     def __init__(
@@ -44,18 +46,26 @@ class MultiHeadAttention(nn.Module):
         dropout: float = 0.0,
         backend: Backend = "auto",
         bias: bool = True,
+        reduction: Reduction | None = None,
     ) -> None:
         super().__init__()
         if head_dim is None and d_model % n_heads:
             raise ValueError(f"d_model ({d_model}) must be divisible by n_heads ({n_heads}) or head_dim be given")
         self.d_model, self.n_heads, self.head_dim = d_model, n_heads, head_dim or d_model // n_heads
         self.heads, self.reach, self.dropout, self.backend = heads, Reach(span, window, causal), dropout, backend
-        project = SplitProjection if heads == "split" else GroupedProjection
-        self.project: Projection = project(d_model, n_heads, self.head_dim, bias)
+        self.reduction, self.project = reduction, self._projection(reduction, bias)
         self.output = xavier_linear(n_heads * self.head_dim, d_model, bias)
         self.gate_H: Tensor | None
         self.register_buffer("gate_H", None, persistent=False)
         self.recorder: Recorder | None = None
+
+    def _projection(self, reduction: Reduction | None, bias: bool) -> Projection:
+        if reduction is None:
+            kind = SplitProjection if self.heads == "split" else GroupedProjection
+            return kind(self.d_model, self.n_heads, self.head_dim, bias)
+        if self.heads == "grouped":
+            raise ValueError(f"grouped heads have all their weights; {reduction} needs heads (grouped) to be split")
+        return ReducedProjection(self.d_model, self.n_heads, self.head_dim, reduction, bias)
 
     def forward(
         self,
@@ -149,6 +159,7 @@ class MultiHeadAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         """(B, H, T, K) of every head's result, by the kernel that suits; records the weights while captured."""
         dropout = self.dropout if self.training else 0.0
+        k, v = spread(k, self.n_heads), spread(v, self.n_heads)
         if mask.packed is not None:
             assert not dropout, "the kernel of packed texts has no dropout"
             return attend_packed(q, k, v, mask.packed)

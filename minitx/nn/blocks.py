@@ -2,7 +2,7 @@
 
 | weights                                  | start                                                                |
 |------------------------------------------|----------------------------------------------------------------------|
-| q, k, v, attention output, feed-forward  | Xavier uniform, each of q, k, v as a matrix of its own               |
+| q, k, v, attention output, feed-forward  | Xavier uniform, each of q, k, v (and kv_rank) as a matrix of its own |
 | last matrix of each sub-layer, pre-norm  | the same, times n^-1/2 for the n sub-layers of the stack             |
 | biases; norms                            | 0; weight 1, bias 0                                                  |
 | token embeddings                         | normal, deviation D^-1/2 (scaled by D^1/2 when read)                 |
@@ -24,6 +24,7 @@ from minitx.nn.dropout import Dropout
 from minitx.nn.linear import xavier_linear
 from minitx.nn.masks import Mask, Span
 from minitx.nn.positions import Rotation
+from minitx.nn.reduced import Reduction
 
 
 class Residual(nn.Module):
@@ -128,6 +129,7 @@ def make_attention(config: TransformerConfig, span: Span, causal: bool = False) 
         causal=causal,
         dropout=options.dropout,
         backend=options.backend,
+        reduction=Reduction(**options.left_out) if options.left_out else None,
     )
 
 

@@ -16,7 +16,10 @@ MIN_CAPACITY = 16
 
 
 class KeyValueCache:
-    """The keys and values of one attention, (B, H, S, K) each. Room doubles as it fills, so T steps copy O(T)."""
+    """The keys and values of one attention, (B, H, S, K) each; H is of the heads that they have, see `reduced.py`.
+
+    Room doubles as it fills, so T steps copy O(T).
+    """
 
     def __init__(self) -> None:
         self.length = 0

@@ -56,7 +56,9 @@ def grouped_to_split(state: Mapping[str, Tensor]) -> State:
 
 
 def to_torch(attention: MultiHeadAttention) -> nn.MultiheadAttention:
-    """torch's module with the same weights (batch_first); a ValueError where head_dim is not d_model / n_heads.
+    """torch's module with the same weights (batch_first).
+
+    A ValueError where head_dim is not d_model / n_heads, or weights are left out (see `reduced.py`).
 
     It takes masks the other way round: key_padding_mask True = padding. Span, causality and gates are not part of it.
     """
@@ -65,6 +67,10 @@ def to_torch(attention: MultiHeadAttention) -> nn.MultiheadAttention:
         raise ValueError(
             f"torch's MultiheadAttention needs head_dim ({attention.head_dim}) to be d_model / n_heads "
             f"({d_model} / {n_heads})"
+        )
+    if attention.reduction is not None:
+        raise ValueError(
+            f"torch's MultiheadAttention has all weights of every head, and {attention.reduction} leaves some out"
         )
     state = grouped_to_split(attention.state_dict())
     weight, bias = state["output.weight"], "output.bias" in state

@@ -112,7 +112,15 @@ def _last_norm(config: TransformerConfig) -> int:
 
 def _layer(config: TransformerConfig, n_attentions: int) -> int:
     """One layer: its attentions, its feed-forward part, and a norm for each."""
-    width, heads_width, ff = config.d_model, config.n_heads * config.k_dim, config.ff_dim
-    attention = 3 * heads_width * (width + 1) + width * (heads_width + 1)
+    width, ff = config.d_model, config.ff_dim
     feed_forward = ff * (width + 1) + width * (ff + 1)
-    return n_attentions * attention + feed_forward + (n_attentions + 1) * 2 * width
+    return n_attentions * _attention(config) + feed_forward + (n_attentions + 1) * 2 * width
+
+
+def _attention(config: TransformerConfig) -> int:
+    """Queries, keys and values as far as they have weights, and the output projection."""
+    asked, width, heads_width = config.attention, config.d_model, config.n_heads * config.k_dim
+    kv_width, narrow = (asked.n_kv_heads or config.n_heads) * config.k_dim, (asked.kv_rank or 0) * width
+    n_projected = (not asked.tie_query_key) + asked.project_values
+    keys_values = narrow + n_projected * kv_width * ((asked.kv_rank or width) + 1)
+    return heads_width * (width + 1) + keys_values + width * (heads_width + 1)

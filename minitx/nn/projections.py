@@ -1,4 +1,5 @@
 """Two ways to make the heads' queries, keys and values; the same function, and `convert.py` moves weights across.
+`reduced.py` has a third, which leaves weights out and is another function.
 
 split: one projection whose result is cut into heads. grouped: one set of three small projections per head, computed
 head after head. Both start from the same random numbers, so equal seeds give equal functions.
@@ -24,7 +25,7 @@ class Projection(nn.Module, ABC):
 
     @abstractmethod
     def own(self, x_BTD: Tensor) -> Heads:
-        """q, k, v, each (B, H, T, K), all from x."""
+        """q (B, H, T, K), k and v as of `keys_values`, all from x."""
 
     @abstractmethod
     def queries(self, x_BTD: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ class Projection(nn.Module, ABC):
 
     @abstractmethod
     def keys_values(self, memory_BSD: Tensor) -> tuple[Tensor, Tensor]:
-        """k, v, each (B, H, S, K)."""
+        """k, v, each (B, H, S, K), or with fewer heads, see `reduced.spread`."""
 
 
 class SplitProjection(Projection):

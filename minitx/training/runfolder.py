@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from minitx.config import Config, ConfigError, rule
+from minitx.config import Config, ConfigError, TransformerConfig, rule
+from minitx.config.attention import PLAIN
 from minitx.data import source_fingerprint
 from minitx.parse import load
 
@@ -49,7 +50,9 @@ class Busy(ConfigError):
 def run_hash(config: Config, fingerprint: str, device_type: str, precision: str, *, changeable: bool = True) -> str:
     """Eight hex digits of what determines the result: configuration without paths, logging and resume keys, the
     data's fingerprint, precision and device type. Without `changeable` a run and what it can be continued as agree."""
-    unread = None if config.data.source == "probe" else {"data": {"probe"}}
+    unread: dict[str, Any] = {} if config.data.source == "probe" else {"data": {"probe"}}
+    if isinstance(config.model, TransformerConfig):  # keys that came later: without them the hash is what it was
+        unread["model"] = {"attention": PLAIN.keys() - config.model.attention.left_out.keys()}
     tree = config.model_dump(mode="json", exclude=unread)
     for section, keys in tree.items():
         if isinstance(keys, dict):

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minitx.nn.attention import MultiHeadAttention
 from minitx.nn.projections import GroupedProjection, Head, SplitProjection
+from minitx.nn.reduced import ReducedProjection
 
 MayRead = Callable[[int, int, int], bool]
 """(row, query, key) -> may the query read the key?"""
@@ -47,11 +48,13 @@ def may_read(
 
 
 def head_parts(attention: MultiHeadAttention) -> list[tuple[Part, Part, Part]]:
-    """Query, key and value projection of each head, as views of the module's own parameters."""
+    """Query, key and value projection of each head, made of the module's own parameters."""
     project, width = attention.project, attention.head_dim
     if isinstance(project, GroupedProjection):
         heads = [head for head in project.heads if isinstance(head, Head)]
         return [tuple(_part(p.weight, p.bias) for p in (h.query, h.key, h.value)) for h in heads]  # type: ignore[misc]
+    if isinstance(project, ReducedProjection):
+        return [_reduced_parts(attention, project, head) for head in range(attention.n_heads)]
     assert isinstance(project, SplitProjection)
     parts = []
     for head in range(attention.n_heads):
@@ -62,6 +65,29 @@ def head_parts(attention: MultiHeadAttention) -> list[tuple[Part, Part, Part]]:
             three.append(_part(project.weight[start : start + width], bias))
         parts.append((three[0], three[1], three[2]))
     return parts
+
+
+def _reduced_parts(attention: MultiHeadAttention, project: ReducedProjection, head: int) -> tuple[Part, Part, Part]:
+    """Of one head, each as one matrix from D to K, whatever it is made of."""
+    n_heads, width, d_model = attention.n_heads, attention.head_dim, attention.d_model
+    narrow = torch.eye(d_model).double() if project.narrow is None else project.narrow.weight
+
+    def rows(linear: nn.Linear, index: int) -> Part:
+        here = slice(index * width, (index + 1) * width)
+        return _part(linear.weight[here], None if linear.bias is None else linear.bias[here])
+
+    def shared(linear: nn.Linear) -> Part:
+        n_own = linear.weight.shape[0] // width
+        weight, bias = rows(linear, head * n_own // n_heads)  # of H heads, the first H / G share the first of G
+        return weight @ narrow, bias
+
+    query = rows(project.query, head)
+    value = torch.eye(d_model).double()[head * width : (head + 1) * width]
+    return (
+        query,
+        query if project.key is None else shared(project.key),
+        _part(value, None) if project.value is None else shared(project.value),
+    )
 
 
 def attend_by_loops(

@@ -11,6 +11,7 @@ from torch import nn
 
 from minitx.nn.attention import MultiHeadAttention
 from minitx.nn.convert import from_torch, grouped_to_split, split_to_grouped, to_torch
+from minitx.nn.reduced import Reduction
 
 SOURCES, TARGETS = texts([11, 3], SRC_VOCAB), texts([5, 7], TGT_VOCAB)
 
@@ -64,6 +65,8 @@ def test_torch_and_back(bias: bool, heads: Any) -> None:
 def test_options_without_a_counterpart_are_refused() -> None:
     with pytest.raises(ValueError, match=r"needs head_dim \(5\) to be d_model / n_heads \(12 / 3\)"):
         to_torch(MultiHeadAttention(12, 3, 5))
+    with pytest.raises(ValueError, match=r"and Reduction\(n_kv_heads=1.*\) leaves some out"):
+        to_torch(MultiHeadAttention(12, 3, reduction=Reduction(n_kv_heads=1)))
     for options in ({"kdim": 5}, {"add_bias_kv": True}, {"add_zero_attn": True}):
         with pytest.raises(ValueError, match="only a MultiheadAttention without"):
             from_torch(nn.MultiheadAttention(12, 3, **options))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import ROOT, Said
 
 from minitx.config import Config, ConfigError
+from minitx.config.attention import PLAIN
 from minitx.override import override
 from minitx.training import session
 from minitx.training.runfolder import MetricsLog, RunFolder, run_hash, safe_name, write_atomic
@@ -34,6 +37,24 @@ def test_paths_logging_and_resume_do_not_change_the_hash(tiny: Callable[..., Con
 )
 def test_what_determines_the_result_changes_the_hash(tiny: Callable[..., Config], change: str) -> None:
     assert digest(override(tiny(), [change])) != digest(tiny())
+
+
+def test_keys_that_came_later_are_in_the_hash_where_they_are_set(
+    tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs from before there were such keys keep their names."""
+    plain, hashed = json.dumps, ""
+
+    def kept(*args: Any, **keys: Any) -> str:
+        nonlocal hashed
+        hashed = plain(*args, **keys)
+        return hashed
+
+    monkeypatch.setattr(json, "dumps", kept)
+    without = digest(tiny())
+    assert "backend" in hashed and not [key for key in PLAIN if key in hashed]
+    for change in ("n_kv_heads=1", "kv_rank=3", "tie_query_key=true", "project_values=false"):
+        assert digest(override(tiny(), [f"model.attention.{change}"])) != without
 
 
 def test_data_precision_and_device_change_the_hash(tiny: Callable[..., Config]) -> None:
