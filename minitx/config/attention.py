@@ -36,8 +36,9 @@ class AttentionConfig(Section):
     """false: values are the states (in cross-attention the memory's) themselves, cut into heads."""
     span: Literal["global", "window", "sentence"] = "global"
     """What self-attention may read, in every layer: all, +-`window` positions, or its own sentence."""
-    window: int = Field(8, ge=1)
-    """Positions on each side that `span: window` reads (only earlier ones in a decoder)."""
+    window: int = Field(8, ge=0)
+    """Positions on each side that `span: window` reads (only earlier ones in a decoder). With 0 a position reads itself
+    alone: a model of the same weights in which nothing is mixed."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the attention weights; fast kernels have none on the CPU, so it is apart from `model.dropout`."""
     backend: Literal["auto", "naive", "sdpa", "varlen"] = "auto"

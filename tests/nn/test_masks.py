@@ -30,7 +30,7 @@ def test_mask_is_the_rule_in_words(n_queries: int, n_keys: int, padded: bool) ->
     torch.manual_seed(0)
     real = torch.rand(2, n_keys) < 0.7 if padded else None
     sentence = torch.randint(0, 2, (2, n_keys)).cumsum(1)
-    for span, window, causal in itertools.product(SPANS, (1, 2, 6), (False, True)):
+    for span, window, causal in itertools.product(SPANS, (0, 1, 2, 6), (False, True)):
         reach = Reach(span, window, causal)  # type: ignore[arg-type]
         mask = reach.mask(2, n_queries, n_keys, key_mask=real, sentence=sentence)
         rule = may_read(

@@ -15,7 +15,7 @@ from minitx.nn.window import MIN_BLOCK, plan_blocks
 
 
 @pytest.mark.parametrize("length", [MIN_BLOCK * 3, 131, 257])
-@pytest.mark.parametrize("window", [1, 13, 41])
+@pytest.mark.parametrize("window", [0, 1, 13, 41])
 @pytest.mark.parametrize("causal", [False, True], ids=["open", "causal"])
 @pytest.mark.parametrize("padded", [False, True], ids=["full", "padded"])
 def test_blocks_equal_the_masked_square(length: int, window: int, causal: bool, padded: bool) -> None:
@@ -89,3 +89,13 @@ def test_each_query_reads_its_window_and_nothing_else() -> None:
     (gradient,) = torch.autograd.grad(attention(x)[0, at].sum(), x)
     read = gradient[0].abs().sum(-1).nonzero().flatten().tolist()
     assert read == list(range(at - window, at + window + 1))
+
+
+def test_a_window_of_nothing_mixes_nothing() -> None:
+    """Each position becomes what a linear map makes of it alone: values, then the output projection."""
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(6, 2, span="window", window=0).double()
+    x_BTD = torch.randn(3, 97, 6, dtype=torch.float64)
+    expected = attention(x_BTD.flatten(0, 1)[:, None]).reshape(x_BTD.shape)  # 291 texts of one token
+    torch.testing.assert_close(attention(x_BTD), expected)
+    torch.testing.assert_close(attention(x_BTD[:, :5]), expected[:, :5])

@@ -158,6 +158,12 @@ def test_what_cells_differ_in_is_not_typed(tiny_classes: dict[str, Any], typed: 
         make_tries(study(tier), composer(tiny_classes), name_of, ["trainer.max_steps=3"])
 
 
+def test_tries_may_be_told_where_the_data_is(tiny_classes: dict[str, Any]) -> None:
+    tier, there = heads(tuning={"tries": TRIES}), f"data.path={tiny_classes['path']}"
+    tries = make_tries(study(tier), composer(tiny_classes), name_of, [there, "trainer.device=cpu"])
+    assert all(there in cell.overrides for named in tries.values() for cell in named.values())
+
+
 def test_a_cell_is_not_compared_with_itself(tiny_classes: dict[str, Any]) -> None:
     tier = two_kinds(
         arms={"one": {}, "two": {"overrides": ["model.n_heads=4"]}},
