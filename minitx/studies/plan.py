@@ -5,6 +5,7 @@ Study -> (arm, value) -> overrides -> Config, once for all seeds -> cells
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,7 @@ from minitx.data import load_data
 from minitx.nn.counts import ModelShape
 from minitx.nn.match import match, size_of
 from minitx.studies.fairness import check_fair
+from minitx.studies.machine import machine_name
 from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, CellKind, Place, Study, Tier, Value, place_name
 from minitx.studies.sweep import Cell
 from minitx.studies.tuning import Tuned, places_to_try
@@ -176,10 +178,15 @@ def _cell(
     seeded = seeded_config(config, seed)
     swept = {"arm": arm} | ({} if tier.axis is None else {tier.axis: str(value)}) | {"seed": str(seed)}
     kind = tier.arms[arm].kind
-    name = identify(seeded) + ("" if kind == "train" else f"-{kind}")
+    name = identify(seeded) + ("" if kind == "train" else f"-{_machine(seeded)}-{kind}")
     return StudyCell(
         overrides=tuple(overrides), values=swept, config=seeded, hash=name, arm=arm, value=value, seed=seed, kind=kind
     )
+
+
+def _machine(config: Config) -> str:
+    """Six hex digits: a timing belongs to the machine that took it."""
+    return hashlib.sha256(machine_name(config.trainer).encode()).hexdigest()[:6]
 
 
 def seeded_config(config: Config, seed: int) -> Config:

@@ -1,7 +1,7 @@
 """Runs a study's cells: in worker processes that live on, resumed where they were, shared between studies.
 
 A cell belongs to the first folder of outputs/studies that holds its hash, so cells that coincide between studies run
-once. Trainings go side by side; measurements of cost come after them, one at a time.
+once. Trainings go side by side; timings come after them, one at a time, and while no other study works (see `quiet`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 
 from minitx.config import TrainerConfig
 from minitx.errors import RunError, Stopped
+from minitx.studies.machine import share_of_machine, workers_for
 from minitx.studies.plan import StudyCell
+from minitx.studies.quiet import WAITS, Quiet
 from minitx.studies.screen import Screen, Standing
 from minitx.studies.study import Measure, Study
 from minitx.studies.work import Answer, Task, begin, is_done, work
@@ -63,8 +65,10 @@ def run_cells_of(
     if not waiting:
         screen.show(standing)
         return
-    runner = _Runner(study, standing, folder, measures, screen, log)
-    runner.run(waiting)
+    trainers = [cell.config.trainer for cell in waiting if cell.config is not None and cell.kind == "train"]
+    workers = workers_for(study.workers, trainers)
+    log.say(f"workers {workers}")
+    _Runner(study, workers, standing, folder, measures, screen, log).run(waiting)
 
 
 def _unfinished(standing: Standing, measures: Sequence[Measure]) -> list[StudyCell]:
@@ -84,22 +88,30 @@ class _Runner:
     """The pool of workers and what it is at."""
 
     def __init__(
-        self, study: Study, standing: Standing, folder: Path, measures: Sequence[Measure], screen: Screen, log: Reporter
+        self,
+        study: Study,
+        workers: int,
+        standing: Standing,
+        folder: Path,
+        measures: Sequence[Measure],
+        screen: Screen,
+        log: Reporter,
     ) -> None:
         self.study, self.standing, self.measures, self.screen, self.log = study, standing, tuple(measures), screen, log
         self.running: dict[Future[Answer], StudyCell] = {}
+        self.workers, self.quiet = workers, Quiet()
         context = multiprocessing.get_context("spawn")
         log_file = folder / WORKERS_LOG
         self.halt = context.Event()
         self.pool = ProcessPoolExecutor(
-            study.workers,
+            workers,
             context,
             initializer=begin,
-            initargs=(*share_of_machine(study.workers), str(log_file), self.halt, os.getpid()),
+            initargs=(*share_of_machine(workers), str(log_file), self.halt, os.getpid()),
         )
 
     def run(self, waiting: deque[StudyCell]) -> None:
-        with self.pool, stop_on_signals() as stop:
+        with self.quiet, self.pool, stop_on_signals() as stop:
             try:
                 while waiting or self.running:
                     self._fill(waiting)
@@ -116,8 +128,8 @@ class _Runner:
                 self.halt.set()  # whatever still runs saves and ends; the pool waits for it
 
     def _fill(self, waiting: deque[StudyCell]) -> None:
-        """Trainings as many as there are workers; a measurement only where nothing else runs."""
-        while waiting and self._room_for(waiting[0]):
+        """Trainings as many as there are workers; a timing only where nothing else runs."""
+        while waiting and self._room_for(waiting[0]) and self._quiet_for(waiting[0]):
             cell = waiting.popleft()
             assert cell.config is not None, "a plan has no cell without one"
             task = Task(
@@ -132,11 +144,21 @@ class _Runner:
             self.standing.running.add(cell.hash)
 
     def _room_for(self, cell: StudyCell) -> bool:
-        if cell.kind == "cost":
+        if cell.kind != "train":
             return not self.running
-        return len(self.running) < self.study.workers and all(other.kind == "train" for other in self.running.values())
+        return len(self.running) < self.workers and all(other.kind == "train" for other in self.running.values())
+
+    def _quiet_for(self, cell: StudyCell) -> bool:
+        """Whether other studies on the machine let it begin; that it waits for one is said once."""
+        admitted = self.quiet.admits(training=cell.kind == "train", idle=not self.running)
+        if not admitted and not self.standing.waits:
+            self.log.say(WAITS)
+        self.standing.waits = not admitted
+        return admitted
 
     def _take(self, waiting: deque[StudyCell]) -> None:
+        if not self.running:  # another study keeps it from beginning
+            time.sleep(SECONDS_BETWEEN_SCREENS)
         finished, _ = wait(self.running, timeout=SECONDS_BETWEEN_SCREENS, return_when=FIRST_COMPLETED)
         for future in finished:
             cell, answer = self.running.pop(future), future.result()
@@ -170,12 +192,3 @@ class _Runner:
 
 def _resuming(trainer: TrainerConfig) -> TrainerConfig:
     return trainer.model_copy(update={"resume": "auto"})
-
-
-def share_of_machine(workers: int) -> tuple[int | None, float | None]:
-    """(CPU threads, share of a GPU's memory) of one of several workers; None where it may have all."""
-    if workers == 1:
-        return None, None
-    import torch
-
-    return max(1, torch.get_num_threads() // workers), 1 / workers if torch.cuda.is_available() else None

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from minitx.evaluation.metrics import better
 from minitx.studies.plan import StudyCell
+from minitx.studies.quiet import WAITS
 from minitx.studies.study import place_name
 from minitx.training.console import Reporter
 from minitx.training.runfolder import RunFolder
@@ -31,6 +32,8 @@ class Standing:
     running: set[str] = field(default_factory=set)
     elsewhere: set[str] = field(default_factory=set)
     """Another process is at them."""
+    waits: bool = False
+    """Another study on the machine keeps its next cell from beginning."""
     failed: dict[str, str] = field(default_factory=dict)
     """Hash -> error."""
     began: float = field(default_factory=time.monotonic)
@@ -124,8 +127,9 @@ def _by_place(cells: Sequence[StudyCell]) -> dict[str, list[StudyCell]]:
 
 
 def _progress(standing: Standing) -> str:
-    """`12 of 24 cells, 1 failed, 3:20 left`"""
+    """`12 of 24 cells, 1 failed, 3:20 left`, and that it waits."""
     left = standing.seconds_left
     failed = f", {len(standing.failed)} failed" if standing.failed else ""
     shown = "" if left is None else f", {int(left) // 60}:{int(left) % 60:02d} left"
-    return f"{len(standing.done)} of {standing.n_all} cells{failed}{shown}"
+    waits = f"; {WAITS}" if standing.waits else ""
+    return f"{len(standing.done)} of {standing.n_all} cells{failed}{shown}{waits}"

@@ -182,8 +182,9 @@ class Study(Section):
     """Run this many seeds, 0, 1, ..., instead of the tier's; fewer than five make every verdict inconclusive."""
     phase: Literal["run", "tune"] = "run"
     """tune: try the tier's `tuning` on validation, and write what was best to conf/study/tuned."""
-    workers: int = Field(1, ge=1)
-    """Cells at a time, each in a process of its own that lives on; threads and GPU memory are divided."""
+    workers: int | None = Field(None, ge=1)
+    """Trainings at a time, each in a process of its own that lives on; threads and GPU memory are divided. null = as
+    many as keep the cores busy where every cell sets trainer.threads, else, and on a GPU, one. Timings run alone."""
     on_error: Literal["continue", "stop"] = "continue"
     """stop: the first cell that fails ends the study."""
 
