@@ -6,6 +6,7 @@ python -m minitx.studies.reference arms NAME ARM=RUN[,RUN...]...  NAME.json: the
 python -m minitx.studies.reference models NAME RUN...  NAME.json: runs by data set and model, and their differences
 python -m minitx.studies.reference decoding RUN   decoding.json: seconds to translate the test split, greedy and by beam
 python -m minitx.studies.reference bench NAME FOLDER...  NAME.json and figures: what `minitx bench` found, parts joined
+python -m minitx.studies.reference studies FOLDER  claims.json, power.json, and the cells and figures of every study
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ from minitx.evaluation.attention_maps import inspect_texts
 from minitx.evaluation.figures import attention_figure
 from minitx.evaluation.metrics import Interval, error_rates
 from minitx.predictor import Predictor
+from minitx.studies.report.ledger import read_ledger
+from minitx.studies.report.write import FIGURES, write_report
 from minitx.studies.statistics import paired_interval
 from minitx.training.device import resolve_compute
 from minitx.training.process import prepare_process
@@ -64,6 +68,9 @@ def main() -> None:
     bench.add_argument("name")
     bench.add_argument("folders", nargs="+", type=Path)
     bench.set_defaults(command=lambda o: write_bench(o.name, o.folders))
+    studies = commands.add_parser("studies")
+    studies.add_argument("folder", type=Path)
+    studies.set_defaults(command=lambda o: write_studies(o.folder))
     options = parser.parse_args()
     options.command(options)
 
@@ -188,6 +195,20 @@ def write_bench(name: str, folders: list[Path]) -> None:
     machine = {key: report["machine"][key] for key in ("cpu", "usable_cores", "threads", "gpu", "python", "versions")}
     facts = {"machine": machine, "flop_formula": report["flop_formula"], "notes": report["notes"]}
     _write_json(REFERENCE / f"{name}.json", {**facts, "parts": parts})
+
+
+def write_studies(folder: Path) -> None:
+    """The report of a folder of studies without its page, every cell's numbers, and what power.py simulated there."""
+    kept = REFERENCE / "studies"
+    with TemporaryDirectory() as scratch:
+        write_report(read_ledger(folder), Path(scratch))
+        shutil.copyfile(Path(scratch) / "claims.json", REFERENCE / "claims.json")
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(Path(scratch) / FIGURES, kept)
+    for table in sorted(folder.glob("*/cells-*.csv")):
+        shutil.copyfile(table, kept / f"{table.parent.name}-{table.stem.removeprefix('cells-')}.csv")
+    shutil.copyfile(folder / "power.json", REFERENCE / "power.json")
+    print(kept)
 
 
 def baseline(run: Path) -> dict[str, float]:
