@@ -1,12 +1,11 @@
-"""What a study computes of trained cells, beside results: over-fitting at equal training loss, equal builds, heads.
+"""What a study computes of trained cells, beside results: over-fitting at equal training loss, equal builds, heads,
+operations.
 
 Each measure gives numbers under its own prefix, `fit.gap_at_0.3`; they are written into the cell's measures.json.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,12 +18,13 @@ from minitx.evaluation.evaluate import evaluate
 from minitx.nn.build import Model, build_model
 from minitx.nn.convert import grouped_to_split, split_to_grouped
 from minitx.nn.counts import ModelShape
+from minitx.studies.compute import compute
+from minitx.studies.curves import at_level, losses_of
 from minitx.studies.head_measures import across, field, heads
 from minitx.studies.kept import is_kept, keep
 from minitx.studies.study import Measure
 from minitx.studies.work import VERSIONS
 from minitx.training.checkpoint import load_checkpoint
-from minitx.training.results import TRAIN_JUDGED
 from minitx.training.runfolder import RunFolder
 
 FIT_LEVELS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
@@ -63,9 +63,7 @@ def _fit(path: Path, config: Config) -> dict[str, float]:
     """`gap_at_L`: validation loss minus training loss, both judged alike, where training loss first reached L."""
     if not config.trainer.eval_train_rows:
         raise rule("trainer.eval_train_rows", 0, "be set, because the study measures over-fitting", "e.g. 500")
-    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    train = {line["step"]: line["loss"] for line in lines if line["split"] == TRAIN_JUDGED}
-    validation = {line["step"]: line["loss"] for line in lines if line["split"] == "validation"}
+    train, validation = losses_of(path, "train"), losses_of(path, "validation")
     steps = sorted(train.keys() & validation.keys())
     curve = [(train[step], validation[step]) for step in steps]
     found = {"train_loss": curve[-1][0], "gap": curve[-1][1] - curve[-1][0]}
@@ -73,15 +71,12 @@ def _fit(path: Path, config: Config) -> dict[str, float]:
 
 
 def gap_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
-    """Validation minus training loss where training loss first falls to `level`, between two points in proportion.
+    """Validation minus training loss where training loss first falls to `level`; see `at_level`.
 
-    curve: (training loss, validation loss) along training. None where it begins below, or never gets there.
+    curve: (training loss, validation loss) along training.
     """
-    for (train_a, judged_a), (train_b, judged_b) in itertools.pairwise(curve):
-        if train_a > level >= train_b:
-            share = (train_a - level) / (train_a - train_b)
-            return judged_a + share * (judged_b - judged_a) - level
-    return None
+    validation = at_level(curve, level)
+    return None if validation is None else validation - level
 
 
 # ------------------------------------------------------------------------------------------------------------- builds
@@ -127,4 +122,5 @@ _MEASURES: dict[Measure, Callable[[Path, Config], dict[str, float]]] = {
     "builds": _builds,
     "heads": heads,
     "field": field,
+    "compute": compute,
 }

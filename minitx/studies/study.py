@@ -23,7 +23,7 @@ Place = tuple[str, Value | None]
 TierName = Literal["quick", "full"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
 CellKind = Literal["train", "cost"]
-Measure = Literal["fit", "heads", "field", "builds"]
+Measure = Literal["fit", "heads", "field", "builds", "compute"]
 Fairness = Literal["size", "data", "head", "budget", "tuning"]
 ALONG_THE_AXIS = ("slope", "exponent")
 """Contrasts that read an arm at all its values."""

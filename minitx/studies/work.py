@@ -24,7 +24,9 @@ from minitx.training.runfolder import Busy, RunFolder, run_hash
 HALTED = 143
 """Exit code of what was not begun any more."""
 SECONDS_BETWEEN_LOOKS = 0.5
-VERSIONS: Mapping[Measure | CellKind, str] = {"fit": "1", "builds": "1", "heads": "1", "field": "1", "cost": "1"}
+VERSIONS: Mapping[Measure | CellKind, str] = {
+    "fit": "1", "builds": "1", "heads": "1", "field": "1", "compute": "1", "cost": "1",
+}  # fmt: skip
 """Raise one when what it computes changes, and it is computed anew."""
 
 
