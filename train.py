@@ -27,8 +27,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from minitx.config import MODELS, Config, rule
 from minitx.errors import Stopped
-from minitx.studies.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper
+from minitx.studies.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper, with_data
 from minitx.studies.study import Study
+
+CONF = Path(__file__).parent / "conf"
 
 
 def register() -> None:
@@ -46,7 +48,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("minitx.run_dir", lambda *, _root_: default_run_dir(_root_), replace=True)
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(raw: DictConfig) -> Any:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
@@ -89,43 +91,11 @@ def plain_errors() -> Iterator[None]:
         sys.exit(stop.exit_code)
 
 
-def with_data(arguments: Sequence[str]) -> list[str]:
-    """`experiment=NAME` also means what NAME has for the model, and alone `data=NAME`, where there is such a set.
-
-    Hydra lets an experiment choose its data, but not one that is itself chosen by the data, as conf/config.yaml has it.
-    """
-    conf = Path(__file__).parent / "conf"
-    place = next((i for i, argument in enumerate(arguments) if argument.startswith("experiment=")), None)
-    if place is None:
-        return list(arguments)
-    names = arguments[place].partition("=")[2].split(",")
-    recipes = sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
-    for name in names:  # Hydra would leave an unknown one out: it is optional, where it goes by the data
-        if name not in recipes:
-            raise rule("experiment", name, "name a file of conf/experiment", f"there are {', '.join(recipes)}")
-    model_recipe = "experiment@_global_=${experiment}/${model}"
-    continued = {argument for argument in arguments if argument.startswith("trainer.resume=")} - {"trainer.resume=auto"}
-    if continued:
-        return list(arguments)
-    if any(argument.startswith("data=") for argument in arguments):
-        return [*arguments[: place + 1], model_recipe, *arguments[place + 1 :]]
-    if len(names) > 1:
-        raise rule("data", "not given", "be named where several experiments are swept", "add data=NAME")
-    known = (conf / "data" / f"{names[0]}.yaml").is_file()
-    return [
-        *arguments[:place],
-        *([f"data={names[0]}"] if known else []),
-        arguments[place],
-        model_recipe,
-        *arguments[place + 1 :],
-    ]
-
-
 def entry() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises; without, it prints a trace of its own
     register()
     with plain_errors():
-        sys.argv[1:] = with_data(sys.argv[1:])
+        sys.argv[1:] = with_data(sys.argv[1:], CONF)
         main()
 
 

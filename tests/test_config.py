@@ -285,7 +285,7 @@ def test_override_types_values_and_keeps_the_rest() -> None:
 def composed(*overrides: str) -> Config:
     train.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return config_of(compose("config", train.with_data(overrides)))
+        return config_of(compose("config", train.with_data(overrides, train.CONF)))
 
 
 @pytest.mark.parametrize(
@@ -325,21 +325,21 @@ def test_a_recipe_has_a_part_of_each_model_own() -> None:
     ],
 )
 def test_an_experiment_brings_its_data(typed: str, composed_of: str) -> None:
-    assert train.with_data(typed.split()) == composed_of.split()
+    assert train.with_data(typed.split(), train.CONF) == composed_of.split()
 
 
 def test_swept_experiments_need_their_data_named() -> None:
     with pytest.raises(ConfigError, match="must be named where several experiments are swept"):
-        train.with_data(["-m", "experiment=digits,multi30k"])
+        train.with_data(["-m", "experiment=digits,multi30k"], train.CONF)
     named = ["-m", "experiment=digits,multi30k", "data=files"]
-    assert train.with_data(named) == [*named[:2], OF_THE_MODEL, named[2]]
+    assert train.with_data(named, train.CONF) == [*named[:2], OF_THE_MODEL, named[2]]
 
 
 def test_an_unknown_experiment_is_a_mistake() -> None:
     with pytest.raises(
         ConfigError, match=r"^experiment \(multi3k\) must name a file of conf/experiment; there are ag_news, banking77"
     ):
-        train.with_data(["experiment=multi3k", "data=multi30k"])
+        train.with_data(["experiment=multi3k", "data=multi30k"], train.CONF)
 
 
 def test_every_key_can_be_set_from_the_command_line() -> None:

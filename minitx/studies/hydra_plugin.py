@@ -72,6 +72,38 @@ def continued(run: str, overrides: Sequence[str]) -> Config:
     return override(RunFolder(Path(run)).read_config("trainer.resume"), [*kept, "trainer.resume=auto"])
 
 
+def with_data(arguments: Sequence[str], conf: Path) -> list[str]:
+    """`experiment=NAME` also means what NAME has for the model, and alone `data=NAME`, where there is such a set.
+
+    Hydra lets an experiment choose its data, but not one that is itself chosen by the data, as conf/config.yaml has it.
+    conf: the folder of configurations.
+    """
+    place = next((i for i, argument in enumerate(arguments) if argument.startswith("experiment=")), None)
+    if place is None:
+        return list(arguments)
+    names = arguments[place].partition("=")[2].split(",")
+    recipes = sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
+    for name in names:  # Hydra would leave an unknown one out: it is optional, where it goes by the data
+        if name not in recipes:
+            raise rule("experiment", name, "name a file of conf/experiment", f"there are {', '.join(recipes)}")
+    model_recipe = "experiment@_global_=${experiment}/${model}"
+    continued = {argument for argument in arguments if argument.startswith("trainer.resume=")} - {"trainer.resume=auto"}
+    if continued:
+        return list(arguments)
+    if any(argument.startswith("data=") for argument in arguments):
+        return [*arguments[: place + 1], model_recipe, *arguments[place + 1 :]]
+    if len(names) > 1:
+        raise rule("data", "not given", "be named where several experiments are swept", "add data=NAME")
+    known = (conf / "data" / f"{names[0]}.yaml").is_file()
+    return [
+        *arguments[:place],
+        *([f"data={names[0]}"] if known else []),
+        arguments[place],
+        model_recipe,
+        *arguments[place + 1 :],
+    ]
+
+
 def default_run_dir(root: DictConfig) -> str:
     """`outputs/runs/<date>/<time>-<data>-<model>-s<seed>-<hash>`, or the folder of the run to be continued.
 
@@ -183,9 +215,17 @@ class ResumableSweeper(Sweeper):
         if study.name is None:
             raise rule("study", "none", "be named", "e.g. python train.py -m study=head_count")
         typed = [str(o.input_line) for o in parsed if o.get_key_element() != "study"]
-        conf = next(s.path for s in self._composed.hydra.runtime.config_sources if s.provider == "main")
-        tuned = Path(conf.removeprefix("file://")) / "study" / "tuned"
-        run_study(study, STUDIES, tuned, self._compose, identify, typed)
+        run_study(study, STUDIES, self._conf / "study" / "tuned", self._as_typed, identify, typed)
+
+    @property
+    def _conf(self) -> Path:
+        """The folder of configurations."""
+        main = next(s.path for s in self._composed.hydra.runtime.config_sources if s.provider == "main")
+        return Path(main.removeprefix("file://"))
+
+    def _as_typed(self, overrides: Sequence[str]) -> Config:
+        """What `python train.py` makes of these, `experiment=` with all that goes with it."""
+        return self._compose(with_data(overrides, self._conf))
 
     def _compose(self, overrides: Sequence[str]) -> Config:
         return config_of(self._context.config_loader.load_sweep_config(self._composed, list(overrides)))
