@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from minitx.studies.evidence import Finding
-from minitx.studies.report.arms import measures_of
+from minitx.studies.report.arms import arms_read, measures_of
 from minitx.studies.report.curves import crossings, learning_curves
 from minitx.studies.report.ledger import Entry, command_of
 from minitx.studies.report.words import axis_name, interval, measure_name, places_for, plain, value_text
@@ -69,7 +69,10 @@ def _crossings(entry: Entry, found: Finding) -> Iterator[str]:
 def _seeds(entry: Entry, found: Finding) -> Iterator[str]:
     evidence = found.evidence
     seeds = ", ".join(str(seed) for seed in evidence.tier.seeds)
-    yield f"Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them."
+    if any(evidence.tier.arms[arm].kind == "train" for arm in arms_read(found)):
+        yield f"Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them."
+    else:
+        yield f"Seeds {seeds}: each is a round of timing; nothing is trained."
     if entry.exploratory:
         yield f"Exploratory: with fewer than {MIN_SEEDS} seeds no verdict is given, whatever the numbers."
     n_done, n_missing = len(evidence.observations), len(evidence.missing)
