@@ -1,4 +1,4 @@
-"""What a reader must know beside the verdict: seeds, what is missing, rules broken on purpose, curves, crossings."""
+"""What a reader must know beside the verdict: seeds, missing cells, rules broken on purpose, curves, crossings, costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from minitx.studies.evidence import Finding
 from minitx.studies.report.arms import arms_read, measures_of
 from minitx.studies.report.curves import crossings, learning_curves
 from minitx.studies.report.ledger import Entry, command_of
+from minitx.studies.report.overtaking import overtakings
 from minitx.studies.report.words import axis_name, interval, measure_name, places_for, plain, value_text
 from minitx.studies.statistics import MIN_SEEDS
 
@@ -36,6 +37,7 @@ def notes_of(entry: Entry, found: Finding) -> list[Note]:
     told = {
         "Learning curves": tuple(_curves(found)),
         "Crossings": tuple(_crossings(entry, found)),
+        "Where the square overtakes the rest": tuple(overtakings(found.evidence)),
         "Seeds and missing cells": tuple(_seeds(entry, found)),
         "Rules of fairness broken on purpose": tuple(_on_purpose(found)),
         "The other tier": tuple(_other_tier(found)),
