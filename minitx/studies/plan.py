@@ -162,7 +162,7 @@ def _check_quick(tier: Tier) -> None:
 
 
 def is_trained(tier: Tier, arm: str) -> bool:
-    """Whether the arm's cells are runs, not measurements of cost."""
+    """Whether the arm's cells are runs, not timings."""
     return tier.arms[arm].kind == "train"
 
 

@@ -22,7 +22,8 @@ Place = tuple[str, Value | None]
 """(arm, its value on the axis; None without an axis)"""
 TierName = Literal["quick", "full"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
-CellKind = Literal["train", "cost"]
+TimingKind = Literal["cost", "parallel"]
+CellKind = Literal["train"] | TimingKind
 Measure = Literal["fit", "heads", "field", "builds", "compute"]
 Fairness = Literal["size", "data", "head", "budget", "tuning"]
 ALONG_THE_AXIS = ("slope", "exponent")
@@ -82,7 +83,8 @@ class ArmConfig(Section):
     tuned: bool = True
     """Whether the tier's tries are run for it too."""
     kind: CellKind = "train"
-    """cost: nothing is trained; time and memory are measured, and seeds are rounds of measuring."""
+    """cost, parallel: nothing is trained; time and memory, or what a wider machine gains, are measured, and seeds are
+    rounds of measuring."""
 
 
 class Tuning(Section):

@@ -18,14 +18,14 @@ from minitx.config import Config, NetConfig
 from minitx.errors import Stopped
 from minitx.parse import load
 from minitx.studies.kept import is_kept
-from minitx.studies.study import CellKind, Measure
+from minitx.studies.study import CellKind, Measure, TimingKind
 from minitx.training.runfolder import Busy, RunFolder, run_hash
 
 HALTED = 143
 """Exit code of what was not begun any more."""
 SECONDS_BETWEEN_LOOKS = 0.5
-VERSIONS: Mapping[Measure | CellKind, str] = {
-    "fit": "1", "builds": "1", "heads": "1", "field": "1", "compute": "1", "cost": "1",
+VERSIONS: Mapping[Measure | TimingKind, str] = {
+    "fit": "1", "builds": "1", "heads": "1", "field": "1", "compute": "1", "cost": "1", "parallel": "1",
 }  # fmt: skip
 """Raise one when what it computes changes, and it is computed anew."""
 
@@ -103,17 +103,7 @@ def work(task: Task) -> Answer:
     if any(halt.is_set() for halt in _halt):
         return Answer(stopped=HALTED)
     try:
-        config = load(task.config)
-        if task.kind == "cost":
-            from minitx.studies.cost import run_cost
-
-            run_cost(config, Path(task.path))
-        else:
-            from minitx.studies.measures import add_measures
-            from minitx.training.session import run
-
-            run(config, Path(task.path), quiet=True)
-            add_measures(Path(task.path), task.measures)
+        _run(load(task.config), Path(task.path), task)
     except Busy:
         return Answer(busy=True)
     except Stopped as stop:
@@ -121,6 +111,23 @@ def work(task: Task) -> Answer:
     except Exception as error:
         return Answer(error=(str(error) or repr(error)).splitlines()[0], trace=traceback.format_exc())
     return Answer()
+
+
+def _run(config: Config, path: Path, task: Task) -> None:
+    if task.kind == "cost":
+        from minitx.studies.cost import run_cost
+
+        run_cost(config, path)
+    elif task.kind == "parallel":
+        from minitx.studies.parallel import run_parallel
+
+        run_parallel(config, path)
+    else:
+        from minitx.studies.measures import add_measures
+        from minitx.training.session import run
+
+        run(config, path, quiet=True)
+        add_measures(path, task.measures)
 
 
 def is_done(path: Path, config: Config, kind: CellKind, measures: Sequence[Measure]) -> bool:
@@ -134,6 +141,6 @@ def is_done(path: Path, config: Config, kind: CellKind, measures: Sequence[Measu
         return False
     if run_hash(folder.read_config(), "", "", "") != run_hash(config, "", "", ""):
         return False
-    if kind == "cost":
-        return is_kept(path, "cost", VERSIONS["cost"])
+    if kind != "train":
+        return is_kept(path, kind, VERSIONS[kind])
     return not isinstance(config.model, NetConfig) or all(is_kept(path, name, VERSIONS[name]) for name in measures)

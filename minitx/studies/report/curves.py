@@ -61,7 +61,11 @@ def exponent_line(evidence: Evidence, found: PartFinding) -> Line | None:
     numbers = numbers_of(evidence, part.arm)
     if part.contrast != "exponent" or numbers is None:
         return None
-    means = {float(v): _mean(evidence, part, v) for v in evidence.tier.values_of(part.arm) if v is not None}
+    means = {
+        float(v): geometric_mean(evidence, part.measure, part.arm, v)
+        for v in evidence.tier.values_of(part.arm)
+        if v is not None
+    }
     there = {number: mean for number, mean in means.items() if mean is not None and mean > 0}
     top = np.array([number for number in there if number * LAST_DECADE >= max(there)])
     exponent = part.centre + found.effect.mean
@@ -70,9 +74,9 @@ def exponent_line(evidence: Evidence, found: PartFinding) -> Line | None:
     return Line(exponent, ends, np.exp(log_y.mean() + exponent * (np.log(ends) - np.log(top).mean())))
 
 
-def _mean(evidence: Evidence, part: Part, value: Value) -> float | None:
-    """Geometric over seeds."""
-    numbers = [number for number in evidence.per_seed(part.measure, part.arm, value).values() if number > 0]
+def geometric_mean(evidence: Evidence, measure: str, arm: str, value: Value | None) -> float | None:
+    """Over the seeds whose number is above 0; None without any."""
+    numbers = [number for number in evidence.per_seed(measure, arm, value).values() if number > 0]
     return math.exp(math.fsum(map(math.log, numbers)) / len(numbers)) if numbers else None
 
 

@@ -1,4 +1,4 @@
-"""What a reader must know beside the verdict: seeds, what is missing, rules broken on purpose, curves, crossings."""
+"""What a reader must know beside the verdict: seeds, missing cells, rules broken on purpose, curves, crossings, costs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from minitx.studies.evidence import Finding
-from minitx.studies.report.arms import measures_of
+from minitx.studies.report.arms import arms_read, measures_of
 from minitx.studies.report.curves import crossings, learning_curves
 from minitx.studies.report.ledger import Entry, command_of
+from minitx.studies.report.overtaking import overtakings
 from minitx.studies.report.words import axis_name, interval, measure_name, places_for, plain, value_text
 from minitx.studies.statistics import MIN_SEEDS
 
@@ -36,6 +37,7 @@ def notes_of(entry: Entry, found: Finding) -> list[Note]:
     told = {
         "Learning curves": tuple(_curves(found)),
         "Crossings": tuple(_crossings(entry, found)),
+        "Where the square overtakes the rest": tuple(overtakings(found.evidence)),
         "Seeds and missing cells": tuple(_seeds(entry, found)),
         "Rules of fairness broken on purpose": tuple(_on_purpose(found)),
         "The other tier": tuple(_other_tier(found)),
@@ -69,7 +71,10 @@ def _crossings(entry: Entry, found: Finding) -> Iterator[str]:
 def _seeds(entry: Entry, found: Finding) -> Iterator[str]:
     evidence = found.evidence
     seeds = ", ".join(str(seed) for seed in evidence.tier.seeds)
-    yield f"Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them."
+    if any(evidence.tier.arms[arm].kind == "train" for arm in arms_read(found)):
+        yield f"Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them."
+    else:
+        yield f"Seeds {seeds}: each is a round of timing; nothing is trained."
     if entry.exploratory:
         yield f"Exploratory: with fewer than {MIN_SEEDS} seeds no verdict is given, whatever the numbers."
     n_done, n_missing = len(evidence.observations), len(evidence.missing)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 from minitx.studies.evidence import PartFinding
 from minitx.studies.report.ledger import Entry
 from minitx.studies.statistics import MIN_SEEDS, Verdict
-from minitx.studies.study import Part, Value
+from minitx.studies.study import Part, TimingKind, Value
 
 UNTESTED = "not tested here"
 HEADS: dict[Verdict | None, str] = {
@@ -38,7 +39,7 @@ _OUTCOMES: dict[tuple[str, Verdict], str] = {
     ("flat", "reversed"): "a difference where the claim has none",
     ("flat", "inconclusive"): "too uncertain to tell",
 }
-_UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)"}
+_UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)", "speedup": "speed-up"}
 
 # ------------------------------------------------------------------------------------------------------------ numbers
 
@@ -106,11 +107,12 @@ def value_text(value: Value | None) -> str:
 
 
 def measure_name(measure: str) -> str:
-    """`test.accuracy` -> `test accuracy`, `loss.test` -> `test loss`, `cost.mixing_seconds` -> `mixing time (s)`."""
+    """`test.accuracy` -> `test accuracy`, `loss.test` -> `test loss`, `cost.mixing_seconds` -> `mixing time (s)`,
+    `parallel.log_speedup` -> `log speed-up`."""
     first, _, rest = measure.partition(".")
     if first == "loss" and rest:
         return f"{rest} loss"
-    words = (rest if first == "cost" and rest else measure).replace(".", " ").replace("_", " ").split()
+    words = (rest if first in get_args(TimingKind) and rest else measure).replace(".", " ").replace("_", " ").split()
     return " ".join([*words[:-1], _UNITS.get(words[-1], words[-1])]) if words else measure
 
 

@@ -22,6 +22,12 @@ def test_what_a_finished_study_has_to_say(entries: Mapping[str, Entry]) -> None:
     assert broken == "Not held to equal numbers of parameters: The bag has no layers to make it larger with."
 
 
+def test_seeds_of_timings_are_rounds(entries: Mapping[str, Entry]) -> None:
+    assert "Seeds 0, 1, 2, 3, 4: each fixes initialisation" in notes(entries["C7"])["Seeds and missing cells"][0]
+    [told, *_] = notes(entries["C5"])["Seeds and missing cells"]
+    assert told == "Seeds 0, 1, 2, 3, 4: each is a round of timing; nothing is trained."
+
+
 def test_missing_cells_are_named(entries: Mapping[str, Entry]) -> None:
     told = notes(entries["C8a"])["Seeds and missing cells"]
     assert told[-1] == "Of 35 cells 1 have not finished, and take no part: arm=fixed width value=2 seed=3."

@@ -70,10 +70,16 @@ def test_effects_have_the_digits_of_delta() -> None:
 
 
 def test_measures() -> None:
-    names = ["test.accuracy", "loss.test", "seconds", "cost.mixing_seconds", "cost.peak_bytes", "fit.gap_at_0.3"]
-    assert [measure_name(name) for name in names] == [
-        "test accuracy", "test loss", "time (s)", "mixing time (s)", "peak memory (bytes)", "fit gap at 0 3",
-    ]  # fmt: skip
+    names = {
+        "test.accuracy": "test accuracy",
+        "loss.test": "test loss",
+        "seconds": "time (s)",
+        "cost.mixing_seconds": "mixing time (s)",
+        "cost.peak_bytes": "peak memory (bytes)",
+        "parallel.log_speedup": "log speed-up",
+        "fit.gap_at_0.3": "fit gap at 0 3",
+    }
+    assert {name: measure_name(name) for name in names} == names
 
 
 CONTRASTS = [
