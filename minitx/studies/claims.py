@@ -29,6 +29,6 @@ _LEDGER = (
     ),
     Claim("C3", "Classic attention asks from outside; self-attention rewrites every element from all", None),
     Claim("C6", "Every position is computed in parallel, so GPUs speed it up", None),
-    Claim("C10", "Better algorithms cut the compute that attention needs", None),
+    Claim("C10", "Better algorithms cut the compute that attention needs", "cheaper"),
 )
 CLAIMS = {claim.id: claim for claim in _LEDGER}
