@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from study_helpers import composer
+from tiny import ROOT
 
 from minitx.batch import Batch
 from minitx.config import ConfigError, LstmConfig, NetConfig, OptimConfig, TransformerConfig
@@ -125,3 +127,10 @@ def test_levels_are_read_from_the_log(tiny_classes: dict[str, Any], tmp_path: Pa
 def test_what_is_not_counted_is_refused(tiny_classes: dict[str, Any], change: str) -> None:
     with pytest.raises(ConfigError, match="because the study counts operations"):
         flops_per_step(composer(tiny_classes)(["model.head_dim=8", change]))
+
+
+def test_studies_ask_for_levels_that_are_counted() -> None:
+    asked = set()
+    for path in (ROOT / "conf" / "study").glob("*.yaml"):
+        asked |= set(re.findall(r"compute\.gflops_to_[\d.]+", path.read_text(encoding="utf-8")))
+    assert asked and asked <= {f"compute.gflops_to_{level:g}" for level in LEVELS}
