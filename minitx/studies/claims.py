@@ -27,16 +27,10 @@ _LEDGER = (
     Claim(
         "C2", "Convolution catches local detail and lacks the whole; self-attention the other way round", "local_global"
     ),
-<<<<<<< HEAD
     Claim(
         "C3", "Classic attention asks from outside; self-attention rewrites every element from all", "classic_vs_self"
     ),
     Claim("C6", "Every position is computed in parallel, so GPUs speed it up", "parallel"),
-    Claim("C10", "Better algorithms cut the compute that attention needs", None),
-=======
-    Claim("C3", "Classic attention asks from outside; self-attention rewrites every element from all", None),
-    Claim("C6", "Every position is computed in parallel, so GPUs speed it up", None),
     Claim("C10", "Better algorithms cut the compute that attention needs", "cheaper"),
->>>>>>> 071235d996edb2aa61c7dda0efe1f27afa93ae1c
 )
 CLAIMS = {claim.id: claim for claim in _LEDGER}
