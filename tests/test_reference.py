@@ -143,7 +143,7 @@ def ledger_rows() -> list[str]:
     """The README's table of claims, from the report of the studies."""
     rows = []
     for claim in read("claims"):
-        command = (claim["command"] or "no study yet").removeprefix("python train.py -m ")
+        command = claim["command"].removeprefix("python train.py -m ")
         verdict = claim["verdict"] or f"not tested here: `{command}`"
         evidence = "; ".join(contrast(part) for part in claim["parts"])
         seeds = f"{claim['tier']}, {claim['n_seeds']} seeds" if claim["parts"] else ""

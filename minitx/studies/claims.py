@@ -11,8 +11,8 @@ class Claim:
 
     id: str
     says: str
-    study: str | None
-    """`python train.py -m study=...`; None while there is none."""
+    study: str
+    """`python train.py -m study=...`"""
 
 
 _LEDGER = (

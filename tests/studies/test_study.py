@@ -77,4 +77,4 @@ def test_every_study_of_conf_is_typed_and_known_to_the_ledger(path: Path) -> Non
 
 
 def test_the_ledger_names_studies_that_there_are() -> None:
-    assert {claim.study for claim in CLAIMS.values()} - {None} == {path.stem for path in FILES}
+    assert {claim.study for claim in CLAIMS.values()} == {path.stem for path in FILES}

@@ -12,10 +12,10 @@ from minitx.studies.report.ledger import Entry, Ledger
 def claims_json(ledger: Ledger) -> list[dict[str, Any]]:
     """One object for each claim and tier that a study speaks of, and for each claim that none does.
 
-    `verdict` null: not tested here, `command` tests it (null: no study of it yet). `effect`, `ci95`, `delta` and
-    `n_seeds` are the first part's; `ci95` has the level that Holm's procedure held the contrast to, so that the
-    verdicts of a report are all right with 95 %; an infinite bound is null. `runs`: folders of the cells that the
-    contrasts read, relative to the folder of studies.
+    `verdict` null: not tested here, `command` tests it. `effect`, `ci95`, `delta` and `n_seeds` are the first
+    part's; `ci95` has the level that Holm's procedure held the contrast to, so that the verdicts of a report are all
+    right with 95 %; an infinite bound is null. `runs`: folders of the cells that the contrasts read, relative to the
+    folder of studies.
     """
     return [_claim(entry) for entry in ledger.entries]
 

@@ -14,7 +14,6 @@ from minitx.studies.study import Part
 from minitx.training.runfolder import safe_name
 
 RECORDS = "study-*.json"
-NO_STUDY = "no study yet"
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,9 @@ class Entry:
         return self.claim.id if found is None else safe_name(f"{self.claim.id}-{found.study}-{found.tier}")
 
     @property
-    def command(self) -> str | None:
-        """What tests it (again); None where there is no study of it yet."""
-        if self.finding is not None:
-            return self.finding.evidence.command
-        return None if self.claim.study is None else command_of(self.claim.study)
-
-    @property
-    def how(self) -> str:
-        """The command, or that there is none."""
-        return self.command or NO_STUDY
+    def command(self) -> str:
+        """What tests it (again)."""
+        return command_of(self.claim.study) if self.finding is None else self.finding.evidence.command
 
     @property
     def parts(self) -> tuple[PartFinding, ...]:

@@ -37,7 +37,7 @@ def report_markdown(ledger: Ledger, figures: Mapping[str, Mapping[str, tuple[str
     untested = [entry for entry in ledger.entries if entry.finding is None]
     if untested:
         blocks.append(f"## {HEADS[None]}")
-        blocks += [block for e in untested for block in (f"**{md(e.claim.id)}** {md(e.claim.says)}", code(e.how))]
+        blocks += [block for e in untested for block in (f"**{md(e.claim.id)}** {md(e.claim.says)}", code(e.command))]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -75,7 +75,7 @@ def _ledger(ledger: Ledger) -> str:
     for entry in ledger.entries:
         says = md(entry.claim.says)
         claim = says if entry.finding is None else f"[{says}](#{entry.anchor.lower()})"
-        effects = "<br>".join(md(effect_text(part)) for part in entry.parts) or f"`{entry.how}`"
+        effects = "<br>".join(md(effect_text(part)) for part in entry.parts) or f"`{entry.command}`"
         deltas = "<br>".join(delta_text(part) for part in entry.parts)
         seeds = ", ".join(str(n) for n in sorted({part.effect.n_seeds for part in entry.parts}))
         tier = entry.finding.tier if entry.finding is not None else ""
@@ -99,7 +99,7 @@ def _section(entry: Entry, found: Finding, figures: Mapping[str, tuple[str, str]
         yield "\n".join(f"- {md(line)}" for line in note.lines)
     yield f"**What would change the verdict.** {md(found.text.would_change)}"
     yield "**Run it again.**"
-    yield code(entry.how)
+    yield code(entry.command)
 
 
 def _contrasts(entry: Entry, found: Finding) -> str:

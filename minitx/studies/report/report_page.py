@@ -83,7 +83,7 @@ def _ledger_row(entry: Entry) -> Html:
         else join((tag("b", entry.claim.id), " ", entry.claim.says))
     )
     first = (tag("td", claim, class_="claim"), tag("td", _badge(entry.verdict), data_label="Verdict"))
-    command = (tag("code", entry.how),) if entry.verdict is None else ()
+    command = (tag("code", entry.command),) if entry.verdict is None else ()
     if entry.finding is None:
         return tag("tr", *first, tag("td", *command, colspan="2", data_label="Run"), class_="quiet")
     effects = (_effect(part, part.name if len(entry.parts) > 1 else None) for part in entry.parts)
@@ -119,7 +119,7 @@ def _section(entry: Entry, found: Finding, figures: Mapping[str, tuple[str, str]
         *(_note(note) for note in notes_of(entry, found)),
         _told("What would change the verdict", found.text.would_change),
         tag("h3", "Run it again"),
-        tag("pre", tag("code", entry.how)),
+        tag("pre", tag("code", entry.command)),
     )
     return tag("section", *body, id=entry.anchor)
 
@@ -199,6 +199,6 @@ def _cell(cell: Cell, link: Link) -> Html:
 
 
 def _untested(entries: list[Entry]) -> Html:
-    rows = (tag("dt", tag("b", e.claim.id), " ", e.claim.says) + tag("dd", tag("code", e.how)) for e in entries)
-    told = tag("p", "The command, where there is one, runs the study that asks about the claim.", class_="hint")
+    rows = (tag("dt", tag("b", e.claim.id), " ", e.claim.says) + tag("dd", tag("code", e.command)) for e in entries)
+    told = tag("p", "The command runs the study that asks about the claim.", class_="hint")
     return tag("section", tag("h2", HEADS[None]), told, tag("dl", *map(Html, rows), class_="commands"), id="untested")

@@ -11,7 +11,7 @@ def say_ledger(reporter: Reporter, ledger: Ledger) -> None:
     """A line for each claim and tier; under it, how to test what has not been."""
     columns = ["id", "claim", "verdict", "effect [interval]", "tier"]
     reporter.table(counted(ledger.entries), columns, [_row(entry) for entry in ledger.entries], names={"claim"})
-    for command in dict.fromkeys(entry.command for entry in ledger.entries if entry.verdict is None and entry.command):
+    for command in dict.fromkeys(entry.command for entry in ledger.entries if entry.verdict is None):
         reporter.say(f"not tested here: {command}")
 
 

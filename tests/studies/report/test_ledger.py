@@ -28,7 +28,7 @@ def test_what_an_entry_knows(entries: Mapping[str, Entry]) -> None:
     assert (entries["C7"].anchor, entries["C3"].anchor) == ("C7-data_size-quick", "C3")
     assert entries["C4"].anchor == "C4-distance-full"
     assert entries["C7"].command == "python train.py -m study=data_size"
-    assert entries["C3"].command is None and entries["C3"].how == "no study yet"
+    assert entries["C3"].command == "python train.py -m study=classic_vs_self"
     assert [claim for claim, entry in entries.items() if entry.exploratory] == ["C2"]
     assert list(entries["C9"].unmeasured) == ["full-width heads"] and not entries["C7"].unmeasured
     assert command_of("span", "full") == "python train.py -m study=span study.tier=full"
