@@ -18,6 +18,7 @@ from tiny import ROOT
 
 from minitx.studies.evidence import read_evidence
 from minitx.studies.hydra_plugin import identify
+from minitx.studies.quiet import WAITS, Quiet
 from minitx.studies.study_run import run_study
 from minitx.training.runfolder import RunFolder
 
@@ -103,6 +104,18 @@ def test_a_killed_study_ends_in_the_same_table(tiny_classes: dict[str, Any], tmp
     table = straight / "tiny" / "cells-quick.csv"
     assert len(table.read_text().splitlines()) == 7
     assert (killed / "tiny" / "cells-quick.csv").read_text() == table.read_text()
+
+
+def test_a_study_waits_for_the_timing_of_another(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
+    root = tmp_path / "studies"
+    with Quiet() as other:
+        assert other.admits(training=False, idle=True)
+        process = start(root, tiny_classes, 1, 6)
+        deadline = time.monotonic() + 60
+        while WAITS not in said_by(root) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert said_by(root).count(WAITS) == 1 and not list(root.glob("tiny/*/config.yaml"))
+    assert process.wait(120) == 0, said_by(root)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,4 +1,4 @@
-"""What a reader must know beside the verdict: seeds, missing cells, rules broken on purpose, curves, crossings, costs."""
+"""What a reader must know beside a verdict: seeds, missing cells, rules broken on purpose, curves, crossings, costs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _crossings(entry: Entry, found: Finding) -> Iterator[str]:
 def _seeds(entry: Entry, found: Finding) -> Iterator[str]:
     evidence = found.evidence
     seeds = ", ".join(str(seed) for seed in evidence.tier.seeds)
-    if any(evidence.tier.arms[arm].kind == "train" for arm in arms_read(found)):
+    if _is_trained(found):
         yield f"Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them."
     else:
         yield f"Seeds {seeds}: each is a round of timing; nothing is trained."
@@ -86,6 +86,11 @@ def _seeds(entry: Entry, found: Finding) -> Iterator[str]:
     yield f"Of {n_done + n_missing} cells {n_missing} have not finished, and take no part: {named}{more}."
 
 
+def _is_trained(found: Finding) -> bool:
+    """Whether the claim is about runs; else about timings."""
+    return any(found.evidence.tier.arms[arm].kind == "train" for arm in arms_read(found))
+
+
 def _on_purpose(found: Finding) -> Iterator[str]:
     for broken, why in found.evidence.tier.on_purpose.items():
         yield f"Not held to {FAIRNESS[broken]}: {why}"
@@ -95,5 +100,10 @@ def _other_tier(found: Finding) -> Iterator[str]:
     study = found.evidence.study
     other = "full" if found.tier == "quick" else "quick"
     if getattr(study, other) is not None:
-        what = "the real data sets and larger models" if other == "full" else "small embedded data"
+        larger, smaller = (
+            ("the real data sets and larger models", "small embedded data")
+            if _is_trained(found)
+            else ("longer texts", "shorter texts")
+        )
+        what = larger if other == "full" else smaller
         yield f"On {what}: {command_of(found.study, other)}"

@@ -49,7 +49,7 @@ def overtakes(own: Times, other: Times) -> float | None:
     if below is None:
         return lengths[0]
     (a, b), (low, high) = log_ratios[below : below + 2], lengths[below : below + 2]
-    return low * (high / low) ** (a / (a - b))
+    return low * math.exp(a / (a - b) * math.log(high / low))
 
 
 def _where(evidence: Evidence, own: Times, other: Times) -> str:
