@@ -17,6 +17,8 @@ SECTIONS: Mapping[str, Fairness] = {
     "data": "data", "masking": "data", "trainer": "budget", "pretrain": "budget", "optim": "tuning",
 }  # fmt: skip
 """Section of the configuration -> the rule that it comes under."""
+OF_TIMINGS: tuple[Fairness, ...] = ("size", "data", "budget")
+"""Rules for arms that are timed: nothing is learnt there, so nothing is tuned or read off a head."""
 
 
 def check_fair(tier: Tier, configs: Mapping[Place, Config], sizes: Mapping[Place, int], tuned: Tuned | None) -> None:
@@ -34,10 +36,10 @@ def check_fair(tier: Tier, configs: Mapping[Place, Config], sizes: Mapping[Place
             where = f"study.{key} ({place_name(own)} and {place_name(other)})"
             if other not in configs:
                 raise rule(where, place_name(other), "be there", "give the arm the values of the other")
-            for broken, what in _broken(tier, configs[own], configs[other]):
-                _refuse(tier, where, broken, what)
-            for broken, what in _unequal(tier, own, other, sizes, tuned):
-                _refuse(tier, where, broken, what)
+            found = [*_broken(tier, configs[own], configs[other]), *_unequal(tier, own, other, sizes, tuned)]
+            for broken, what in found:
+                if tier.arms[part.arm].kind == "train" or broken in OF_TIMINGS:
+                    _refuse(tier, where, broken, what)
 
 
 def _refuse(tier: Tier, where: str, broken: Fairness, what: str) -> None:
@@ -46,10 +48,10 @@ def _refuse(tier: Tier, where: str, broken: Fairness, what: str) -> None:
 
 
 def _contrasts(tier: Tier) -> Iterator[tuple[str, Part]]:
-    """Those of trained arms with something to compare with."""
+    """Those with something to compare with."""
     for claim, parts in tier.contrasts.items():
         for name, part in parts.items():
-            if part.against is not None and tier.arms[part.arm].kind == "train":
+            if part.against is not None:
                 yield f"{claim}.{name}", part
 
 

@@ -15,7 +15,7 @@ from minitx.nn.stacks import Encoder
 from minitx.studies.kept import keep
 from minitx.studies.machine import machine_name, threads_for
 from minitx.studies.study import TimingKind
-from minitx.studies.work import VERSIONS
+from minitx.studies.work import VERSIONS, is_done
 from minitx.training.device import Compute, resolve_compute
 from minitx.training.process import prepare_process
 from minitx.training.runfolder import RunFolder, versions
@@ -42,6 +42,8 @@ def run_timing(
     folder = RunFolder(path)
     folder.create()
     with folder.locked():
+        if is_done(path, config, kind, ()):  # another process, while this one waited
+            return
         folder.begin(config)
         keep(path, kind, VERSIONS[kind], measure(config.model, compute))
         folder.write_results(

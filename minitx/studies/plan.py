@@ -19,11 +19,12 @@ from minitx.studies.machine import machine_name
 from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, CellKind, Place, Study, Tier, Value, place_name
 from minitx.studies.sweep import Cell
 from minitx.studies.tuning import Tuned, places_to_try
-from minitx.training.runfolder import changes_nothing
 from minitx.training.session import model_shape
 
 SEEDED = ("seed", "data.subset_seed", "data.probe.seed")
 """Keys that follow the seed of a cell, see `seeded_config`."""
+PLACES = ("data.path", "data.cache_dir", "trainer.device")
+"""Keys that only say where, so that tries may be told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def make_tries(
         ConfigError: it declares none, or as of `make_plan`.
     """
     tier = study.chosen
-    inside = [override for override in typed if not changes_nothing(_key(override))]
+    inside = [override for override in typed if _key(override) not in PLACES]
     if inside:
         raise rule(_key(inside[0]), inside[0].partition("=")[2], "not be typed with study.phase=tune", "edit the study")
     if tier.tuning is None:

@@ -199,7 +199,9 @@ def write_bench(name: str, folders: list[Path]) -> None:
 
 def write_studies(folder: Path) -> None:
     """The report of a folder of studies without its page, every cell's numbers, and what power.py simulated there."""
-    kept = REFERENCE / "studies"
+    kept, power = REFERENCE / "studies", folder / "power.json"
+    if not power.is_file():
+        raise SystemExit(f"{power} is missing; run python -m minitx.studies.power {folder} first")
     with TemporaryDirectory() as scratch:
         write_report(read_ledger(folder), Path(scratch))
         shutil.copyfile(Path(scratch) / "claims.json", REFERENCE / "claims.json")
@@ -207,7 +209,7 @@ def write_studies(folder: Path) -> None:
         shutil.copytree(Path(scratch) / FIGURES, kept)
     for table in sorted(folder.glob("*/cells-*.csv")):
         shutil.copyfile(table, kept / f"{table.parent.name}-{table.stem.removeprefix('cells-')}.csv")
-    shutil.copyfile(folder / "power.json", REFERENCE / "power.json")
+    shutil.copyfile(power, REFERENCE / "power.json")
     print(kept)
 
 

@@ -37,12 +37,6 @@ _CHANGEABLE = {
 }
 
 
-def changes_nothing(key: str) -> bool:
-    """Whether a dotted key only says where, how often it is told, or on what: outside the hash."""
-    section, _, name = key.partition(".")
-    return name.partition(".")[0] in _OUTSIDE_THE_HASH.get(section, set())
-
-
 class Busy(ConfigError):
     """Another process has the run's folder."""
 

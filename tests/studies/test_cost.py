@@ -51,3 +51,9 @@ def test_a_linear_model_has_no_layer(tiny_classes: dict[str, Any], tmp_path: Pat
     config = composer(tiny_classes)([]).model_copy(update={"model": LinearConfig()})
     with pytest.raises(ConfigError, match=r"model \(linear\) must be a net"):
         run_cost(config, tmp_path)
+
+
+def test_a_timing_that_is_there_is_not_taken_again(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
+    """Two processes that run one study wait for each other, and the second finds the first one's numbers."""
+    first = measured(tiny_classes, tmp_path, "data.max_length=32")
+    assert measured(tiny_classes, tmp_path, "data.max_length=32") == first

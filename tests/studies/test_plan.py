@@ -136,6 +136,35 @@ def test_what_was_not_tried_is_equal(tiny_classes: dict[str, Any], tmp_path: Pat
         make_plan(study(tier), composer(tiny_classes), name_of, tuned(tmp_path, tier, scores))
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("trainer.batch_rows=7", r"trainer\.batch_rows differ\) must be fair in budget"),
+        ("model.d_ff=99", "fair in size"),
+    ],
+)
+def test_timings_are_of_one_size_and_batch(tiny_classes: dict[str, Any], setting: str, said: str) -> None:
+    part = {"contrast": "log_ratio", "measure": "cost.training_seconds", "arm": "one", "against": "two", "delta": 0.1}
+    arms: dict[str, Any] = {
+        "one": {"kind": "cost"},
+        "two": {"kind": "cost", "overrides": ["model.attention.heads=grouped"]},
+    }
+    tier = two_kinds(arms=arms, contrasts={"C8a": {"faster": part}}, on_purpose={})
+    assert make_plan(study(tier), composer(tiny_classes), name_of, None).cells, "nothing is tuned for a timing"
+    arms["two"]["overrides"] = [setting]
+    with pytest.raises(ConfigError, match=said):
+        make_plan(study(tier), composer(tiny_classes), name_of, None)
+
+
+def test_tries_do_not_depend_on_arms_that_have_none(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
+    tier = two_kinds(tuning={"tries": TRIES})
+    before = study(tier).chosen
+    tier["arms"]["linear"] = {"overrides": ["model=linear"], "tuned": False}
+    assert digest_of(study(tier).chosen) == digest_of(before)
+    tier["arms"]["linear"]["tuned"] = True
+    assert digest_of(study(tier).chosen) != digest_of(before)
+
+
 def test_arms_without_a_try_are_refused(tiny_classes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"\(0 and 0 tries\) must be fair in tuning"):
         make_plan(study(two_kinds(on_purpose={})), composer(tiny_classes), name_of, None)

@@ -17,6 +17,7 @@ from minitx.studies.report.words import (
     counted,
     delta_text,
     effect_text,
+    marked_name,
     outcome,
     percent,
     sentence,
@@ -75,7 +76,9 @@ def _ledger(ledger: Ledger) -> str:
     for entry in ledger.entries:
         says = md(entry.claim.says)
         claim = says if entry.finding is None else f"[{says}](#{entry.anchor.lower()})"
-        effects = "<br>".join(md(effect_text(part)) for part in entry.parts) or f"`{entry.command}`"
+        names = [f"{marked_name(part)} " if len(entry.parts) > 1 else "" for part in entry.parts]
+        told_of = map("{}{}".format, names, map(effect_text, entry.parts))
+        effects = "<br>".join(map(md, told_of)) or f"`{entry.command}`"
         deltas = "<br>".join(delta_text(part) for part in entry.parts)
         seeds = ", ".join(str(n) for n in sorted({part.effect.n_seeds for part in entry.parts}))
         tier = entry.finding.tier if entry.finding is not None else ""

@@ -24,6 +24,7 @@ from minitx.studies.report.words import (
     counted,
     delta_text,
     effect_text,
+    marked_name,
     outcome,
     p_text,
     percent,
@@ -86,7 +87,7 @@ def _ledger_row(entry: Entry) -> Html:
     command = (tag("code", entry.command),) if entry.verdict is None else ()
     if entry.finding is None:
         return tag("tr", *first, tag("td", *command, colspan="2", data_label="Run"), class_="quiet")
-    effects = (_effect(part, part.name if len(entry.parts) > 1 else None) for part in entry.parts)
+    effects = (_effect(part, marked_name(part) if len(entry.parts) > 1 else None) for part in entry.parts)
     seeds = "–".join(str(n) for n in sorted({part.effect.n_seeds for part in entry.parts}))
     told = f"{seeds} seeds, {entry.finding.tier}" if seeds else entry.finding.tier
     exploratory = (tag("small", "exploratory"),) if entry.exploratory else ()

@@ -8,7 +8,7 @@ from typing import get_args
 
 from minitx.studies.evidence import PartFinding
 from minitx.studies.report.ledger import Entry
-from minitx.studies.statistics import MIN_SEEDS, Verdict
+from minitx.studies.statistics import MIN_SEEDS, Verdict, claim_verdict
 from minitx.studies.study import Part, TimingKind, Value
 
 UNTESTED = "not tested here"
@@ -175,6 +175,11 @@ def _times(log_ratio: float) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
+
+
+def marked_name(found: PartFinding) -> str:
+    """`✓ fused_is_square`: a contrast beside others of its claim, marked with the verdict if it were the only one."""
+    return f"{SYMBOLS[claim_verdict([(found.effect.verdict, found.part.expect)])]} {found.name}"
 
 
 def outcome(found: PartFinding) -> str:
