@@ -61,8 +61,10 @@ def count_flops(model: Model, batch: Batch, optim: OptimConfig) -> int:
 
 def _check(config: Config, net: NetConfig) -> None:
     why = "because the study counts operations"
-    if config.data.task == "masked" or config.pretrain.kind != "none":
-        raise rule("pretrain.kind", config.pretrain.kind, f"be none, and data.task not be masked, {why}")
+    if config.data.task == "masked":
+        raise rule("data.task", "masked", f"be classification or translation, {why}", "leave the measure out")
+    if config.pretrain.kind != "none":
+        raise rule("pretrain.kind", config.pretrain.kind, f"be none, {why}", "they would not hold the pretraining's")
     if net.reads_unpadded:
         raise rule("model.attention.backend", "varlen", f"be another, {why} with their padding")
 

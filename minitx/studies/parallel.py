@@ -18,7 +18,8 @@ import torch
 from minitx.config import Config, NetConfig, rule
 from minitx.studies.layer_bench import LayerBench, run_timing
 from minitx.studies.machine import threads_for
-from minitx.training.device import Compute
+from minitx.training.device import Compute, usable_cores
+from minitx.training.process import keep_freed_memory
 
 ROUNDS = 4
 """Each side's turns, which alternate, and by whom they begin too: a drift of the machine's speed hits both alike."""
@@ -70,8 +71,11 @@ def _sides(config: Config, model: NetConfig, compute: Compute) -> tuple[Side, Si
     """Narrow and wide, in the same precision; on a CPU they share the layer."""
     threads, on_gpu = threads_for(config.trainer), compute.device.type == "cuda"
     if threads == 1 and not on_gpu:
-        remedy = "give it more, or use trainer.device=cuda"
+        remedy = f"give it more (of {usable_cores()} that are usable here), or use trainer.device=cuda"
         raise rule("trainer.threads", threads, "be above 1, because one thread is what it is compared with", remedy)
+    if on_gpu:  # like with like: CPUs of both tiers keep memory, and cuDNN's recurrence is no coarser than products
+        keep_freed_memory()
+        torch.backends.cudnn.allow_tf32 = False
     size = config.data.max_length, config.trainer.batch_rows or 1
     on_cpu = LayerBench(model, size[0], replace(compute, device=torch.device("cpu")), size[1])
     return Side(on_cpu, 1), Side(LayerBench(model, size[0], compute, size[1]) if on_gpu else on_cpu, threads)
