@@ -153,7 +153,8 @@ def learning_curve(sizes_P: npt.ArrayLike, values_NP: npt.ArrayLike, level: floa
     """The curve of N seeds at P sizes; None where it would mean nothing.
 
     That is: of fewer than MIN_SIZES sizes or two seeds, with an exponent at an end of EXPONENTS, or where the interval
-    of what it gains holds 0.
+    of that exponent or of what the curve gains holds 0. Points on a straight line over log n fix no exponent, and the
+    limit that goes with one could be anything.
     """
     sizes, values = np.asarray(sizes_P, dtype=np.float64), np.asarray(values_NP, dtype=np.float64)
     n_seeds = len(values)
@@ -165,8 +166,8 @@ def learning_curve(sizes_P: npt.ArrayLike, values_NP: npt.ArrayLike, level: floa
         return None
     left_out = [_fit_curve(sizes, np.delete(values, seed, axis=0).mean(0)) for seed in range(n_seeds)]
     curve = LearningCurve(fitted, np.array(left_out), level)
-    low, high = curve.gains(sizes)
-    return None if low <= 0 <= high else curve
+    _, *exponents = curve.parameter("c")
+    return None if any(low <= 0 <= high for low, high in (exponents, curve.gains(sizes))) else curve
 
 
 def _curve(abc: Floats, sizes_P: Floats) -> Floats:

@@ -148,3 +148,11 @@ def test_a_fit_that_means_nothing_is_none() -> None:
     assert learning_curve(SIZES, falling[:1]) is None, "one seed"
     assert learning_curve(SIZES, 0.5 + rng.normal(scale=0.01, size=(5, 6))) is None, "nothing learnt"
     assert learning_curve(SIZES, np.log(SIZES) + rng.normal(scale=0.01, size=(5, 6))) is None, "no limit in sight"
+    straight = [
+        [0.1483, 0.2448, 0.3947, 0.522, 0.6097],
+        [0.1324, 0.2419, 0.3937, 0.5207, 0.6074],
+        [0.145, 0.2196, 0.3833, 0.5153, 0.6158],
+        [0.141, 0.2384, 0.3833, 0.5196, 0.6026],
+        [0.1405, 0.2456, 0.3923, 0.5062, 0.6065],
+    ]  # measured; without the exponent's interval it was fitted with a limit of 3.6, of an accuracy
+    assert learning_curve([100, 316, 1000, 3162, 10_000], straight) is None
