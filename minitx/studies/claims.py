@@ -17,7 +17,7 @@ class Claim:
 
 _LEDGER = (
     Claim("C7", "Self-attention does poorly on small data and needs much", "data_size"),
-    Claim("C8a", "More heads raise quality", "head_count"),
+    Claim("C8a", "More heads raise quality, up to a point: four beat one, sixteen add nothing", "head_count"),
     Claim("C8b", "Heads look at different things", "head_diversity"),
     Claim("C8c", "Heads reduce over-fitting", "head_overfit"),
     Claim("C9", "Two ways to build heads: a set of Q, K, V for each, or one set cut into heads", "two_builds"),
