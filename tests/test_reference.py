@@ -14,6 +14,7 @@ from scipy import stats
 from tiny import ROOT
 
 from minitx.studies.reference import unseen_rates
+from minitx.studies.statistics import claim_verdict, judge
 
 REFERENCE = ROOT / "outputs" / "reference"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -172,6 +173,21 @@ def test_the_readme_states_time_and_power_of_the_quick_tier_as_stored() -> None:
     assert f"{none:.2f} % support anything where there is no effect and {just_delta:.2f} % where every effect" in text
     needing_more = [c for c in simulated["contrasts"].values() if (c["seeds_needed"] or 1001) > c["n_seeds"]]
     assert f"{len(needing_more)} of {len(simulated['contrasts'])} contrasts would need more seeds" in text
+
+
+def alone_line() -> str:
+    """What each study says where its own contrasts alone are corrected for."""
+    said: dict[str, list[str]] = {"supported": [], "reversed": []}
+    for claim in read("claims"):
+        effects = judge({part["name"]: (part["values"], part["delta"]) for part in claim["parts"]})
+        parts = [(effects[part["name"]].verdict, part["expect"]) for part in claim["parts"]]
+        if claim["verdict"] is not None and (alone := claim_verdict(parts)) in said:
+            said[alone].append(f"{claim['id']} ({claim['tier']})")
+    return f"supported {', '.join(said['supported'])}; reversed {', '.join(said['reversed'])}"
+
+
+def test_the_readme_states_what_studies_say_by_themselves() -> None:
+    assert f"each study by itself: {alone_line()}" in " ".join(README.split())
 
 
 def test_verdicts_of_the_ledger_follow_from_its_numbers() -> None:
