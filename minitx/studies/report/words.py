@@ -215,9 +215,10 @@ def verdict_word(verdict: Verdict | None) -> str:
 
 
 def counted(entries: Sequence[Entry]) -> str:
-    """`5 of 12 claims have been tested here: 2 supported, 1 reversed.`"""
+    """`5 of 12 claims have been tested here: 2 supported, 3 reversed.`; two tiers of a study give two verdicts."""
     claims = {entry.claim.id for entry in entries}
     tested = {entry.claim.id for entry in entries if entry.verdict is not None}
     verdicts = [entry.verdict for entry in entries if entry.verdict is not None]
     tally = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in MEANINGS if verdict in verdicts)
-    return f"{len(tested)} of {len(claims)} claims have been tested here" + (f": {tally}." if tally else ".")
+    more = f", with {len(verdicts)} verdicts" if len(verdicts) > len(tested) else ""
+    return f"{len(tested)} of {len(claims)} claims have been tested here{more}" + (f": {tally}." if tally else ".")

@@ -152,3 +152,5 @@ def test_the_count(ledger: Ledger) -> None:
     told = "7 of 12 claims have been tested here: 2 supported, 2 reversed, 1 negligible, 2 inconclusive."
     assert counted(ledger.entries) == told
     assert counted([e for e in ledger.entries if e.verdict is None]) == "0 of 5 claims have been tested here."
+    both_tiers = 2 * [next(entry for entry in ledger.entries if entry.verdict == "supported")]
+    assert counted(both_tiers) == "1 of 1 claims have been tested here, with 2 verdicts: 2 supported."
