@@ -74,7 +74,7 @@ def digest_of(tier: Tier) -> str:
     """Names all that the tries depend on, so that a study that has changed since is seen."""
     parts = tier.model_dump(mode="json", include={"overrides", "axis", "values", "arms", "tuning"})
     needed = {name for name, arm in tier.arms.items() if arm.tuned}
-    needed |= {str(tier.arms[name].match) for name in needed}
+    needed |= {like for name in needed if (like := tier.arms[name].match) is not None}
     parts["arms"] = {name: arm for name, arm in parts["arms"].items() if name in needed}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
