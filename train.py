@@ -27,8 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from minitx.config import MODELS, Config, rule
 from minitx.errors import Stopped
-from minitx.studies.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper, with_data
 from minitx.studies.study import Study
+from minitx.sweeps.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper, with_data
 
 CONF = Path(__file__).parent / "conf"
 
@@ -67,7 +67,7 @@ def train(raw: DictConfig, overrides: Sequence[str], folder: Path, quiet: bool =
         raise rule("hydra.run.dir", folder, f"be left out with trainer.resume={earlier}", "a run goes on in place")
     config = continued(earlier, overrides) if earlier else config_of(raw)
 
-    from minitx.training.session import run  # torch and the rest, only once the configuration is known to be right
+    from minitx.training.run import run
 
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     return run(config, shown, quiet=quiet)

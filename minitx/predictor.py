@@ -9,24 +9,24 @@ from typing import Any
 
 import torch
 
+from minitx.analysis.attention_maps import inspect_texts
+from minitx.analysis.head_statistics import ROWS, HeadReport, lens, lens_batches
+from minitx.analysis.page import inspect_page
 from minitx.config import Config, LinearConfig, NetConfig, TransformerConfig, rule
+from minitx.config.load import override
 from minitx.data import TaskData, Tokenizer, load_data
+from minitx.decoding.text import Codec, TextModel
 from minitx.errors import ConfigError
-from minitx.evaluation.attention_maps import inspect_texts
-from minitx.evaluation.class_report import N_HARDEST, ClassReport, report_classes
-from minitx.evaluation.compare import Comparison, compare_evaluations
-from minitx.evaluation.evaluate import Evaluation, evaluate, evaluate_linear
-from minitx.evaluation.lens import ROWS, LensReport, lens, lens_batches
-from minitx.evaluation.page import inspect_page
-from minitx.evaluation.predict import Codec, TextModel
+from minitx.metrics.class_report import N_HARDEST, ClassReport, report_classes
+from minitx.metrics.comparison import Comparison, compare_evaluations
+from minitx.metrics.evaluate import Evaluation, evaluate, evaluate_linear
+from minitx.nn.baselines.linear import TfidfClassifier
 from minitx.nn.build import Model, build_model
 from minitx.nn.capture import attentions
-from minitx.nn.counts import ModelShape
-from minitx.nn.tfidf import TfidfClassifier
-from minitx.override import override
+from minitx.nn.sizes import ModelShape
 from minitx.training.checkpoint import Checkpoint, load_checkpoint
 from minitx.training.device import resolve_compute
-from minitx.training.runfolder import RunFolder
+from minitx.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class Predictor(TextModel):
         inspections = inspect_texts(self.model, texts, self.codec, device=self.device, decode=self.decode)
         return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self._subtitle())
 
-    def lens(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> LensReport:
+    def lens(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
         """Every head of the first model in numbers, and how far its encoder reads, on some rows of a split.
 
         Raises:
@@ -254,7 +254,7 @@ class LinearPredictor(Predictor):
         must = "be a run with attention, because inspect draws nothing else"
         raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of model=transformer")
 
-    def lens(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> LensReport:
+    def lens(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
         """Always a ConfigError: there is nothing to measure."""
         must = "be a run of a net, because the lens measures nothing else"
         raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of another model")

@@ -14,7 +14,7 @@ from tiny import SHARED_DATA, TINY_DATA, TINY_MODEL, TINY_TRAINER, Said, tiny_ov
 
 import train
 from minitx.config import Config
-from minitx.parse import load
+from minitx.config.load import load
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,7 +87,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory, tiny_data: dict[str, An
     folder = tmp_path_factory.mktemp("classifier") / "run"
     data = {"source": "digits", "task": "classification", "name": "digits", "cache_dir": tiny_data["cache_dir"]}
     raw = {"data": {**data, "tokenizer": {"kind": "word"}}, "model": TINY_MODEL, "trainer": TINY_TRAINER}
-    from minitx.training.session import run
+    from minitx.training.run import run
 
     run(load(raw), folder, quiet=True)
     return folder

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minitx.studies.kept import keep
+from minitx.sweeps.measures_file import keep
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & {{ledger}} $x^2$ `a`|b [c](https://evil.example)"
 Number = Callable[[str, Any, np.random.Generator], Mapping[str, float]]

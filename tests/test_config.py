@@ -14,10 +14,9 @@ from tiny import ROOT
 
 import train
 from minitx.config import MODELS, Config, ConfigError, TransformerConfig
-from minitx.override import override
-from minitx.parse import dotted_keys, load
-from minitx.studies.hydra_plugin import config_of
+from minitx.config.load import dotted_keys, load, override
 from minitx.studies.study import Study
+from minitx.sweeps.hydra_plugin import config_of
 
 CONF = ROOT / "conf"
 GROUPS = {

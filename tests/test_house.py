@@ -12,13 +12,17 @@ from tiny import ROOT
 
 PACKAGE = ROOT / "minitx"
 LAYERS = {
-    "errors": 0, "lines": 1, "config": 1, "batch": 1, "parse": 2, "override": 3,
-    "nn": 4, "data": 4,
-    "evaluation": 5,
+    "errors": 0, "config": 1, "batch": 1,
+    "nn": 2, "data": 2,
+    "decoding": 3,
+    "metrics": 4,
+    "analysis": 5,
     "training": 6,
     "predictor": 7,
-    "studies": 8, "bench": 8,
-    "cli": 9, "__init__": 9,
+    "bench": 8,
+    "sweeps": 9, "studies": 9,
+    "report": 10,
+    "cli": 11, "__init__": 11,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NEVER = {("nn", "data"), ("data", "nn")}
@@ -69,7 +73,7 @@ def test_only_two_files_know_hydra() -> None:
         for p in [*MODULES, ROOT / "train.py"]
         if any(n.split(".")[0] in ("hydra", "omegaconf") for n in imports_of(p))
     }
-    assert knowing == {"train.py", "minitx/studies/hydra_plugin.py"}
+    assert knowing == {"train.py", "minitx/sweeps/hydra_plugin.py"}
 
 
 @pytest.mark.parametrize("path", [*MODULES, ROOT / "train.py"], ids=lambda p: str(p.relative_to(ROOT)))

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from tiny import ROOT
 
-from minitx.studies.reference import unseen_rates
+from minitx.report.reference import unseen_rates
 from minitx.studies.statistics import claim_verdict, judge
 
 REFERENCE = ROOT / "outputs" / "reference"
@@ -280,8 +280,8 @@ def test_the_unseen_words_are_scored_as_reported() -> None:
 
 
 def test_the_unseen_words_are_in_no_dictionary_we_train_on(tmp_path: Path) -> None:
+    from minitx.config.load import load
     from minitx.data import load_data
-    from minitx.parse import load
 
     data = load_data(load({"data": {"tokenizer": {"kind": "char", "joint": False}, "cache_dir": str(tmp_path)}}).data)
     known = {split.text(i) for split in data.splits.values() for i in range(len(split))}

@@ -11,8 +11,8 @@ from torch import Tensor
 from minitx.bench.job import Job
 from minitx.bench.timing import now
 from minitx.config import AttentionConfig, TransformerConfig
-from minitx.nn.stacks import Encoder
-from minitx.training.memory import peak_bytes
+from minitx.nn.transformer import Encoder
+from minitx.training.device import peak_bytes
 
 FIRST_LENGTH = 64
 """A step this long comes first: it loads libraries and starts threads, which belong to no length."""

@@ -12,7 +12,7 @@ import torch
 
 from minitx.bench.job import Job
 from minitx.training.device import cpu_name, usable_cores
-from minitx.training.runfolder import git_commit, versions
+from minitx.training.run_folder import git_commit, versions
 
 PACKAGES = ("transformers", "accelerate")
 

@@ -16,20 +16,18 @@ from minitx.bench.timing import StepClock, now, training_result
 from minitx.bench.workloads import budget_for, load_split
 from minitx.config import OptimConfig, TrainerConfig, TransformerConfig
 from minitx.data import Split, plan_eval
-from minitx.data.ragged import IntArray
-from minitx.evaluation.decode import greedy
-from minitx.evaluation.evaluate import judging
-from minitx.nn.blocks import EncoderLayer
+from minitx.data.splits import IntArray
+from minitx.decoding.greedy import greedy
+from minitx.metrics.evaluate import judging
 from minitx.nn.build import Model, build_model
-from minitx.nn.counts import ModelShape
-from minitx.nn.models import Classifier, Translator
-from minitx.nn.stacks import Encoder
-from minitx.training.assemble import build_loop
-from minitx.training.average import WeightAverage
+from minitx.nn.classifier import Classifier
+from minitx.nn.sizes import ModelShape
+from minitx.nn.transformer import Encoder, EncoderLayer
+from minitx.nn.translator import Translator
 from minitx.training.console import Reporter
-from minitx.training.device import resolve_compute
-from minitx.training.loop import Hooks, Loop
-from minitx.training.process import frozen_garbage, prepare_process
+from minitx.training.device import frozen_garbage, prepare_process, resolve_compute
+from minitx.training.loop import Hooks, Loop, build_loop
+from minitx.training.optim import WeightAverage
 from minitx.training.signals import StopRequest
 
 PREDICTION_TOKENS = 4096

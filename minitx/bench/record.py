@@ -15,7 +15,7 @@ from minitx.bench.job import Job
 from minitx.bench.plan import Plan
 from minitx.bench.process import Life, Workers
 from minitx.training.console import Reporter
-from minitx.training.runfolder import write_atomic
+from minitx.training.run_folder import write_atomic
 
 WORKER_SECONDS = 1200.0
 """No single measurement takes longer, outside a part's own limit."""

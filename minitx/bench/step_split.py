@@ -22,10 +22,11 @@ from minitx.bench.job import Job
 from minitx.bench.ours import batch_budget, prepare, trainer_config, training_loop
 from minitx.bench.timing import now
 from minitx.bench.workloads import load_split
-from minitx.nn.attention import MultiHeadAttention
-from minitx.nn.blocks import FeedForward
-from minitx.nn.models import Classifier, Translator
-from minitx.training.stepper import Stepper
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.classifier import Classifier
+from minitx.nn.transformer import FeedForward
+from minitx.nn.translator import Translator
+from minitx.training.step import Stepper
 
 HEAD = "head and loss"
 

@@ -13,7 +13,7 @@ from torch import nn
 from minitx.bench.flops import count_flops
 from minitx.bench.job import Job
 from minitx.data import Split
-from minitx.data.ragged import IntArray
+from minitx.data.splits import IntArray
 
 
 def now(device: torch.device | None = None) -> float:

@@ -18,7 +18,7 @@ from minitx.bench.job import Job, Size
 from minitx.bench.timing import StepClock, now, training_result
 from minitx.bench.workloads import load_split
 from minitx.data import Split
-from minitx.data.ragged import IntArray, Ragged
+from minitx.data.splits import IntArray, Ragged
 
 POOL = 4000
 """Rows sorted by length together, where batches have a token budget."""

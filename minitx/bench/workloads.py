@@ -12,7 +12,7 @@ from minitx.batch import CLS, EOS, SPECIAL_TOKENS
 from minitx.bench.job import Ids, Size
 from minitx.config import DataConfig, TokenizerConfig
 from minitx.data import Split, load_data, plan_epoch
-from minitx.data.ragged import Ragged, Texts, offsets_of
+from minitx.data.splits import Ragged, Texts, offsets_of
 
 # Quantiles of the lengths in tokens: the deciles, and the tails, where rare pairs of unequal length decide how much a
 # batch must pad. IMDb reviews: BPE of 16,000, cut at 256 tokens, which four in ten reach. Multi30k captions: joint BPE

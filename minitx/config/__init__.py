@@ -6,6 +6,7 @@ state only where they differ.
 """
 
 from minitx.config.attention import AttentionConfig
+from minitx.config.base import Section, rule
 from minitx.config.data import DataConfig, KeepTogether, TokenizerConfig, Truncation
 from minitx.config.model import (
     MODELS,
@@ -28,7 +29,6 @@ from minitx.config.run import (
     SpeedConfig,
     TrainerConfig,
 )
-from minitx.config.section import Section, rule
 from minitx.errors import ConfigError
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from minitx.config.section import Section, rule
+from minitx.config.base import Section, rule
 
 KEY = "model.attention"
 PLAIN: dict[str, Any] = {"n_kv_heads": None, "kv_rank": None, "tie_query_key": False, "project_values": True}

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from minitx.config.base import Section, rule
 from minitx.config.probe import ProbeConfig
-from minitx.config.section import Section, rule
 
 TokenizerKind = Literal["bpe", "unigram", "word", "char", "byte"]
 Truncation = Literal["head", "tail", "head_tail"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from minitx.config.attention import AttentionConfig
-from minitx.config.section import Section, rule
+from minitx.config.base import Section, rule
 from minitx.errors import ConfigError
 
 Activation = Literal["relu", "gelu"]

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from minitx.config.section import Section, rule
+from minitx.config.base import Section, rule
 
 ProbeKind = Literal["recall", "motif", "agreement", "copy", "reverse", "sort"]
 PROBE_TASKS: dict[ProbeKind, Literal["classification", "translation"]] = {

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from minitx.config.base import Section, rule
 from minitx.config.data import DataConfig
 from minitx.config.model import CnnConfig, LstmConfig, ModelConfig, NetConfig, TransformerConfig
-from minitx.config.section import Section, rule
 
 
 class OptimConfig(Section):

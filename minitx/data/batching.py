@@ -1,13 +1,13 @@
-"""Which rows go together: batches of about equal length under a budget of padded tokens.
+"""Which rows go together: batches of about equal length under a budget of padded tokens, and their endless stream.
 
-Both plans are pure functions of their arguments, so a resumed run rebuilds its epoch from (seed, epoch) alone.
+The stream is a pure function of seed and position, so a resumed run goes on exactly.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from minitx.data.ragged import IntArray
+from minitx.data.splits import IntArray
 
 MIN_POOL, MAX_POOL = 20, 100
 """Batches in a pool. Rows are sorted by length within a pool only: a larger one pads less, a smaller one mixes more."""
@@ -58,3 +58,28 @@ def _cut(rows: IntArray, lengths: IntArray, batch_tokens: int, batch_rows: int |
         batches.append(rows[start : start + count])
         start += count
     return batches
+
+
+class BatchStream:
+    """Rows of one batch after another; the position (epoch, batch) is all there is to save."""
+
+    def __init__(self, lengths: np.ndarray, batch_tokens: int, seed: int, batch_rows: int | None = None) -> None:
+        self._lengths, self._batch_tokens, self._seed, self._batch_rows = lengths, batch_tokens, seed, batch_rows
+        self.seek(0, 0)
+        self.batches_per_epoch = len(self._plan)
+
+    def seek(self, epoch: int, batch: int) -> None:
+        self.epoch, self.batch = epoch, batch
+        self._plan = plan_epoch(self._lengths, self._batch_tokens, self._seed, epoch, self._batch_rows)
+
+    @property
+    def epochs(self) -> float:
+        """Position in epochs, with a fraction."""
+        return self.epoch + self.batch / len(self._plan)
+
+    def next(self) -> np.ndarray:
+        """The row numbers of the next batch."""
+        if self.batch == len(self._plan):
+            self.seek(self.epoch + 1, 0)
+        self.batch += 1
+        return self._plan[self.batch - 1]

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from minitx.batch import IGNORED, SPECIAL_TOKENS, UNK, Batch
 from minitx.config import MaskingConfig
-from minitx.data.ragged import IntArray
-from minitx.data.task import Split
+from minitx.data.splits import IntArray, Split
 
 FIRST_ORDINARY = len(SPECIAL_TOKENS)
 WORD = (1 << 32) - 1

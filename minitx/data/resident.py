@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from minitx.batch import BOS, IGNORED, PAD, Batch
-from minitx.data.ragged import IntArray, Ragged
-from minitx.data.task import Split
+from minitx.data.splits import IntArray, Ragged, Split
 
 LENGTH_STEP, TARGET_STEP = 8, 256
 FULL_ENOUGH = 0.9

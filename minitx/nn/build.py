@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from minitx.config import LstmConfig, NetConfig, TransformerConfig, rule
-from minitx.nn.counts import ModelShape
+from minitx.nn.classifier import Classifier
 from minitx.nn.masked import MaskedModel
-from minitx.nn.models import Classifier, Translator
+from minitx.nn.sizes import ModelShape
+from minitx.nn.translator import Translator
 
 Model = Classifier | Translator | MaskedModel
 

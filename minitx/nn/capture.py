@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from minitx.nn.additive import AdditiveAttention
-from minitx.nn.attention import MultiHeadAttention
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.attention.record import AttentionRecord
+from minitx.nn.baselines.lstm import AdditiveAttention, LstmDecoder
 from minitx.nn.build import Model
-from minitx.nn.models import Classifier, Translator
+from minitx.nn.classifier import Classifier
 from minitx.nn.pooling import WEIGHING, Pooling
-from minitx.nn.reading import Reading
-from minitx.nn.recurrent import LstmDecoder
-from minitx.nn.stacks import Decoder, Encoder
+from minitx.nn.transformer import Decoder, Encoder
+from minitx.nn.translator import Translator
 
 Role = Literal["encoder", "decoder", "cross", "pooling"]
 Attention = MultiHeadAttention | AdditiveAttention | Pooling
@@ -33,9 +33,9 @@ Attention = MultiHeadAttention | AdditiveAttention | Pooling
 @dataclass
 class AttentionMaps:
     """What the last forward pass did, detached. By role the weights of all layers in float32, (layer, B, H, Q, K), see
-    `Reading`; None where the model has none."""
+    `AttentionRecord`; None where the model has none."""
 
-    layers: dict[Role, dict[int, Reading]] = field(default_factory=dict)
+    layers: dict[Role, dict[int, AttentionRecord]] = field(default_factory=dict)
     """By role and number of the layer, from 0."""
 
     @property
@@ -105,8 +105,8 @@ def head_attentions(model: Model) -> dict[Role, list[MultiHeadAttention]]:
 class _Recorder:
     """Puts what one layer did in its place."""
 
-    layers: dict[int, Reading]
+    layers: dict[int, AttentionRecord]
     index: int
 
-    def __call__(self, reading: Reading) -> None:
+    def __call__(self, reading: AttentionRecord) -> None:
         self.layers[self.index] = reading.detach()

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import NetConfig
-from minitx.nn.linear import xavier_linear
-from minitx.nn.reader import TextReader
-from minitx.nn.token_loss import TokenGuesser
+from minitx.nn.classifier import TextReader
+from minitx.nn.layers import xavier_linear
+from minitx.nn.losses import TokenGuesser
 
 
 class MaskedModel(TokenGuesser, TextReader):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from minitx.config.model import PoolingKind
-from minitx.nn.linear import xavier_linear
-from minitx.nn.masks import masked_softmax
-from minitx.nn.reading import Reading, Recorder
+from minitx.nn.attention.masks import masked_softmax
+from minitx.nn.attention.record import AttentionRecord, Recorder
+from minitx.nn.layers import xavier_linear
 
 FIRST = ("cls", "last")
 """The kinds that read the first state alone; the encoder then need not give more (see `TextEncoder`)."""
@@ -47,7 +47,7 @@ class Pooling(nn.Module):
         if weights_BS is None:
             return states_BSD.mean(dim=1)
         if self.recorder is not None:
-            self.recorder(Reading(weights_BS[:, None, None]))
+            self.recorder(AttentionRecord(weights_BS[:, None, None]))
         # Not a matrix product, which autocast would round to 16 bits: padded or not, a mean is as exact.
         return (weights_BS[:, :, None] * states_BSD).sum(dim=1)
 

@@ -1,6 +1,6 @@
 """What a study found: every cell's measures, each contrast seed by seed, and the verdict on each claim.
 
-study-<tier>.json (what was declared, and where its cells are) -> Evidence -> contrasts -> Holm over all -> Finding.
+study-<tier>.json (what was declared, and where its cells are) -> Evidence -> contrasts -> Holm over all -> ClaimResult.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from minitx.errors import ConfigError
-from minitx.studies.claims import CLAIMS, Claim
-from minitx.studies.kept import measures_of
 from minitx.studies.statistics import Effect, Verdict, claim_verdict, judge
-from minitx.studies.study import ClaimText, Part, Study, Tier, Value, load_study
-from minitx.training.runfolder import RunFolder
+from minitx.studies.study import CLAIMS, Claim, ClaimText, Contrast, Study, Tier, Value, load_study
+from minitx.sweeps.measures_file import measures_of
+from minitx.training.run_folder import RunFolder
 
 LAST_DECADE = 10.0
 
@@ -73,24 +72,24 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class PartFinding:
+class ContrastResult:
     """One contrast: its number for each seed, and what that says."""
 
     name: str
-    part: Part
+    part: Contrast
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     effect: Effect
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """What a study says of a claim."""
 
     claim: Claim
     text: ClaimText
     evidence: Evidence
-    parts: tuple[PartFinding, ...]
+    parts: tuple[ContrastResult, ...]
     verdict: Verdict | None
     """None: cells that a contrast needs have not finished, or have not what it measures. No seed may be missing, for it
     may have failed for the very thing that is studied."""
@@ -157,25 +156,25 @@ def observe(root: Path, folder: str, arm: str, value: Value | None, seed: int) -
 # ---------------------------------------------------------------------------------------------------------- contrasts
 
 
-def contrast_values(evidence: Evidence, part: Part) -> dict[int, float]:
+def contrast_values(evidence: Evidence, part: Contrast) -> dict[int, float]:
     """Seed -> the contrast; only seeds that have every cell that it reads."""
     return _CONTRASTS[part.contrast](evidence, part)
 
 
-def _difference(evidence: Evidence, part: Part) -> dict[int, float]:
+def _difference(evidence: Evidence, part: Contrast) -> dict[int, float]:
     own, other = _sides(evidence, part)
     if other is None:
         return {seed: value - part.centre for seed, value in own.items()}
     return _paired(own, other, lambda a, b: a - b)
 
 
-def _log_ratio(evidence: Evidence, part: Part) -> dict[int, float]:
+def _log_ratio(evidence: Evidence, part: Contrast) -> dict[int, float]:
     own, other = _sides(evidence, part)
     assert other is not None, "a study's declaration says so"
     return _paired(own, other, lambda a, b: math.log(a / b)) if _positive(own) and _positive(other) else {}
 
 
-def _sides(evidence: Evidence, part: Part) -> tuple[dict[int, float], dict[int, float] | None]:
+def _sides(evidence: Evidence, part: Contrast) -> tuple[dict[int, float], dict[int, float] | None]:
     own = evidence.per_seed(part.measure, part.arm, part.at)
     if part.against is None:
         return own, None
@@ -193,7 +192,7 @@ def _paired(
     return {seed: how(own[seed], other[seed]) for seed in own if seed in other}
 
 
-def _slope(evidence: Evidence, part: Part) -> dict[int, float]:
+def _slope(evidence: Evidence, part: Contrast) -> dict[int, float]:
     """On log10 of the axis, by least squares."""
     values = evidence.tier.values_of(part.arm)
     gaps = [_difference(evidence, part.model_copy(update={"at": value, "against_at": None})) for value in values]
@@ -201,7 +200,7 @@ def _slope(evidence: Evidence, part: Part) -> dict[int, float]:
     return {seed: float(np.polyfit(log_V, [gap[seed] for gap in gaps], 1)[0]) for seed in _common(gaps)}
 
 
-def _exponent(evidence: Evidence, part: Part) -> dict[int, float]:
+def _exponent(evidence: Evidence, part: Contrast) -> dict[int, float]:
     """Minus its centre; on the values of the axis within a decade of the largest."""
     numbers = [float(value) for value in evidence.tier.values_of(part.arm) if value is not None]
     there = [n for n in numbers if (part.arm, _as_declared(evidence, part.arm, n)) in evidence.table]
@@ -224,7 +223,7 @@ def _common(tables: Sequence[Mapping[int, float]]) -> list[int]:
     return sorted(set.intersection(*(set(table) for table in tables))) if tables else []
 
 
-_CONTRASTS: dict[str, Callable[[Evidence, Part], dict[int, float]]] = {
+_CONTRASTS: dict[str, Callable[[Evidence, Contrast], dict[int, float]]] = {
     "difference": _difference,
     "log_ratio": _log_ratio,
     "slope": _slope,
@@ -235,12 +234,12 @@ _CONTRASTS: dict[str, Callable[[Evidence, Part], dict[int, float]]] = {
 # ------------------------------------------------------------------------------------------------------------ verdicts
 
 
-def judge_claims(evidences: Sequence[Evidence]) -> list[Finding]:
+def judge_claims(evidences: Sequence[Evidence]) -> list[ClaimResult]:
     """Every claim of every study, in the order of the ledger, with Holm's correction over all contrasts of all of them.
 
     A contrast that no cell has been run for takes no part in the correction, and its claim has no verdict.
     """
-    found: dict[tuple[int, str, str], tuple[Part, dict[int, float]]] = {}
+    found: dict[tuple[int, str, str], tuple[Contrast, dict[int, float]]] = {}
     for number, evidence in enumerate(evidences):
         for claim, parts in evidence.tier.contrasts.items():
             for name, part in parts.items():
@@ -251,7 +250,7 @@ def judge_claims(evidences: Sequence[Evidence]) -> list[Finding]:
     for number, evidence in enumerate(evidences):
         for claim, parts in evidence.tier.contrasts.items():
             seen = [
-                PartFinding(name, part, tuple(values), tuple(values.values()), effects["\0".join(map(str, key))])
+                ContrastResult(name, part, tuple(values), tuple(values.values()), effects["\0".join(map(str, key))])
                 for name in parts
                 for key in [(number, claim, name)]
                 for part, values in [found[key]]
@@ -263,6 +262,6 @@ def judge_claims(evidences: Sequence[Evidence]) -> list[Finding]:
                 for p in seen
             )
             verdict = claim_verdict([(p.effect.verdict, p.part.expect) for p in seen]) if whole else None
-            findings.append(Finding(CLAIMS[claim], evidence.study.claims[claim], evidence, tuple(seen), verdict))
+            findings.append(ClaimResult(CLAIMS[claim], evidence.study.claims[claim], evidence, tuple(seen), verdict))
     order = list(CLAIMS)
     return sorted(findings, key=lambda finding: (order.index(finding.claim.id), finding.tier))

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minitx.config import Config, LinearConfig, NetConfig, rule
-from minitx.nn.match import TOLERANCE
-from minitx.parse import flat
-from minitx.studies.study import ALONG_THE_AXIS, Fairness, Part, Place, Tier, place_name
+from minitx.config.load import flat
+from minitx.nn.sizes import TOLERANCE
+from minitx.studies.study import ALONG_THE_AXIS, Contrast, Fairness, Place, Tier, place_name
 from minitx.studies.tuning import Tuned
 
 HEAD_KEYS = ("d_model", "pooling", "tie_embeddings")
@@ -47,7 +47,7 @@ def _refuse(tier: Tier, where: str, broken: Fairness, what: str) -> None:
         raise rule(where, what, f"be fair in {broken}", f"or say why not under on_purpose.{broken}")
 
 
-def _contrasts(tier: Tier) -> Iterator[tuple[str, Part]]:
+def _contrasts(tier: Tier) -> Iterator[tuple[str, Contrast]]:
     """Those with something to compare with."""
     for claim, parts in tier.contrasts.items():
         for name, part in parts.items():
@@ -55,7 +55,7 @@ def _contrasts(tier: Tier) -> Iterator[tuple[str, Part]]:
                 yield f"{claim}.{name}", part
 
 
-def _pairs(tier: Tier, part: Part) -> list[tuple[Place, Place]]:
+def _pairs(tier: Tier, part: Contrast) -> list[tuple[Place, Place]]:
     """Places that a contrast sets beside each other."""
     assert part.against is not None
     if part.contrast in ALONG_THE_AXIS:

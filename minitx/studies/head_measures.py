@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from minitx.analysis.head_statistics import LayerHeads, LayerPair, lens, lens_batches, lens_of_two
 from minitx.config import Config
 from minitx.data import TaskData, load_data
-from minitx.evaluation.lens import LayerHeads, LayerPair, lens, lens_batches, lens_of_two
 from minitx.nn.build import Model
 from minitx.predictor import Predictor
 

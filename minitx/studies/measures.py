@@ -14,18 +14,17 @@ import torch
 
 from minitx.config import Config, NetConfig, TransformerConfig, rule
 from minitx.data import load_data
-from minitx.evaluation.evaluate import evaluate
+from minitx.metrics.evaluate import evaluate
+from minitx.nn.attention.convert import grouped_to_split, split_to_grouped
 from minitx.nn.build import Model, build_model
-from minitx.nn.convert import grouped_to_split, split_to_grouped
-from minitx.nn.counts import ModelShape
-from minitx.studies.compute import compute
-from minitx.studies.curves import at_level, losses_of
+from minitx.nn.sizes import ModelShape
 from minitx.studies.head_measures import across, field, heads
-from minitx.studies.kept import is_kept, keep
+from minitx.studies.operations import at_level, compute, losses_of
 from minitx.studies.study import Measure
-from minitx.studies.work import VERSIONS
+from minitx.sweeps.executor import VERSIONS
+from minitx.sweeps.measures_file import is_kept, keep
 from minitx.training.checkpoint import load_checkpoint
-from minitx.training.runfolder import RunFolder
+from minitx.training.run_folder import RunFolder
 
 FIT_LEVELS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 """Training losses, nats a target, at which over-fitting is read off."""

@@ -12,14 +12,13 @@ from typing import Any
 
 from minitx.config import Config, NetConfig, rule
 from minitx.data import load_data
-from minitx.nn.counts import ModelShape
-from minitx.nn.match import match, size_of
+from minitx.nn.sizes import ModelShape, match, size_of
 from minitx.studies.fairness import check_fair
-from minitx.studies.machine import machine_name
 from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, CellKind, Place, Study, Tier, Value, place_name
-from minitx.studies.sweep import Cell
 from minitx.studies.tuning import Tuned, places_to_try
-from minitx.training.session import model_shape
+from minitx.sweeps.cells import Cell
+from minitx.sweeps.machine import machine_name
+from minitx.training.run import model_shape
 
 SEEDED = ("seed", "data.subset_seed", "data.probe.seed")
 """Keys that follow the seed of a cell, see `seeded_config`."""

@@ -17,7 +17,7 @@ from scipy import stats
 
 from minitx.studies.evidence import contrast_values, read_evidence
 from minitx.studies.statistics import ALPHA, MIN_SEEDS, judge
-from minitx.training.runfolder import write_json
+from minitx.training.run_folder import write_json
 
 ROUNDS = 2000
 WANTED = 0.8

@@ -1,21 +1,50 @@
-"""What a study declares before it runs: arms, values, seeds, contrasts with their predictions and deltas, rules.
-
-A study is a file of conf/study; `python train.py -m study=NAME` runs it, `minitx report` judges it.
-"""
+"""The ledger: well-known claims about self-attention, in our own words, and the study that tests each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from minitx.config import rule
-from minitx.config.section import Section
+from minitx.config.base import Section
+from minitx.config.load import said
 from minitx.errors import ConfigError
-from minitx.parse import said
-from minitx.studies.claims import CLAIMS
 from minitx.studies.statistics import MIN_SEEDS
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the ledger."""
+
+    id: str
+    says: str
+    study: str
+    """`python train.py -m study=...`"""
+
+
+_LEDGER = (
+    Claim("C7", "Self-attention does poorly on small data and needs much", "data_size"),
+    Claim("C8a", "More heads raise quality, up to a point: four beat one, sixteen add nothing", "head_count"),
+    Claim("C8b", "Heads look at different things", "head_diversity"),
+    Claim("C8c", "Heads reduce over-fitting", "head_overfit"),
+    Claim("C9", "Two ways to build heads: a set of Q, K, V for each, or one set cut into heads", "two_builds"),
+    Claim("C5", "Cost grows with the square of the length", "cost"),
+    Claim("C4", "Any two positions are one step apart, so far dependencies are learnt better", "distance"),
+    Claim("C1", "Reading the whole at once beats reading it piece by piece when the answer lies in the whole", "span"),
+    Claim(
+        "C2", "Convolution catches local detail and lacks the whole; self-attention the other way round", "local_global"
+    ),
+    Claim(
+        "C3", "Classic attention asks from outside; self-attention rewrites every element from all", "classic_vs_self"
+    ),
+    Claim("C6", "Every position is computed in parallel, so GPUs speed it up", "parallel"),
+    Claim("C10", "Better algorithms cut the compute that attention needs", "cheaper"),
+)
+CLAIMS = {claim.id: claim for claim in _LEDGER}
+
 
 Value = int | float | str
 Place = tuple[str, Value | None]
@@ -32,7 +61,7 @@ QUICK_CELLS = 24
 """Most cells that a quick tier may have."""
 
 
-class Part(Section):
+class Contrast(Section):
     """One contrast: a number for each seed that is above 0 where the prediction holds, or near 0 where it is `flat`."""
 
     contrast: Literal["difference", "slope", "log_ratio", "exponent"] = "difference"
@@ -114,7 +143,7 @@ class Tier(Section):
     """What is computed of every trained cell, beside its results."""
     across: list[str] = Field(default_factory=list)
     """Arms whose heads are compared between seeds."""
-    contrasts: dict[str, dict[str, Part]]
+    contrasts: dict[str, dict[str, Contrast]]
     """Claim -> name -> contrast. A claim with several parts needs every part."""
     tuning: Tuning | None = None
     on_purpose: dict[Fairness, str] = Field(default_factory=dict)
@@ -135,7 +164,7 @@ class Tier(Section):
                 self._check_part(f"study.{claim}.{key}", part)
         return self
 
-    def _check_part(self, key: str, part: Part) -> None:
+    def _check_part(self, key: str, part: Contrast) -> None:
         """That a contrast can be read from the cells that there are."""
         for arm in (part.arm, part.against):
             if arm is not None and arm not in self.arms:
@@ -194,9 +223,7 @@ class Study(Section):
     def _known(self) -> Study:
         for claim in self.claims:
             if claim not in CLAIMS:
-                raise rule(
-                    "study.claims", claim, f"be one of {', '.join(CLAIMS)}", "add it to minitx/studies/claims.py"
-                )
+                raise rule("study.claims", claim, f"be one of {', '.join(CLAIMS)}", "add it to minitx/studies/study.py")
         for name in TIERS:
             tier = getattr(self, name)
             for claim in tier.contrasts if tier is not None else ():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minitx.config import rule
-from minitx.evaluation.metrics import better
+from minitx.metrics.scores import better
 from minitx.studies.study import Place, Study, Tier, Tuning, Value, place_name
 
 

@@ -14,23 +14,25 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from minitx.batch import Batch
-from minitx.config import TrainerConfig
-from minitx.data.task import Split
+from minitx.config import OptimConfig, TrainerConfig
+from minitx.data import LENGTH_STEP, TARGET_STEP, Masker, ResidentSplit, Split
+from minitx.data.batching import BatchStream
 from minitx.errors import RunError
-from minitx.evaluation.evaluate import Evaluation
-from minitx.evaluation.metrics import better as is_better
-from minitx.training.average import WeightAverage
+from minitx.metrics.evaluate import Evaluation
+from minitx.metrics.scores import better as is_better
+from minitx.nn.build import Model
 from minitx.training.console import Reporter, Status
-from minitx.training.optim import learning_rate
+from minitx.training.device import Compute
+from minitx.training.optim import WeightAverage, learning_rate
 from minitx.training.signals import StopRequest
-from minitx.training.stepper import Stepper
-from minitx.training.stream import BatchStream
+from minitx.training.step import Stepper
 
 ESTIMATE_AT = 0.1
 """Share of `max_minutes` after which minutes become a number of steps."""
@@ -298,3 +300,47 @@ class Loop:
     def _save(self, hooks: Hooks) -> None:
         self._read_pending()
         hooks.save_last()
+
+
+def build_loop(
+    model: Model,
+    split: Split,
+    optim: OptimConfig,
+    trainer: TrainerConfig,
+    compute: Compute,
+    average: WeightAverage,
+    reporter: Reporter,
+    *,
+    seed: int,
+    sentences: bool = False,
+    packed: bool = False,
+    masker: Masker | None = None,
+) -> Loop:
+    """A loop at its beginning. model: on the compute's device already. sentences: it reads sentence numbers. packed: it
+    computes real tokens alone (attention.backend varlen). masker: it guesses hidden tokens, and this hides them."""
+    stepper = Stepper(
+        model,
+        optim,
+        compute.device,
+        compute.bf16,
+        compute.compiled,
+        fused=trainer.speed.fused_optimizer,
+        graphs=compute.graphs,
+    )
+    make_batch = _batch_maker(split, trainer, compute, sentences, packed, masker)
+    step = LENGTH_STEP if compute.graphs else 1
+    return Loop(stepper, split, trainer, seed, average, reporter, make_batch, step)
+
+
+def _batch_maker(
+    split: Split, trainer: TrainerConfig, compute: Compute, sentences: bool, packed: bool, masker: Masker | None
+) -> MakeBatch:
+    """Batches cut on the host, or on the GPU where the token ids stay."""
+    cut: Callable[[np.ndarray], Batch] = partial(split.batch, sentences=sentences, packed=packed)
+    if compute.graphs or (trainer.speed.resident and compute.device.type == "cuda"):
+        few_shapes = trainer.batch_tokens if compute.graphs else None
+        cut = ResidentSplit(split, compute.device, sentences=sentences, packed=packed, few_shapes=few_shapes).batch
+    if masker is None:
+        return lambda rows, epoch: cut(rows)
+    target_step = TARGET_STEP if compute.graphs else None
+    return lambda rows, epoch: masker(cut(rows), rows, epoch, target_step)

@@ -16,13 +16,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from minitx.config import Config, DecodeConfig, NetConfig, rule
+from minitx.config.load import flat
 from minitx.data import source_fingerprint
 from minitx.errors import Stopped
-from minitx.nn.reader import READER
-from minitx.parse import flat
+from minitx.nn.classifier import READER
 from minitx.training.checkpoint import load_checkpoint
 from minitx.training.console import Reporter
-from minitx.training.runfolder import RunFolder
+from minitx.training.run_folder import RunFolder
 
 # What a classifier may have otherwise than the masked run that it starts from: none of it is in the weights taken over.
 _FREE = {

@@ -8,12 +8,12 @@ from typing import Any
 
 from minitx.config import Config
 from minitx.data import TaskData
-from minitx.evaluation.class_report import report_classes
-from minitx.evaluation.evaluate import Evaluation
-from minitx.training.board import Board
+from minitx.metrics.class_report import report_classes
+from minitx.metrics.evaluate import Evaluation
 from minitx.training.console import Reporter
-from minitx.training.runfolder import EVALUATION, RunFolder, git_commit, versions, write_json
-from minitx.training.show import final_report, show_at_end
+from minitx.training.display import final_report, show_at_end
+from minitx.training.run_folder import EVALUATION, RunFolder, git_commit, versions, write_json
+from minitx.training.tensorboard import Board
 
 TRAIN_JUDGED = "train_judged"
 """Split of the lines of metrics.jsonl, and of the curves, that judge training rows as validation is judged."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitx.data.batching import plan_epoch, plan_eval
-from minitx.data.ragged import IntArray
+from minitx.data.splits import IntArray
 
 some_lengths = st.lists(st.integers(1, 53), max_size=211).map(lambda values: np.array(values, np.int64))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minitx.data import cache
+from minitx.data.pipeline import cache
 from minitx.errors import ConfigError
 
 META = {"notes": ["ü"], "n": 3}

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from minitx.config import DataConfig, TokenizerConfig
+from minitx.config.load import load
 from minitx.data import load_data
 from minitx.errors import ConfigError
-from minitx.parse import load
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "conf" / "data").glob("*.yaml"))

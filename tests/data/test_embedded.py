@@ -8,9 +8,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from minitx.config import ConfigError, DataConfig
-from minitx.data import embedded
-from minitx.data.embedded import package_file, read_embedded, split_of
-from minitx.data.examples import Corpus
+from minitx.data.sources import embedded
+from minitx.data.sources.embedded import package_file, read_embedded, split_of
+from minitx.data.sources.examples import Corpus
 
 
 @pytest.fixture(scope="module")

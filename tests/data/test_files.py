@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minitx.config import DataConfig
-from minitx.data.files import check_file, read_file
+from minitx.data.sources.files import check_file, read_file
 from minitx.errors import ConfigError
 
 CONFIG = DataConfig(source="files", task="classification", path="unused")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from minitx.config import DataConfig
-from minitx.data import check_source, hub, load_data, source_fingerprint
-from minitx.data.hub import read_dataset
+from minitx.data import check_source, load_data, source_fingerprint
+from minitx.data.sources import hub
+from minitx.data.sources.hub import read_dataset
 from minitx.errors import ConfigError
 
 ABSENT = "minitx-tests/no-such-set"

@@ -16,12 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from minitx.config import Config, ConfigError, ProbeConfig, ProbeKind
+from minitx.config.load import load
 from minitx.config.probe import PROBE_TASKS, SENTENCE
 from minitx.data import load_data
-from minitx.data.examples import Corpus, Examples
-from minitx.data.probe import chance, read_probe, token_names
-from minitx.parse import load
-from minitx.training.runfolder import run_hash
+from minitx.data.sources.examples import Corpus, Examples
+from minitx.data.sources.generated import chance, read_probe, token_names
+from minitx.training.run_folder import run_hash
 
 KINDS: tuple[ProbeKind, ...] = get_args(ProbeKind)
 CLASSIFICATIONS = [kind for kind in KINDS if PROBE_TASKS[kind] == "classification"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitx.data.ragged import Ragged, Texts
+from minitx.data.splits import Ragged, Texts
 
 rows_of_ids = st.lists(st.lists(st.integers(0, 65535), min_size=1, max_size=7), min_size=1, max_size=11)
 

@@ -14,10 +14,10 @@ from minitx.batch import IGNORED, PAD, Batch
 from minitx.config import TokenizerConfig
 from minitx.data import ResidentSplit, Split
 from minitx.data.batching import plan_epoch
-from minitx.data.encode import encode_examples
-from minitx.data.examples import Examples
+from minitx.data.pipeline.encode import encode_examples
+from minitx.data.pipeline.tokenizer import Tokenizer
 from minitx.data.resident import LENGTH_STEP, TARGET_STEP
-from minitx.data.tokenizer import Tokenizer
+from minitx.data.sources.examples import Examples
 
 CPU = torch.device("cpu")
 BUDGET = 640

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from minitx.batch import BOS, CLS, EOS, PAD, Batch
 from minitx.config import TokenizerConfig, Truncation
-from minitx.data.encode import CHUNK, encode_examples, encode_texts, kept_tokens
-from minitx.data.examples import Examples
-from minitx.data.task import Split
-from minitx.data.tokenizer import Tokenizer
+from minitx.data.pipeline.encode import CHUNK, encode_examples, encode_texts, kept_tokens
+from minitx.data.pipeline.tokenizer import Tokenizer
+from minitx.data.sources.examples import Examples
+from minitx.data.splits import Split
 
 TEXTS = ["ab cd. ef", "b", "abcdefg", "no! yes? a. b", "c c"]
 REFERENCES = [("x y", "y x"), ("z",), ("x x x z y",), ("y",), ("z z",)]

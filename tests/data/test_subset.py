@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitx.data.ragged import IntArray
-from minitx.data.subset import subset_order, subset_rows
+from minitx.data.pipeline.subset import subset_order, subset_rows
+from minitx.data.splits import IntArray
 
 some_labels = st.lists(st.integers(0, 4), min_size=1, max_size=101).map(lambda values: np.array(values, np.int64))
 

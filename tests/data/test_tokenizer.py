@@ -11,7 +11,7 @@ from tokenizers import pre_tokenizers
 
 from minitx.batch import BOS, CLS, EOS, PAD, SPECIAL_TOKENS, UNK
 from minitx.config import ConfigError, TokenizerConfig
-from minitx.data.tokenizer import BYTE_CHARS, RESERVED, Tokenizer, check_tokenizer
+from minitx.data.pipeline.tokenizer import BYTE_CHARS, RESERVED, Tokenizer, check_tokenizer
 
 TEXTS = [
     f"Das {word} ist schön, nicht wahr? [PAD] {RESERVED[0]}" for word in ("Haus", "Boot", "Brot", "Übel", "rote")
@@ -122,7 +122,7 @@ def test_marks_find_their_token() -> None:
 FIT_IN_A_PROCESS = """
 import hashlib
 from minitx.config import TokenizerConfig
-from minitx.data.tokenizer import Tokenizer
+from minitx.data.pipeline.tokenizer import Tokenizer
 texts = [f"wort{i % 37} {chr(97 + i % 26)}{chr(97 + i % 7)} {'xyz' * (i % 5)}" for i in range(1000)]
 for kind in ("bpe", "word", "char"):
     tokenizer = Tokenizer.fit(TokenizerConfig(kind=kind, vocab_size=290 if kind == "bpe" else 30), texts)

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from minitx.nn.attention import MultiHeadAttention
-from minitx.nn.projections import GroupedProjection, Head, SplitProjection
-from minitx.nn.reduced import ReducedProjection
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.attention.projections import GroupedProjection, Head, ReducedProjection, SplitProjection
 
 MayRead = Callable[[int, int, int], bool]
 """(row, query, key) -> may the query read the key?"""

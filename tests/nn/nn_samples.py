@@ -11,8 +11,9 @@ from torch import Tensor
 from minitx.batch import BOS, EOS, PAD, Batch
 from minitx.config import BagConfig, CnnConfig, LstmConfig, NetConfig, TransformerConfig
 from minitx.nn.build import build_model
-from minitx.nn.counts import ModelShape
-from minitx.nn.models import Classifier, Translator
+from minitx.nn.classifier import Classifier
+from minitx.nn.sizes import ModelShape
+from minitx.nn.translator import Translator
 
 SRC_VOCAB, TGT_VOCAB, N_CLASSES, MAX_LENGTH = 29, 23, 5, 47
 

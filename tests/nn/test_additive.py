@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minitx.nn import additive
-from minitx.nn.additive import AdditiveAttention, additive_scores
+from minitx.nn.baselines import lstm as additive
+from minitx.nn.baselines.lstm import AdditiveAttention, additive_scores
 
 
 def samples() -> tuple[torch.Tensor, ...]:

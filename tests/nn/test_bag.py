@@ -8,7 +8,7 @@ from nn_samples import classifier, make_batch, small
 from torch import Tensor, nn
 
 from minitx.config import BagConfig
-from minitx.nn.bag import MULTIPLIER, BagEncoder, NgramTable
+from minitx.nn.baselines.bag import MULTIPLIER, BagEncoder, NgramTable
 
 V, D, BUCKETS = 70_001, 7, 101
 

@@ -10,11 +10,12 @@ import torch
 from nn_samples import small, tiny, tiny_lstm
 from torch import nn
 
+from minitx.nn.attention.positions import Positions
 from minitx.nn.build import build_model
 from minitx.nn.capture import attentions
-from minitx.nn.counts import ModelShape, non_embedding, parameter_counts
-from minitx.nn.models import Classifier, Translator
-from minitx.nn.positions import Positions
+from minitx.nn.classifier import Classifier
+from minitx.nn.sizes import ModelShape, non_embedding, parameter_counts
+from minitx.nn.translator import Translator
 
 CONFIGS: list[dict[str, Any]] = [
     {"norm": norm, "position": position, "head_dim": head_dim, "n_decoder_layers": 3, "attention": {"heads": heads}}

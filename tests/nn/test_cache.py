@@ -8,10 +8,10 @@ from unittest import mock
 import pytest
 import torch
 
-from minitx.nn import cache as cache_module
-from minitx.nn.attention import MultiHeadAttention
-from minitx.nn.cache import KeyValueCache
-from minitx.nn.positions import Positions
+from minitx.nn.attention import cache as cache_module
+from minitx.nn.attention.cache import KeyValueCache
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.attention.positions import Positions
 
 
 @pytest.mark.parametrize("heads", ["split", "grouped"])

@@ -10,7 +10,7 @@ from attention_reference import may_read
 from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, tiny_lstm, translator
 from torch import Tensor
 
-from minitx.nn.attention import MultiHeadAttention
+from minitx.nn.attention.multi_head import MultiHeadAttention
 from minitx.nn.capture import attentions, capture_attention
 
 SOURCES, TARGETS = texts([41, 13], SRC_VOCAB), texts([7, 39], TGT_VOCAB, seed=2)

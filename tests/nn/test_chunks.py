@@ -10,8 +10,7 @@ from nn_samples import SRC_VOCAB, classifier, make_batch, small, texts
 from torch import Tensor
 
 from minitx.batch import PAD
-from minitx.nn.chunks import folded, unfolded
-from minitx.nn.models import Classifier
+from minitx.nn.classifier import Classifier, folded, unfolded
 
 K = 5
 SOURCES = texts([17, 3, 5, 11, 1], SRC_VOCAB)

@@ -9,9 +9,9 @@ import torch
 from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, translator
 from torch import nn
 
-from minitx.nn.attention import MultiHeadAttention
-from minitx.nn.convert import from_torch, grouped_to_split, split_to_grouped, to_torch
-from minitx.nn.reduced import Reduction
+from minitx.nn.attention.convert import from_torch, grouped_to_split, split_to_grouped, to_torch
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.attention.projections import Reduction
 
 SOURCES, TARGETS = texts([11, 3], SRC_VOCAB), texts([5, 7], TGT_VOCAB)
 

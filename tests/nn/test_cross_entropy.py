@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from nn_samples import SRC_VOCAB, TGT_VOCAB, make_batch, texts, tiny, translator
 from torch import Tensor
 
-from minitx.nn import cross_entropy
-from minitx.nn.cross_entropy import projected_cross_entropy
+from minitx.nn import losses as cross_entropy
+from minitx.nn.losses import projected_cross_entropy
 
 N, D, V = 53, 7, 31
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minitx.nn.dropout import Dropout, keep_scale
+from minitx.nn.layers import Dropout, keep_scale
 
 N = 1 << 20
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minitx.nn import linear
-from minitx.nn.linear import FEWEST_ROWS, product, use_onednn, xavier_linear
+from minitx.nn import layers as linear
+from minitx.nn.layers import FEWEST_ROWS, product, use_onednn, xavier_linear
 
 N_IN, N_OUT = 53, 37
 

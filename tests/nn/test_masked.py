@@ -14,9 +14,9 @@ from torch import Tensor
 from minitx.batch import IGNORED, UNK, Batch
 from minitx.config import CnnConfig, LstmConfig, NetConfig
 from minitx.nn.build import build_model
-from minitx.nn.counts import ModelShape, parameter_counts
+from minitx.nn.classifier import READER
 from minitx.nn.masked import MaskedModel
-from minitx.nn.reader import READER
+from minitx.nn.sizes import ModelShape, parameter_counts
 
 LENGTHS = [11, 3, 37]
 SOURCES = texts(LENGTHS, SRC_VOCAB)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from minitx.config import BagConfig, CnnConfig, ConfigError, LstmConfig, NetConfig, TransformerConfig
 from minitx.nn.build import build_model
-from minitx.nn.counts import ModelShape
-from minitx.nn.match import TOLERANCE, match, size_of
+from minitx.nn.sizes import TOLERANCE, ModelShape, match, size_of
 
 SHAPE = ModelShape(task="classification", src_vocab=53, n_classes=7, max_length=31)
 TRANSLATION = ModelShape(task="translation", src_vocab=53, tgt_vocab=59, max_length=31)

@@ -15,14 +15,15 @@ from varlen_reference import Kernel, varlen_reference
 
 from minitx.batch import Batch
 from minitx.config import ConfigError, TransformerConfig
-from minitx.nn import kernels
-from minitx.nn.attention import MultiHeadAttention
+from minitx.nn.attention import kernels
+from minitx.nn.attention.kernels import attend_packed
+from minitx.nn.attention.masks import AttentionSpan
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.attention.packing import Packing, source_packing
 from minitx.nn.build import check_backend
 from minitx.nn.capture import attentions, capture_attention
-from minitx.nn.kernels import attend_packed
-from minitx.nn.masks import Reach
-from minitx.nn.models import Classifier, Translator
-from minitx.nn.packing import Packing, source_packing
+from minitx.nn.classifier import Classifier
+from minitx.nn.translator import Translator
 
 F64 = torch.float64
 BATCHES: list[Any] = [
@@ -186,14 +187,14 @@ def test_masks_of_packed_texts() -> None:
     side = Packing(torch.arange(6), torch.tensor([0, 6]), 1, 6)
     windows = {}
     for span, causal in itertools.product(("global", "window"), (False, True)):
-        mask = Reach(span, 3, causal).packed(side, side)  # type: ignore[arg-type]
+        mask = AttentionSpan(span, 3, causal).packed(side, side)  # type: ignore[arg-type]
         assert mask.packed is not None and mask.n_keys == 6
         windows[span, causal] = mask.packed.window
     assert windows == {
         ("global", False): (-1, -1), ("global", True): (-1, 0), ("window", False): (3, 3), ("window", True): (3, 0),
     }  # fmt: skip
     with pytest.raises(ValueError, match="cannot be packed"):
-        Reach("sentence").packed(side, side)
+        AttentionSpan("sentence").packed(side, side)
 
 
 def test_the_reference_is_attention_within_each_text() -> None:
@@ -274,20 +275,26 @@ def side_of(lengths: list[int]) -> Packing:
 @pytest.mark.parametrize("head_dim", [8, 64, 256])
 @pytest.mark.parametrize(
     "reach",
-    [Reach(), Reach(causal=True), Reach("window", 3), Reach("window", 3, causal=True), Reach("window", 999)],
+    [
+        AttentionSpan(),
+        AttentionSpan(causal=True),
+        AttentionSpan("window", 3),
+        AttentionSpan("window", 3, causal=True),
+        AttentionSpan("window", 999),
+    ],
     ids=str,
 )
-def test_the_kernel_on_a_gpu_is_the_reference(reach: Reach, head_dim: int) -> None:
+def test_the_kernel_on_a_gpu_is_the_reference(reach: AttentionSpan, head_dim: int) -> None:
     side = side_of([11, 3, 137, 1])
     assert_kernel_is_reference(reach, side, side, head_dim)
 
 
 @pytest.mark.gpu
 def test_cross_attention_on_a_gpu_is_the_reference() -> None:
-    assert_kernel_is_reference(Reach(), side_of([11, 3, 137, 1]), side_of([2, 71, 5, 13]), 64)
+    assert_kernel_is_reference(AttentionSpan(), side_of([11, 3, 137, 1]), side_of([2, 71, 5, 13]), 64)
 
 
-def assert_kernel_is_reference(reach: Reach, queries: Packing, keys: Packing, head_dim: int) -> None:
+def assert_kernel_is_reference(reach: AttentionSpan, queries: Packing, keys: Packing, head_dim: int) -> None:
     """Forward and backward in bf16 against float32 on the same numbers; q, k and v are views, as in the model."""
     torch.manual_seed(0)
     mask = reach.packed(queries, keys).packed

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from minitx.nn.positions import Positions, rotate, sinusoids
+from minitx.nn.attention.positions import Positions, rotate, sinusoids
 
 
 def test_sinusoids_are_the_papers_formula() -> None:

@@ -14,11 +14,12 @@ from r_drop_reference import r_drop_reference
 from torch import Tensor
 
 from minitx.batch import IGNORED, Batch
-from minitx.nn import cross_entropy, r_drop
-from minitx.nn.cross_entropy import summed_cross_entropy
-from minitx.nn.dropout import use_fast_dropout
-from minitx.nn.models import Classifier, Translator
-from minitx.nn.r_drop import projected_r_drop_loss, r_drop_loss
+from minitx.nn import losses as cross_entropy
+from minitx.nn import losses as r_drop
+from minitx.nn.classifier import Classifier
+from minitx.nn.layers import use_fast_dropout
+from minitx.nn.losses import projected_r_drop_loss, r_drop_loss, summed_cross_entropy
+from minitx.nn.translator import Translator
 
 N, D, V, ALPHA = 53, 7, 31, 5.3
 ROWS = 11

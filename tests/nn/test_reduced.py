@@ -14,13 +14,14 @@ from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, packed, tex
 from torch import Tensor, nn
 from varlen_reference import Kernel
 
-from minitx.nn import kernels, window
-from minitx.nn.attention import MultiHeadAttention
-from minitx.nn.cache import KeyValueCache
+from minitx.nn.attention import kernels
+from minitx.nn.attention import masks as window
+from minitx.nn.attention.cache import KeyValueCache
+from minitx.nn.attention.convert import split_to_grouped
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.attention.projections import ReducedProjection, Reduction, spread
 from minitx.nn.capture import attentions, capture_attention
-from minitx.nn.convert import split_to_grouped
-from minitx.nn.counts import ModelShape, parameter_counts
-from minitx.nn.reduced import ReducedProjection, Reduction, spread
+from minitx.nn.sizes import ModelShape, parameter_counts
 
 D, H, K = 7, 6, 5
 F64 = torch.float64

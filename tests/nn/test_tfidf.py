@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from minitx.config import ConfigError, LinearConfig
-from minitx.nn.tfidf import MAX_PASSES, TOLERANCE, Ngrams, TfidfClassifier
+from minitx.nn.baselines.linear import MAX_PASSES, TOLERANCE, Ngrams, TfidfClassifier
 
 ODD = [
     "naïve café", "ﬁne 𝔘nicode", 'quo"te\\back', "snow☃man tab\there", "ÅNGSTRÖM İstanbul ǅ", "日本語 テキスト",
@@ -130,5 +130,5 @@ def test_what_cannot_be_fitted_says_why() -> None:
 
 
 def test_a_solver_that_does_not_rest_is_told_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minitx.nn.tfidf.MAX_PASSES", 1)
+    monkeypatch.setattr("minitx.nn.baselines.linear.MAX_PASSES", 1)
     assert not fitted(LinearConfig(), *corpus(80, 2), 2, 1000.0).converged

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from minitx.batch import CLS, EOS, PAD, SPECIAL_TOKENS, UNK
 from minitx.config import TokenizerConfig
-from minitx.data.tokenizer import Tokenizer
-from minitx.nn.token_noise import TokenNoise
+from minitx.data.pipeline.tokenizer import Tokenizer
+from minitx.nn.classifier import TokenNoise
 
 V, B, S = 29, 997, 31
 STARTS = torch.tensor([i >= len(SPECIAL_TOKENS) and i % 3 == 0 for i in range(V)])

@@ -9,9 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from minitx.nn.attention import MultiHeadAttention
-from minitx.nn.masks import Reach
-from minitx.nn.window import MIN_BLOCK, plan_blocks
+from minitx.nn.attention.masks import MIN_BLOCK, AttentionSpan, plan_blocks
+from minitx.nn.attention.multi_head import MultiHeadAttention
 
 
 @pytest.mark.parametrize("length", [MIN_BLOCK * 3, 131, 257])
@@ -84,7 +83,7 @@ def test_each_query_reads_its_window_and_nothing_else() -> None:
     torch.manual_seed(0)
     length, window, at = 3 * MIN_BLOCK + 5, 4, 2 * MIN_BLOCK
     attention = MultiHeadAttention(6, 2, span="window", window=window)
-    assert attention.reach == Reach("window", window)
+    assert attention.reach == AttentionSpan("window", window)
     x = torch.randn(1, length, 6, requires_grad=True)
     (gradient,) = torch.autograd.grad(attention(x)[0, at].sum(), x)
     read = gradient[0].abs().sum(-1).nonzero().flatten().tolist()

@@ -15,14 +15,13 @@ from tiny import ROOT
 from minitx.batch import Batch
 from minitx.config import ConfigError, LstmConfig, NetConfig, OptimConfig, TransformerConfig
 from minitx.data import load_data
+from minitx.data.batching import BatchStream
 from minitx.nn.build import build_model
-from minitx.nn.counts import ModelShape
-from minitx.studies.compute import BATCHES, LEVELS, count_flops, flops_per_step
-from minitx.studies.curves import at_level, losses_of
-from minitx.studies.kept import measures_of
+from minitx.nn.sizes import ModelShape
 from minitx.studies.measures import add_measures
-from minitx.training.session import run
-from minitx.training.stream import BatchStream
+from minitx.studies.operations import BATCHES, LEVELS, at_level, count_flops, flops_per_step, losses_of
+from minitx.sweeps.measures_file import measures_of
+from minitx.training.run import run
 
 B, T, D, H, K, F, L, C = 3, 97, 10, 6, 4, 17, 2, 5
 W, N = H * K, B * T  # all heads side by side; positions of a batch

@@ -9,9 +9,9 @@ import pytest
 from study_helpers import composer
 
 from minitx.config import ConfigError
-from minitx.studies.cost import run_cost
-from minitx.studies.kept import measures_of
-from minitx.training.runfolder import RunFolder
+from minitx.studies.timings import run_cost
+from minitx.sweeps.measures_file import measures_of
+from minitx.training.run_folder import RunFolder
 
 MEASURES = {"mixing_seconds", "training_seconds", "inference_seconds", "peak_bytes"}
 

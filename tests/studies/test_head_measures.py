@@ -10,9 +10,9 @@ import pytest
 from study_helpers import composer
 
 from minitx.studies.head_measures import nearest_between, nearest_within
-from minitx.studies.kept import measures_of
 from minitx.studies.measures import add_across, add_measures
-from minitx.training.session import run
+from minitx.sweeps.measures_file import measures_of
+from minitx.training.run import run
 
 
 def test_the_nearest_is_the_best_of_as_many_on_either_side() -> None:

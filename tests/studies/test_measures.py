@@ -12,10 +12,10 @@ import pytest
 from study_helpers import composer
 
 from minitx.config import Config
-from minitx.studies.kept import measures_of
 from minitx.studies.measures import FIT_LEVELS, add_measures, gap_at
+from minitx.sweeps.measures_file import measures_of
 from minitx.training.results import TRAIN_JUDGED
-from minitx.training.session import run
+from minitx.training.run import run
 
 
 def test_the_gap_is_read_between_two_points_in_proportion() -> None:

@@ -12,10 +12,10 @@ import torch
 from study_helpers import composer
 
 from minitx.config import ConfigError
-from minitx.studies import parallel
-from minitx.studies.kept import measures_of
-from minitx.studies.layer_bench import LayerBench
-from minitx.training.runfolder import RunFolder
+from minitx.studies import timings as parallel
+from minitx.studies.timings import LayerBench
+from minitx.sweeps.measures_file import measures_of
+from minitx.training.run_folder import RunFolder
 
 OVERRIDES = ["model.n_layers=1", "model.dropout=0", "data.max_length=13", "trainer.batch_rows=3"]
 

@@ -12,9 +12,8 @@ from tiny import ROOT
 
 import train
 from minitx.config import ConfigError
-from minitx.studies.claims import CLAIMS
-from minitx.studies.hydra_plugin import study_of
-from minitx.studies.study import load_study, place_name
+from minitx.studies.study import CLAIMS, load_study, place_name
+from minitx.sweeps.hydra_plugin import study_of
 
 FILES = sorted(path for path in (ROOT / "conf" / "study").glob("*.yaml") if path.stem != "none")
 

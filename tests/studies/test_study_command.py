@@ -10,7 +10,7 @@ import pytest
 from tiny import Said
 
 from minitx.cli import main
-from minitx.training.runfolder import RunFolder
+from minitx.training.run_folder import RunFolder
 
 TYPED = ("study.seeds=1", "trainer.max_steps=4", "trainer.eval_every=2", "trainer.eval_rows=50")
 COMMAND = ("-m", "study=two_builds", *TYPED)

@@ -11,10 +11,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from minitx.config import Config
-from minitx.parse import load
-from minitx.training import console, session
-from minitx.training.board import Board
+from minitx.config.load import load
+from minitx.training import console
+from minitx.training import run as session
 from minitx.training.console import Reporter, Status
+from minitx.training.tensorboard import Board
 
 STATUS = Status(
     epoch=1.5, step=1234, total_steps=5000, loss=0.5, lr=1e-3, tokens_per_second=9876.5, seconds_left=125.9

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from minitx.config import Config, ConfigError, LstmConfig, OptimConfig, TrainerConfig
+from minitx.config.load import load
 from minitx.data import LENGTH_STEP, ResidentSplit, Split, TaskData, load_data, plan_epoch
 from minitx.nn.build import build_model
-from minitx.parse import load
-from minitx.training import session
+from minitx.training import run as session
 from minitx.training.device import resolve_compute
-from minitx.training.graphs import WARM_UP, Graph, GraphCache
-from minitx.training.stepper import Stepper
+from minitx.training.step import WARM_UP, Graph, GraphCache, Stepper
 
 CPU = torch.device("cpu")
 

@@ -20,13 +20,13 @@ from tiny import TINY_MODEL, TINY_TRAINER
 import minitx
 from minitx.cli import main
 from minitx.config import Config, ConfigError, LinearConfig
+from minitx.config.load import load
 from minitx.errors import Stopped
-from minitx.evaluation.evaluate import Evaluation
-from minitx.parse import load
+from minitx.metrics.evaluate import Evaluation
 from minitx.predictor import LinearPredictor
-from minitx.training import linear_run
-from minitx.training.linear_run import C_GRID
-from minitx.training.session import run
+from minitx.training import linear as linear_run
+from minitx.training.linear import C_GRID
+from minitx.training.run import run
 
 
 @pytest.fixture(scope="module")

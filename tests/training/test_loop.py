@@ -19,17 +19,17 @@ from torch import nn
 
 from minitx.config import AverageConfig, Config, TrainerConfig
 from minitx.data import TaskData, load_data
-from minitx.evaluation.evaluate import Evaluation
-from minitx.evaluation.metrics import Interval
-from minitx.nn import cross_entropy
+from minitx.data.batching import BatchStream
+from minitx.metrics.evaluate import Evaluation
+from minitx.metrics.scores import Interval
+from minitx.nn import losses as cross_entropy
 from minitx.nn.build import build_model
-from minitx.training import session
-from minitx.training.average import WeightAverage
+from minitx.training import run as session
 from minitx.training.console import Reporter
 from minitx.training.device import resolve_compute
 from minitx.training.loop import ESTIMATE_MARGIN, Hooks, Loop, Progress, Window
-from minitx.training.stepper import Stepper
-from minitx.training.stream import BatchStream
+from minitx.training.optim import WeightAverage
+from minitx.training.step import Stepper
 
 CPU = torch.device("cpu")
 
@@ -257,7 +257,7 @@ def test_signal_handlers_are_given_back() -> None:
 
 def test_keeping_memory_asks_glibc_or_says_no() -> None:
     script = (
-        "from minitx.training.process import keep_freed_memory as k; import platform;"
+        "from minitx.training.device import keep_freed_memory as k; import platform;"
         "print(k(), platform.libc_ver()[0] or 'other')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from minitx.training.memory import peak_bytes, tensor_peak_bytes
+from minitx.training.device import peak_bytes, tensor_peak_bytes
 
 CPU = torch.device("cpu")
 MEGABYTE = 1 << 20

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from minitx.config import AverageConfig, OptimConfig
-from minitx.nn.cross_entropy import summed_cross_entropy
-from minitx.training.average import WeightAverage
-from minitx.training.optim import build_optimizer, learning_rate
+from minitx.nn.losses import summed_cross_entropy
+from minitx.training.optim import WeightAverage, build_optimizer, learning_rate
 
 
 class Small(nn.Module):

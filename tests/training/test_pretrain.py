@@ -18,14 +18,14 @@ import torch
 from tiny import TINY_MODEL, TINY_TRAINER, Said, fingerprint
 
 from minitx.config import Config, ConfigError
+from minitx.config.load import load, override
 from minitx.nn.build import build_model
-from minitx.nn.counts import ModelShape
-from minitx.override import override
-from minitx.parse import load
+from minitx.nn.sizes import ModelShape
 from minitx.predictor import Predictor
-from minitx.training import loop, pretrain, session
+from minitx.training import loop, pretrain
+from minitx.training import run as session
 from minitx.training.checkpoint import load_checkpoint
-from minitx.training.runfolder import RunFolder, run_hash
+from minitx.training.run_folder import RunFolder, run_hash
 
 FIRST, SECOND = 8, 7
 """Steps of the two stages."""

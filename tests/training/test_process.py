@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from minitx.config import SpeedConfig
-from minitx.nn import dropout, linear
-from minitx.training import process
-from minitx.training.process import PRIMITIVES, frozen_garbage, prepare_process
+from minitx.nn import layers as dropout
+from minitx.nn import layers as linear
+from minitx.training import device as process
+from minitx.training.device import PRIMITIVES, frozen_garbage, prepare_process
 
 CPU = torch.device("cpu")
 PLAIN = SpeedConfig(keep_memory=False, onednn="off", fast_dropout=False, flush_denormals=False, freeze_gc=False)
@@ -62,7 +63,7 @@ def test_importing_changes_nothing() -> None:
     code = """
 import gc, torch
 threads = torch.get_num_threads()
-import minitx.training.session, minitx.predictor
+import minitx.training.run, minitx.predictor
 from minitx.nn import linear
 assert not linear._Switch.on and gc.get_freeze_count() == 0 and torch.get_num_threads() == threads
 assert (torch.full((3,), 1e-30) * 1e-10 != 0).all()

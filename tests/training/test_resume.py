@@ -21,7 +21,8 @@ from tiny import fingerprint
 
 from minitx.config import Config, LstmConfig
 from minitx.predictor import Predictor
-from minitx.training import checkpoint, loop, session
+from minitx.training import checkpoint, loop
+from minitx.training import run as session
 
 N_STEPS = 60
 TRAINER: dict[str, Any] = {
@@ -33,7 +34,7 @@ TRAINER: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["minitx.training.session", "torch.utils.tensorboard", "matplotlib.figure"])
+    context.set_forkserver_preload(["minitx.training.run", "torch.utils.tensorboard", "matplotlib.figure"])
     return context
 
 
@@ -86,7 +87,7 @@ def straight(
 def make_config(tiny_data: dict[str, Any], **trainer: Any) -> Config:
     from tiny import TINY_MODEL, TINY_TRAINER
 
-    from minitx.parse import load
+    from minitx.config.load import load
 
     return load(
         {

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from minitx.evaluation.calibration import calibrate, ece
-from minitx.evaluation.class_report import ClassReport, HardExample, class_scores, most_confused
-from minitx.evaluation.evaluate import Evaluation
-from minitx.evaluation.metrics import confusion_matrix
-from minitx.training.board import Board
+from minitx.metrics.calibration import calibrate, ece
+from minitx.metrics.class_report import ClassReport, HardExample, class_scores, most_confused
+from minitx.metrics.evaluate import Evaluation
+from minitx.metrics.scores import confusion_matrix
 from minitx.training.console import Reporter
-from minitx.training.show_classes import FEW_CLASSES, calibration_line, say_classes, show_on_board
+from minitx.training.display import FEW_CLASSES, calibration_line, say_classes, show_on_board
+from minitx.training.tensorboard import Board
 
 
 def report(n_classes: int, long: int = 0) -> ClassReport:

@@ -9,12 +9,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import fingerprint
 
+from minitx.analysis.head_statistics import lens_batches, looks_of
 from minitx.config import Config
+from minitx.config.load import load
 from minitx.data import load_data
-from minitx.evaluation.lens import lens_batches, looks_of
-from minitx.parse import load
 from minitx.predictor import Predictor
-from minitx.training import session
+from minitx.training import run as session
 
 
 def test_a_lens_shows_every_head_and_changes_no_bit(tiny: Callable[..., Config], tmp_path: Path) -> None:

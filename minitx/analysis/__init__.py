@@ -1,0 +1,1 @@
+"""Looking inside: attention maps, statistics of heads, receptive fields, and the inspect page."""

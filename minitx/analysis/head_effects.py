@@ -1,0 +1,128 @@
+"""What a head does for the result: how the loss answers to its gate, and what is lost without it.
+
+Letters in shapes: B rows, L layers, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minitx.analysis.head_maps import Numbers, Place
+from minitx.batch import Batch
+from minitx.metrics.masked import most_likely
+from minitx.nn.build import Model
+from minitx.nn.capture import head_attentions
+from minitx.nn.classifier import Classifier, TextReader, source_rows
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a model is on some batches, every target weighing alike."""
+
+    loss: float
+    """Cross-entropy per target."""
+    accuracy: float
+    """Share of targets (texts; tokens after the right ones before them; hidden tokens) that it takes for likeliest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """Of each head of a layer."""
+
+    importance: Numbers
+    """Mean over texts of |d loss / d gate| (Michel et al. 2019, eq. 2). The loss of a text is the sum over its targets,
+    and what is divided by is the number of all targets, as everywhere: of a classifier, the texts."""
+    loss_without: Numbers
+    """Loss per target with the head's gate closed, less that of the whole model."""
+    accuracy_without: Numbers
+    """The same difference of the accuracy."""
+
+
+def quality(model: Model, batches: Sequence[Batch]) -> Quality:
+    """Of a model in `judging`, on at least one batch."""
+    losses, hits, n_targets = [], [], 0
+    for batch in batches:
+        log_prob_N, guess_N = _answers(model, batch)
+        losses.append(-log_prob_N.double().sum())
+        hits.append((guess_N == batch.targets).sum())
+        n_targets += batch.n_targets
+    return Quality(float(torch.stack(losses).sum()) / n_targets, int(torch.stack(hits).sum()) / n_targets)
+
+
+def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(N,) log probability of each target, and (N,) what the model takes for likeliest."""
+    if not isinstance(model, Classifier):
+        return most_likely([model], batch)
+    log_probs_NC = model(batch).log_softmax(-1)
+    return log_probs_NC.gather(1, batch.targets[:, None])[:, 0], log_probs_NC.argmax(-1)
+
+
+def effects(model: Model, batches: Sequence[Batch]) -> tuple[Quality, dict[Place, Effects]]:
+    """The whole model's quality, and every head's effects; as many passes as there are heads, and two more."""
+    whole = quality(model, batches)
+    importance = _importance(model, batches) if head_attentions(model) else {}
+    found = {}
+    for place, importance_H in importance.items():
+        without = [_without(model, place, head, batches) for head in range(len(importance_H))]
+        found[place] = Effects(
+            importance=tuple(importance_H.tolist()),
+            loss_without=tuple(one.loss - whole.loss for one in without),
+            accuracy_without=tuple(one.accuracy - whole.accuracy for one in without),
+        )
+    return whole, found
+
+
+def _without(model: Model, place: Place, head: int, batches: Sequence[Batch]) -> Quality:
+    weight = next(model.parameters())
+    gate_H = weight.new_ones(head_attentions(model)[place.role][place.layer].n_heads)
+    gate_H[head] = 0
+    with gated(model, {place: gate_H}):
+        return quality(model, batches)
+
+
+def _importance(model: Model, batches: Sequence[Batch]) -> dict[Place, Tensor]:
+    """(H,) of every layer of heads."""
+    n_targets = sum(batch.n_targets for batch in batches)
+    sums: dict[Place, Tensor] = {}
+    for batch in batches:
+        for place, gradient_BH in _gate_gradients(model, batch).items():
+            sums[place] = sums.get(place, 0) + gradient_BH.double().abs().sum(0) / n_targets
+    return sums
+
+
+def _gate_gradients(model: Model, batch: Batch) -> dict[Place, Tensor]:
+    """(B, H) of every layer: the gradient of each text's loss by the gates, all 1. A text has gates of its own, so that
+    one backward pass has those of all texts apart; its chunks share them."""
+    weight = next(model.parameters())
+    rows = source_rows(batch, model.chunk if isinstance(model, TextReader) else None)
+    n_chunks = len(rows.ids) // batch.n_rows
+    leaves = {
+        Place(role, i): weight.new_ones(batch.n_rows, attention.n_heads).requires_grad_()
+        for role, stack in head_attentions(model).items()
+        for i, attention in enumerate(stack)
+    }
+    with torch.enable_grad():
+        gates = {place: leaf.repeat_interleave(n_chunks, dim=0) for place, leaf in leaves.items()}
+        with gated(model, gates):
+            loss = model.loss(batch)
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
+@contextmanager
+def gated(model: Model, gates: Mapping[Place, Tensor]) -> Iterator[None]:
+    """Within the block some layers have these gates (`set_gates`); then again those that they had."""
+    stacks = head_attentions(model)
+    attentions = {place: stacks[place.role][place.layer] for place in gates}
+    before = {place: attention.gate_H for place, attention in attentions.items()}
+    try:
+        for place, attention in attentions.items():
+            attention.set_gates(gates[place])
+        yield
+    finally:
+        for place, attention in attentions.items():
+            attention.set_gates(before[place])

@@ -1,0 +1,102 @@
+"""`minitx match`: a model of another kind in the size of a run, as overrides that can be pasted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from minitx.config import MODELS, Config, ConfigError, NetConfig, rule
+from minitx.config.load import load, override_tree
+from minitx.data import load_data
+from minitx.nn.sizes import ModelShape, match, no_width, size_of
+from minitx.training.checkpoint import load_checkpoint
+from minitx.training.run import model_shape
+from minitx.training.run_folder import RunFolder
+
+SIZE_KEYS = (
+    "d_model", "n_layers", "n_decoder_layers", "n_heads", "head_dim", "kernel", "norm", "position", "pooling",
+    "tie_embeddings",
+)  # fmt: skip
+"""Beside the inner width, all that a size depends on. They are spelled out, for a recipe may set them otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matched:
+    """What was found."""
+
+    model: NetConfig
+    overrides: tuple[str, ...]
+    """`model=cnn`, `model.d_model=128`, ... for `python train.py`."""
+    size: int
+    target: int
+
+    @property
+    def difference(self) -> float:
+        """Relative to the target."""
+        return (self.size - self.target) / self.target
+
+
+def match_run(kind: str, like: Path, overrides: Sequence[str] = ()) -> Matched:
+    """A model of `kind` in the size of the one in `like`, a run folder or a resolved configuration (a YAML file).
+
+    overrides: `model.*` keys of the new model; what is not said is its default, `model.d_model` that of the other.
+
+    Raises:
+        ConfigError: kind is unknown or cannot be matched, an override is none of the model, or no width comes near.
+    """
+    section = MODELS.get(kind)
+    if section is None:
+        raise rule("MODEL", kind, f"be one of {', '.join(MODELS)}")
+    inner = getattr(section, "INNER", None)
+    if inner is None:
+        raise no_width(kind)
+    fixed = [
+        o for o in overrides if not o.startswith("model.") or o.split("=")[0] in ("model.d_model", f"model.{inner}")
+    ]
+    if fixed:
+        must = f"be a key of the model other than model.d_model (that of {like}) and model.{inner} (which is sought)"
+        raise ConfigError(f"{fixed[0]} must {must}; e.g. model.n_layers=2")
+    config, shape = _read(like)
+    if not isinstance(config.model, NetConfig):
+        raise rule("--like", like, f"be of a net, because model={config.model.kind} has no width to share")
+    tree = {**config.model_dump(mode="json"), "model": {"kind": kind, "d_model": config.model.d_model}}
+    wanted = override_tree(tree, overrides).model
+    assert isinstance(wanted, NetConfig), "model.kind is what was asked for"
+    target = size_of(config.model, shape)
+    found = match(wanted, shape, target)
+    return Matched(model=found, overrides=_spelled(kind, found, overrides), size=size_of(found, shape), target=target)
+
+
+def _read(like: Path) -> tuple[Config, ModelShape]:
+    """Configuration and shape: from a checkpoint where there is one, else from the data."""
+    if like.is_file():
+        try:
+            tree = yaml.safe_load(like.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            tree = None
+        if not isinstance(tree, dict):
+            raise rule("--like", like, "be a run folder or the config.yaml of one")
+        config = load(tree)
+        return config, model_shape(config, load_data(config.data))
+    folder = RunFolder(like)
+    config = folder.read_config("--like")
+    if isinstance(config.model, NetConfig) and folder.has_checkpoint():
+        return config, ModelShape(**load_checkpoint(folder.checkpoints / "last").state["shape"])
+    return config, model_shape(config, load_data(config.data))
+
+
+def _spelled(kind: str, model: NetConfig, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Every key that the size depends on, then what else was asked for."""
+    keys = [key for key in (*SIZE_KEYS, str(model.INNER)) if key in type(model).model_fields]
+    values = model.model_dump(mode="json")
+    spelled = tuple(f"model.{key}={_word(values[key])}" for key in keys)
+    said = {text.split("=")[0] for text in spelled}
+    return (f"model={kind}", *spelled, *(o for o in overrides if o.split("=")[0] not in said))
+
+
+def _word(value: object) -> str:
+    """As it is typed."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

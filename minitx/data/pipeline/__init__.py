@@ -1,0 +1,1 @@
+"""From examples as read to token ids: check, group, cut subsets, tokenise, cache."""

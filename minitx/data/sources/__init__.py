@@ -1,0 +1,1 @@
+"""Where examples come from: installed packages, the hub, files, or a generator."""

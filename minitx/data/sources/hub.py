@@ -1,0 +1,146 @@
+"""Data sets of the hub, or local folders in the same form, through `datasets.load_dataset`.
+
+`datasets` takes a second to import, so it is imported where it is called: a run whose data is cached never needs it.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from minitx.config import DataConfig, rule
+from minitx.data.sources.examples import SPLITS
+from minitx.data.sources.files import Table, check_columns
+from minitx.errors import ConfigError
+
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def local_folder(path: str) -> Path | None:
+    """The folder that `path` names, or None where it is a hub id."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise rule("data.path", path, "be a folder or a hub id", "data=files reads single files")
+    if HUB_ID.fullmatch(path):
+        return None
+    raise rule("data.path", path, "be an existing folder or a hub id such as owner/name", "data=cmudict needs neither")
+
+
+def read_dataset(config: DataConfig) -> dict[str, Table]:
+    """The splits that the source has, of `train`, `validation` and `test`; train is always there."""
+    with _loaded(config) as data:
+        named = {split: getattr(config, f"{split}_split") for split in SPLITS}
+        names = {split: name for split, name in named.items() if name is not None}
+        for split, name in names.items():
+            # another name than the default was asked for by hand: its absence is a mistake, not a split to be cut
+            asked = split == "train" or name != type(config).model_fields[f"{split}_split"].default
+            if asked and name not in data:
+                raise rule(f"data.{split}_split", name, "be a split of the data set", f"it has: {', '.join(data)}")
+        return {split: _table(data[name], f"the {name} split", config) for split, name in names.items() if name in data}
+
+
+def _table(data: Any, where: str, config: DataConfig) -> Table:
+    check_columns(config, where, data.column_names)
+    columns = data.with_format("arrow")[:]
+    inputs, targets = (columns.column(name).to_pylist() for name in config.columns)
+    return Table(where, inputs, targets, _class_names(data.features[config.columns[1]]))
+
+
+def _class_names(feature: Any) -> tuple[str, ...] | None:
+    from datasets import ClassLabel
+
+    return tuple(feature.names) if isinstance(feature, ClassLabel) else None
+
+
+@contextmanager
+def _loaded(config: DataConfig) -> Iterator[Any]:
+    """The `DatasetDict`, quietly, with every failure in one line."""
+    import datasets
+
+    path = config.path or ""
+    folder = local_folder(path)
+    with ExitStack() as stack:
+        stack.enter_context(_no_progress_bars())
+        where: dict[str, Any] = {"path": path, "revision": config.revision}
+        if folder is not None:  # our own cache keeps the result; theirs would be a second copy
+            where = {"path": str(folder), "cache_dir": stack.enter_context(tempfile.TemporaryDirectory())}
+        elif not _hub_answers():
+            stack.enter_context(_offline())
+        try:
+            data = datasets.load_dataset(name=config.subset, **where)
+        except ConnectionError:
+            raise _unreachable(path) from None
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            raise _unloadable(config, error) from None
+        yield data
+
+
+def _unreachable(path: str) -> ConfigError:
+    return rule(
+        "data.path", path, "be a local folder or a hub id that can be reached, and the hub does not answer",
+        "data.path=<folder> takes a local copy, and data=cmudict needs no network",
+    )  # fmt: skip
+
+
+def _unloadable(config: DataConfig, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())
+    if isinstance(error, ValueError) and "config" in reason.lower():
+        return rule("data.subset", config.subset, "be a configuration of the data set", reason)
+    remedy = f"load_dataset says: {reason}"
+    return rule("data.path", config.path, "be a data set of Parquet, CSV or JSON files, on the hub or local", remedy)
+
+
+def _hub_answers() -> bool:
+    """One quick question, because the hub's own client retries for half a minute before it gives up."""
+    from datasets import config
+
+    try:
+        with urllib.request.urlopen(urllib.request.Request(config.HF_ENDPOINT, method="HEAD"), timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return True
+    except urllib.error.URLError as error:
+        # only "no way there" counts: this client may lack what the hub's has (certificates, say)
+        return not isinstance(error.reason, OSError) or isinstance(error.reason, ssl.SSLError)
+    except TimeoutError:
+        return False
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """What HF_HUB_OFFLINE=1 does, for one call: fail at once, or serve what the hub's own cache holds.
+
+    Both libraries read the variable when they are imported, so it is their constants that have to be set.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

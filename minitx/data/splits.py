@@ -1,0 +1,218 @@
+"""Tokenised splits that cut batches, and all that belongs to one task.
+
+Rows of different lengths lie in two flat arrays (`Ragged`): the form in which they are cached and memory-mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from minitx.batch import BOS, PAD, Batch
+from minitx.data.pipeline.tokenizer import Tokenizer
+
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """`flat[offsets[i] : offsets[i + 1]]` is row i; `flat` may be a memory map."""
+
+    flat: IntArray
+    offsets: IntArray
+    """(rows + 1,) int64, from 0 to len(flat)."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], dtype: type[np.integer[Any]]) -> Ragged:
+        """Rows end to end."""
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        return cls(np.fromiter(chain.from_iterable(rows), dtype, int(lengths.sum())), offsets_of(lengths))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of all parts, one part after another (at least one)."""
+        lengths = np.concatenate([part.lengths for part in parts])
+        return cls(np.concatenate([part.flat for part in parts]), offsets_of(lengths))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> IntArray:
+        return self.flat[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> IntArray:
+        """(rows,) int64."""
+        return np.diff(self.offsets)
+
+    def lengths_of(self, rows: IntArray) -> IntArray:
+        """(B,) int64: those of some rows."""
+        return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+
+    def take(self, rows: IntArray) -> Ragged:
+        """These rows (at least one), one after another."""
+        return Ragged(np.concatenate([self[row] for row in rows]), offsets_of(self.lengths_of(rows)))
+
+    def gather(self, rows: IntArray) -> tuple[IntArray, BoolArray]:
+        """(B, L) int64 values of `rows` and (B, L) bool mask, True = real; L is the longest of them.
+
+        Past its end a row repeats its last value: callers overwrite it or, for sentence numbers, want exactly that.
+        Rows must not be empty.
+        """
+        starts, lengths = self.offsets[rows], self.lengths_of(rows)
+        position = np.arange(lengths.max())
+        index = starts[:, None] + np.minimum(position, lengths[:, None] - 1)
+        return self.flat[index].astype(np.int64), position < lengths[:, None]
+
+
+def offsets_of(lengths: IntArray) -> IntArray:
+    """(n,) lengths -> (n + 1,) int64 offsets."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Strings as one run of UTF-8 bytes."""
+
+    encoded: Ragged
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Texts:
+        encoded = [text.encode() for text in texts]
+        lengths = np.fromiter((len(e) for e in encoded), np.int64, len(encoded))
+        return cls(Ragged(np.frombuffer(b"".join(encoded), np.uint8), offsets_of(lengths)))
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, row: int) -> str:
+        return self.encoded[row].tobytes().decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+
+Task = Literal["classification", "translation", "masked"]
+Metrics = Literal["classification", "bleu", "error_rate", "masked"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Tokenised examples: source rows are ids + [EOS] in translation, as are targets, and [CLS] + ids elsewhere."""
+
+    src: Ragged
+    sentences: Ragged
+    """Sentence number of every source token."""
+    texts: Texts
+    tgt: Ragged | None = None
+    """Translation: ids of the first reference."""
+    labels: IntArray | None = None
+    """Classification: (rows,) int64 class numbers."""
+    reference_texts: Texts | None = None
+    reference_groups: IntArray | None = None
+    """(rows + 1,) int64: references of row i are reference_texts[groups[i]] ... [groups[i + 1] - 1]."""
+    n_cut: int = 0
+    """Rows of which a side was longer than `max_length` and was cut."""
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """(rows,) int64 tokens of the longer side: what a row costs in a batch."""
+        return self.src.lengths if self.tgt is None else np.maximum(self.src.lengths, self.tgt.lengths)
+
+    def text(self, row: int) -> str:
+        """The source text as it came, uncut."""
+        return self.texts[row]
+
+    def references(self, row: int) -> tuple[str, ...]:
+        """Accepted translations as they came, uncut; () where there are none (other tasks, prediction)."""
+        if self.reference_texts is None or self.reference_groups is None:
+            return ()
+        return tuple(self.reference_texts[i] for i in range(self.reference_groups[row], self.reference_groups[row + 1]))
+
+    def take(self, rows: IntArray) -> Split:
+        """Some rows, of which texts and sources are kept alone."""
+        texts = Texts(self.texts.encoded.take(rows))
+        return Split(src=self.src.take(rows), sentences=self.sentences.take(rows), texts=texts, n_cut=self.n_cut)
+
+    def batch(self, rows: IntArray, *, sentences: bool = True, packed: bool = False) -> Batch:
+        """These rows (at least one), padded on the right with PAD; see `Batch` for shapes.
+
+        sentences=False leaves the sentence numbers out. packed=True adds what attention.backend varlen needs. Without
+        targets (prediction, and before a `Masker` has hidden some tokens), `targets` is empty.
+        """
+        src_BS, real_BS = self.src.gather(rows)
+        src_BS[~real_BS] = PAD
+        targets_N, index_N, tgt_in_BT = self._targets(rows)
+        return Batch(
+            rows=torch.from_numpy(rows.astype(np.int64)),
+            src=torch.from_numpy(src_BS),
+            src_mask=None if real_BS.all() else torch.from_numpy(real_BS),
+            sentence=torch.from_numpy(self.sentences.gather(rows)[0]) if sentences else None,
+            targets=torch.from_numpy(targets_N),
+            tgt_in=None if tgt_in_BT is None else torch.from_numpy(tgt_in_BT),
+            target_index=None if index_N is None else torch.from_numpy(index_N),
+            src_index=torch.from_numpy(np.flatnonzero(real_BS)) if packed else None,
+            src_offsets=_offsets(self.src, rows) if packed else None,
+            tgt_offsets=_offsets(self.tgt, rows) if packed and self.tgt is not None else None,
+        )
+
+    def _targets(self, rows: IntArray) -> tuple[IntArray, IntArray | None, IntArray | None]:
+        """(N,) targets and, in translation, `target_index` and `tgt_in` as `Batch` words them."""
+        if self.labels is not None:
+            return self.labels[rows], None, None
+        if self.tgt is None:
+            return np.zeros(0, np.int64), None, None
+        tgt_BT, real_BT = self.tgt.gather(rows)
+        tgt_in_BT = np.full_like(tgt_BT, BOS)
+        tgt_in_BT[:, 1:] = tgt_BT[:, :-1]
+        tgt_in_BT[~real_BT] = PAD
+        return tgt_BT[real_BT], np.flatnonzero(real_BT), tgt_in_BT
+
+
+def _offsets(side: Ragged, rows: IntArray) -> torch.Tensor:
+    """(B + 1,) int32: where each row begins and ends when they stand end to end."""
+    return torch.from_numpy(offsets_of(side.lengths_of(rows)).astype(np.int32))
+
+
+class Vocabulary(Protocol):
+    """A vocabulary and class numbers that exist already: those of a trained model, or a `TaskData` of the same task."""
+
+    @property
+    def src_tokenizer(self) -> Tokenizer: ...
+    @property
+    def tgt_tokenizer(self) -> Tokenizer | None: ...
+    @property
+    def label_names(self) -> tuple[str, ...] | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """A task's data, ready to train on."""
+
+    task: Task
+    splits: Mapping[str, Split]
+    """`train`, `validation`, `test`."""
+    src_tokenizer: Tokenizer
+    tgt_tokenizer: Tokenizer | None
+    """Translation; the same object as `src_tokenizer` where `joint`."""
+    joint: bool
+    label_names: tuple[str, ...] | None
+    """Classification: the name of each class."""
+    metrics: Metrics
+    fingerprint: str
+    """Changes whenever anything in the tokenised data does."""
+    notes: tuple[str, ...]
+    """What the user should know: sizes, cut splits, subsets, truncation."""

@@ -1,0 +1,182 @@
+"""A trained model, or several, on the user's own texts: labels, translations, n-best lists, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from minitx.batch import Batch
+from minitx.config import DecodeConfig, Truncation, rule
+from minitx.data import Split, TaskData, Tokenizer, encode_texts, plan_eval
+from minitx.data.pipeline.encode import encode_examples
+from minitx.data.sources.examples import Examples
+from minitx.data.splits import Task
+from minitx.decoding.beam import beam_search, translate
+from minitx.decoding.scoring import Scored, row_scores
+from minitx.metrics.evaluate import GREEDY, Precision, judging, mean_log_probs, tokens_at_once, translators
+from minitx.nn.build import Model
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """What stands between text and a model's numbers, on both sides; with the weights, all that prediction needs."""
+
+    task: Task
+    src_tokenizer: Tokenizer
+    tgt_tokenizer: Tokenizer | None = None
+    """Translation."""
+    label_names: tuple[str, ...] | None = None
+    """Classification."""
+    max_length: int = 256
+    """Tokens of a source text, special ones included; a longer text is cut."""
+    truncate: Truncation = "head"
+    """Which of its tokens are then kept; see `data.truncate`."""
+
+    @classmethod
+    def of(cls, data: TaskData, max_length: int, truncate: Truncation = "head") -> Codec:
+        """The codec of a task; `max_length` and `truncate` are those of its `data` section."""
+        return cls(
+            task=data.task,
+            src_tokenizer=data.src_tokenizer,
+            tgt_tokenizer=data.tgt_tokenizer,
+            label_names=data.label_names,
+            max_length=max_length,
+            truncate=truncate,
+        )
+
+    def encode(self, texts: Sequence[str]) -> Split:
+        """A split without targets, one row per text."""
+        return encode_texts(texts, self.src_tokenizer, self.task, self.max_length, self.truncate)
+
+    def encode_pairs(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> Split:
+        """A split with these targets. first: the number of the first pair, as an error calls it.
+
+        Raises:
+            ConfigError: a side is longer than `max_length`.
+        """
+        references: list[tuple[str, ...]] = [(translation,) for translation in translations]
+        examples = Examples(list(texts), references=references)
+        split = encode_examples(examples, self.src_tokenizer, self.output_tokenizer, self.max_length)
+        if split.n_cut:
+            cut = next(i for i, pair in enumerate(zip(texts, references, strict=True)) if self._is_cut(*pair))
+            must = f"hold both sides of every pair, but pair {first + cut:,} has more tokens"
+            raise rule("data.max_length", self.max_length, must, "the score of a part would mislead: leave it out")
+        return split
+
+    def _is_cut(self, text: str, references: tuple[str, ...]) -> bool:
+        one = Examples([text], references=[references])
+        return encode_examples(one, self.src_tokenizer, self.output_tokenizer, self.max_length).n_cut > 0
+
+    def label(self, index: int) -> str:
+        """Name of a class."""
+        assert self.label_names is not None, "a classification codec names its labels"
+        return self.label_names[index]
+
+    @property
+    def output_tokenizer(self) -> Tokenizer:
+        """The target side's tokeniser, of a translation codec."""
+        assert self.tgt_tokenizer is not None, "a translation codec has a target tokeniser"
+        return self.tgt_tokenizer
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of output ids, special tokens left out."""
+        return self.output_tokenizer.decode(ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One of a text's best translations."""
+
+    text: str
+    score: float
+    """What candidates are ranked by: `log_prob` over a power of the length (`decode.length_penalty`)."""
+    log_prob: float
+    """Natural logarithm of the probability of its tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextModel:
+    """Models (several = an ensemble: the mean of their probabilities) with the codec they share, where they run."""
+
+    models: tuple[Model, ...]
+    codec: Codec
+    device: torch.device
+    precision: Precision = "fp32"
+    decode: DecodeConfig = GREEDY
+    batch_tokens: int = 4096
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label name, or the best output text, of each text, in the order of `texts`; [] for none.
+
+        Texts of about equal length go through the models together, so the order given costs nothing. A blank text is
+        translated to nothing.
+        """
+        if self.codec.task == "masked":
+            raise ValueError("a masked model guesses hidden tokens; only `evaluate` is for it")
+        if self.codec.task == "classification":
+            return self._in_order(self.codec.encode(texts), self._labels)
+        outputs = self._in_order(self.codec.encode(texts), self._best)
+        return [output if text.strip() else "" for text, output in zip(texts, outputs, strict=True)]
+
+    def n_best(self, texts: Sequence[str], n: int) -> list[list[Candidate]]:
+        """The `n` best translations of each text, best first; fewer where the search found fewer, none of a blank one.
+
+        The beam is at least `n`. A ValueError of a classifier, or where n < 1.
+        """
+        self._check_translates()
+        if n < 1:
+            raise ValueError(f"n ({n}) must be at least 1")
+        wide = replace(self, decode=self.decode.model_copy(update={"beam": max(n, self.decode.beam)}))
+        found = wide._in_order(self.codec.encode(texts), lambda batch: wide._candidates(batch, n))
+        return [candidates if text.strip() else [] for text, candidates in zip(texts, found, strict=True)]
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than the codec's `max_length` and are read in part."""
+        return self.codec.encode(texts).n_cut
+
+    def score(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> list[Scored]:
+        """How probable each given translation is. first: the number of the first pair, as an error calls it.
+
+        Raises:
+            ValueError: of a classifier; or not as many translations as texts.
+            ConfigError: a side is longer than the codec's `max_length`.
+        """
+        self._check_translates()
+        if len(texts) != len(translations):
+            raise ValueError(f"{len(texts)} texts must match {len(translations)} translations in number")
+        return self._in_order(self.codec.encode_pairs(texts, translations, first), self._score)
+
+    def _check_translates(self) -> None:
+        if self.codec.task != "translation":
+            raise ValueError(f"a model of {self.codec.task} has no translations")
+
+    def _in_order(self, split: Split, answer: Callable[[Batch], Iterable[Answer]]) -> list[Answer]:
+        """`answer` for batches of rows of about equal length, put back into the order of the split."""
+        if not len(split):
+            return []
+        plan = plan_eval(split.lengths, tokens_at_once(self.batch_tokens, self.decode))
+        with judging(self.models, self.device, self.precision):
+            found = [item for rows in plan for item in answer(split.batch(rows).to(self.device))]
+        return [found[i] for i in np.argsort(np.concatenate(plan))]
+
+    def _labels(self, batch: Batch) -> list[str]:
+        return [self.codec.label(index) for index in mean_log_probs(self.models, batch).argmax(-1).tolist()]
+
+    def _best(self, batch: Batch) -> list[str]:
+        return [self.codec.text(ids) for ids in translate(translators(self.models), batch, self.decode)]
+
+    def _candidates(self, batch: Batch, n: int) -> list[list[Candidate]]:
+        beam, length_penalty = self.decode.beam, self.decode.length_penalty
+        found = beam_search(translators(self.models), batch, beam, length_penalty=length_penalty, n_best=n)
+        return [
+            [Candidate(text=self.codec.text(h.ids), score=h.score, log_prob=h.log_prob) for h in best] for best in found
+        ]
+
+    def _score(self, batch: Batch) -> list[Scored]:
+        return row_scores(translators(self.models), batch)

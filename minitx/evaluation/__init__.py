@@ -1,1 +1,0 @@
-"""Judging and looking: metrics with intervals, decoding, prediction, comparison, and the attention lens."""

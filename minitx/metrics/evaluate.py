@@ -1,0 +1,227 @@
+"""One pass over a split: the loss, the task's metrics with intervals, and every prediction in the order of the rows.
+
+An evaluation leaves no trace on training: no gradient, no random number drawn, the model's mode restored. So a run that
+validates more often trains to the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from minitx.batch import Batch
+from minitx.config import DecodeConfig, MaskingConfig
+from minitx.data import Masker, Split, TaskData, plan_eval
+from minitx.data.splits import IntArray
+from minitx.decoding.beam import translate
+from minitx.decoding.greedy import log_mean
+from minitx.decoding.scoring import token_log_probs
+from minitx.metrics.calibration import ece
+from minitx.metrics.masked import FilledTexts, Guesses, guess_hidden
+from minitx.metrics.scores import Interval, Ints, accuracy, bleu, chrf, error_rates, macro_f1, masked_accuracy
+from minitx.nn.baselines.linear import TfidfClassifier
+from minitx.nn.build import Model
+from minitx.nn.masked import MaskedModel
+from minitx.nn.translator import Translator
+
+Precision = Literal["fp32", "bf16"]
+LogProbs = npt.NDArray[np.float32]
+GREEDY = DecodeConfig()
+MASKING = MaskingConfig()
+MAIN_METRIC = {"classification": "accuracy", "masked": "masked_accuracy", "bleu": "bleu", "error_rate": "per"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """What one pass over (some rows of) a split found."""
+
+    loss: float
+    """Cross-entropy per target (row, real target token, or hidden token), never smoothed."""
+    metrics: dict[str, Interval]
+    main: str
+    """Name of the metric that `best`, patience and tables go by; `metrics.higher_is_better` gives its direction."""
+    rows: npt.NDArray[np.int64]
+    """The rows judged, in the order asked for."""
+    predictions: Sequence[str] = field(repr=False)
+    """Label name or output text of each of `rows`; or the text with its hidden tokens as they were guessed."""
+    log_probs: LogProbs | None = field(default=None, repr=False)
+    """Classification: (N, C) natural logarithms of each row's probabilities; `class_report` has what follows."""
+    labels: Ints | None = field(default=None, repr=False)
+    """Classification: (N,) true classes."""
+
+    @property
+    def score(self) -> float:
+        """Value of the main metric."""
+        return self.metrics[self.main].value
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    data: TaskData,
+    *,
+    device: torch.device,
+    precision: Precision,
+    batch_tokens: int,
+    rows: npt.NDArray[np.int64] | None = None,
+    decode: DecodeConfig = GREEDY,
+    bleu_tokenize: str = "13a",
+    masking: MaskingConfig = MASKING,
+    ensemble: Sequence[Model] = (),
+) -> Evaluation:
+    """Judge `rows` of a split (all when None) with a model of the task of `data`, which names the metrics.
+
+    A translator must be the model itself, not a compiled wrapper: it is also decoded, token by token. `bleu_tokenize`
+    is sacrebleu's name for how it splits the text (13a, zh, char, ...). masking: which tokens a MaskedModel has to
+    guess; they are the same ones whatever model is judged. ensemble: further models, of the same
+    vocabulary and classes, whose probabilities are averaged with the first one's. No rows are a ValueError.
+    """
+    rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
+    if len(rows) == 0:
+        raise ValueError("evaluation needs at least one row; the split, or the choice of rows, is empty")
+    models = [model, *ensemble]
+    plan = plan_eval(split.lengths[rows], tokens_at_once(batch_tokens, decode))
+    back = np.argsort(np.concatenate(plan))  # from the plan's order to the order of `rows`
+    batches = batches_of(model, split, data, [rows[chosen] for chosen in plan], device=device, masking=masking)
+    with judging(models, device, precision):
+        if isinstance(model, Translator):
+            assert data.tgt_tokenizer is not None, "a translation task has a target tokeniser"
+            loss, outputs = _translate(translators(models), batches, decode)
+            texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
+            return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
+        if isinstance(model, MaskedModel):
+            return _judge_guesses(guess_hidden(masked_models(models), batches), back, rows, split, data)
+        return judge_classes(_classify(models, batches)[back], rows, split, data)
+
+
+def batches_of(
+    model: nn.Module,
+    split: Split,
+    data: TaskData,
+    plan: Iterable[IntArray],
+    *,
+    device: torch.device,
+    masking: MaskingConfig = MASKING,
+) -> Iterator[Batch]:
+    """Rows of a split as a model of its task is judged on them; for a MaskedModel the same tokens are always hidden."""
+    masker = Masker(split, masking, data.src_tokenizer.vocab_size) if isinstance(model, MaskedModel) else None
+    for rows in plan:
+        batch = split.batch(rows)
+        yield (batch if masker is None else masker(batch, rows)).to(device)
+
+
+def judge_classes(
+    log_probs_NC: npt.NDArray[np.floating[Any]], rows: npt.NDArray[np.int64], split: Split, data: TaskData
+) -> Evaluation:
+    """Judge any classifier by the log-probabilities (N, C) that it gives the classes of these N `rows` of a split."""
+    assert split.labels is not None and data.label_names is not None, "a classification task has labels and their names"
+    labels, names = split.labels[rows].astype(np.int64), data.label_names
+    if log_probs_NC.shape != (len(rows), len(names)):
+        shape = f"{len(rows)} rows and {len(names)} classes"
+        raise ValueError(f"log_probs must be of {shape}, but their shape is {log_probs_NC.shape}")
+    log_probs_NC = log_probs_NC.astype(np.float32)
+    classes = log_probs_NC.argmax(axis=1)
+    return Evaluation(
+        loss=-float(log_probs_NC[np.arange(len(rows)), labels].mean(dtype=np.float64)),
+        metrics={
+            "accuracy": accuracy(classes, labels),
+            "macro_f1": macro_f1(classes, labels, len(names)),
+            "ece": ece(log_probs_NC, labels),
+        },
+        main=MAIN_METRIC["classification"],
+        rows=rows,
+        predictions=[names[c] for c in classes],
+        log_probs=log_probs_NC,
+        labels=labels,
+    )
+
+
+def evaluate_linear(model: TfidfClassifier, split: Split, data: TaskData) -> Evaluation:
+    """Judge all rows of a split with a model that reads the texts themselves."""
+    return judge_classes(model.log_probs(list(split.texts)), np.arange(len(split)), split, data)
+
+
+def tokens_at_once(batch_tokens: int, decode: DecodeConfig) -> int:
+    """Tokens of source text in a batch: a beam multiplies the rows that are written."""
+    return max(1, batch_tokens // decode.beam)
+
+
+def translators(models: Sequence[nn.Module]) -> list[Translator]:
+    """The same models, known to be translators."""
+    return [model for model in models if isinstance(model, Translator)]
+
+
+def masked_models(models: Sequence[nn.Module]) -> list[MaskedModel]:
+    """The same models, known to guess hidden tokens."""
+    return [model for model in models if isinstance(model, MaskedModel)]
+
+
+def mean_log_probs(models: Sequence[nn.Module], batch: Batch) -> Tensor:
+    """(N, C): logarithm of the mean of several classifiers' probabilities."""
+    return log_mean([model(batch).float().log_softmax(-1) for model in models])
+
+
+@contextmanager
+def judging(models: Sequence[nn.Module], device: torch.device, precision: Precision) -> Iterator[None]:
+    """Eval mode without gradients, under autocast for bf16; the modes are restored at the end, come what may."""
+    modes = [(model, model.training) for model in models]
+    for model in models:
+        model.eval()
+    try:
+        # Not inference_mode: tables that a model caches here (rotary, sinusoidal) must stay usable in training.
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        for model, was_training in modes:
+            model.train(was_training)
+
+
+def _classify(models: Sequence[nn.Module], batches: Iterator[Batch]) -> LogProbs:
+    """(N, C) log-probabilities in the order of the batches."""
+    return torch.cat([mean_log_probs(models, batch).float() for batch in batches]).cpu().numpy()
+
+
+def _translate(
+    models: Sequence[Translator], batches: Iterator[Batch], decode: DecodeConfig
+) -> tuple[float, list[Ints]]:
+    """(loss per real target token of the reference, output ids of each row in the order of the batches)."""
+    losses, outputs, n_targets = [], [], 0
+    for batch in batches:
+        losses.append(models[0].loss(batch) if len(models) == 1 else -token_log_probs(models, batch).sum())
+        n_targets += batch.n_targets
+        outputs += translate(models, batch, decode)
+    return _total(losses) / n_targets, outputs
+
+
+def _total(losses: list[Tensor]) -> float:
+    """The sum, in float64 and with one wait for the device."""
+    return float(torch.stack(losses).double().sum())
+
+
+def _judge_guesses(guesses: Guesses, back: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
+    """back: the place of each of `rows` among the guesses."""
+    return Evaluation(
+        loss=guesses.loss / max(1, len(guesses.guess)),
+        metrics={"masked_accuracy": masked_accuracy(guesses.hits[back], guesses.hidden[back])},
+        main=MAIN_METRIC["masked"],
+        rows=rows,
+        predictions=FilledTexts(guesses, back, rows, split, data.src_tokenizer),
+    )
+
+
+def _judge_texts(
+    loss: float, texts: list[str], rows: Ints, split: Split, data: TaskData, bleu_tokenize: str
+) -> Evaluation:
+    references = [split.references(int(row)) for row in rows]
+    if data.metrics == "error_rate":
+        metrics = error_rates([text.split() for text in texts], [[r.split() for r in wanted] for wanted in references])
+    else:
+        metrics = {"bleu": bleu(texts, references, bleu_tokenize), "chrf": chrf(texts, references)}
+    return Evaluation(loss=loss, metrics=metrics, main=MAIN_METRIC[data.metrics], rows=rows, predictions=texts)

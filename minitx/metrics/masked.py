@@ -1,0 +1,126 @@
+"""Guesses of hidden tokens, counted for each text, and shown in their places.
+
+Letters in shapes: N hidden tokens, R texts, C tokens of a piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from minitx.batch import SPECIAL_TOKENS, Batch
+from minitx.data import Split, Tokenizer
+from minitx.decoding.greedy import full_logits, log_mean
+from minitx.nn.losses import CHUNK, TokenGuesser
+from minitx.nn.masked import MaskedModel
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Guesses:
+    """What was guessed in some texts, text after text and in each from left to right."""
+
+    loss: float
+    """Cross-entropy summed over the hidden tokens."""
+    offsets: Ints
+    """(R + 1,): those of text r are offsets[r] to offsets[r + 1] of the N."""
+    position: Ints
+    """(N,) place of each in its text."""
+    guess: Ints
+    """(N,) token."""
+    truth: Ints
+    """(N,) the token that was there."""
+
+    @property
+    def hidden(self) -> Ints:
+        """(R,) hidden tokens of each text."""
+        return np.asarray(np.diff(self.offsets))
+
+    @property
+    def hits(self) -> Ints:
+        """(R,) how many of them were guessed."""
+        right = np.concatenate([[0], np.cumsum(self.guess == self.truth)])
+        return np.asarray(np.diff(right[self.offsets]))
+
+
+def guess_hidden(models: Sequence[MaskedModel], batches: Iterable[Batch]) -> Guesses:
+    """The most likely token at each target of the batches; several models decide by the mean of their probabilities."""
+    losses, counts, columns = [], [], []
+    for batch in batches:
+        assert batch.target_index is not None, "a masked model's batch says which tokens are hidden"
+        log_prob_N, guess_N = most_likely(models, batch)
+        row_N, position_N = batch.target_index // batch.src.shape[1], batch.target_index % batch.src.shape[1]
+        losses.append(log_prob_N.double().sum())
+        counts.append(torch.bincount(row_N, minlength=batch.n_rows))
+        columns.append(torch.stack([position_N, guess_N, batch.targets]))
+    position, guess, truth = torch.cat(columns, 1).cpu().numpy()
+    offsets = np.concatenate([[0], np.cumsum(torch.cat(counts).cpu().numpy())])
+    loss = -float(torch.stack(losses).sum())
+    return Guesses(loss=loss, offsets=offsets, position=position, guess=guess, truth=truth)
+
+
+def most_likely(models: Sequence[TokenGuesser], batch: Batch) -> tuple[Tensor, Tensor]:
+    """(N,) log probability of the token that was there, and (N,) the most likely one; logits some tokens at a time."""
+    size = max(1, CHUNK // len(models[0].output_weight))
+    pieces = zip(*(torch.split(model.hidden(batch), size) for model in models), strict=True)
+    log_probs, guesses = [batch.src.new_zeros(0, dtype=torch.float32)], [batch.src.new_zeros(0)]
+    for hidden, truth_C in zip(pieces, torch.split(batch.targets, size), strict=True):
+        logits = [full_logits(model, hidden_CD) for model, hidden_CD in zip(models, hidden, strict=True)]
+        log_probs_CV = log_mean([logits_CV.log_softmax(-1) for logits_CV in logits])
+        log_probs.append(log_probs_CV.gather(1, truth_C[:, None])[:, 0])
+        guesses.append(log_probs_CV.argmax(-1))
+    return torch.cat(log_probs), torch.cat(guesses)
+
+
+class FilledTexts(Sequence[str]):
+    """The texts as the model read them, with its guesses in brackets: `the [cat] sat` where it was right, and `the
+    [cat → dog] sat` where it guessed cat and dog was there. Written only when one is looked at."""
+
+    def __init__(self, guesses: Guesses, places: Ints, rows: Ints, split: Split, tokenizer: Tokenizer) -> None:
+        """places: of each text among the guesses; rows: of each in the split."""
+        self._guesses, self._places, self._rows = guesses, places, rows
+        self._split, self._tokenizer = split, tokenizer
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self._text(i) for i in range(*index.indices(len(self)))]
+        return self._text(range(len(self))[index])
+
+    def _text(self, index: int) -> str:
+        found, place = self._guesses, self._places[index]
+        own = slice(found.offsets[place], found.offsets[place + 1])
+        ids = self._split.src[int(self._rows[index])].astype(np.int64)
+        at = dict(zip(found.position[own].tolist(), found.guess[own].tolist(), strict=True))
+        parts = []
+        for is_hidden, group in groupby(range(len(ids)), key=lambda i: i in at):
+            positions = list(group)
+            if is_hidden:
+                parts += [self._bracketed(at[i], int(ids[i])) for i in positions]
+            else:
+                parts.append(self._tokenizer.decode(ids[positions]))
+        return self._tokenizer.joiner.join(part for part in parts if part)
+
+    def _bracketed(self, guess: int, truth: int) -> str:
+        """White space that begins a piece stays outside."""
+        wanted = self._piece(truth)
+        lead = wanted[: len(wanted) - len(wanted.lstrip())]
+        guessed = self._piece(guess).strip()
+        return f"{lead}[{guessed}]" if guess == truth else f"{lead}[{guessed} → {wanted.strip()}]"
+
+    def _piece(self, token: int) -> str:
+        return SPECIAL_TOKENS[token] if token < len(SPECIAL_TOKENS) else self._tokenizer.decode([token])

@@ -1,0 +1,1 @@
+"""The one attention of this project, front to back: masks, projections, kernels, positions, cache, conversion."""

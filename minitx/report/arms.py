@@ -1,0 +1,216 @@
+"""What every arm reached: mean and interval over seeds, every run, size, time and tuning, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minitx.report.wording import interval, measure_name, places_for, plain, value_text
+from minitx.studies.evidence import ClaimResult, Evidence, Observation
+from minitx.studies.statistics import paired_interval
+from minitx.studies.study import Value, place_name
+from minitx.studies.tuning import Tuned
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of an arm at one value of the axis."""
+
+    measure: str
+    runs: tuple[tuple[int, float, str], ...]
+    """(seed, number, folder)"""
+    mean: float
+    low: float
+    """Of the 95 % t interval over seeds; infinite for one seed."""
+    high: float
+    sampling: tuple[int, float, float] | None
+    """(seed, low, high): 95 % interval of that run over the rows it was tested on."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What tuning chose."""
+
+    chosen: str
+    n_tries: int
+    metric: str
+    score: float
+
+    @property
+    def text(self) -> str:
+        """`lr 1e-3, best of 4`"""
+        return f"{self.chosen}, best of {self.n_tries}" if self.n_tries > 1 else self.chosen
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One line of the table of arms."""
+
+    arm: str
+    value: Value | None
+    measured: tuple[Measured | None, ...]
+    """In the order of `measures_of`; None where no cell has it."""
+    size: int | None
+    """Non-embedding parameters."""
+    seconds: float | None
+    """Mean training time."""
+    n_seeds: int
+    """Declared; as many runs as have finished may be fewer."""
+    tried: Tried | None
+
+
+def measures_of(finding: ClaimResult) -> list[str]:
+    """What the claim's contrasts measure."""
+    parts = finding.evidence.tier.contrasts[finding.claim.id].values()
+    return list(dict.fromkeys(part.measure for part in parts))
+
+
+def arms_read(finding: ClaimResult) -> list[str]:
+    """Arms that the claim's contrasts read."""
+    parts = finding.evidence.tier.contrasts[finding.claim.id].values()
+    return [arm for arm in finding.evidence.tier.arms if any(arm in (part.arm, part.against) for part in parts)]
+
+
+def arm_rows(finding: ClaimResult) -> list[ArmRow]:
+    """Every arm and value that has one of the claim's measures, and those that a contrast reads without any."""
+    evidence, measures, read = finding.evidence, measures_of(finding), arms_read(finding)
+    rows = []
+    for arm in evidence.tier.arms:
+        for value in evidence.tier.values_of(arm):
+            measured = tuple(_measured(evidence, measure, arm, value) for measure in measures)
+            if arm in read or any(measured):
+                rows.append(_row(evidence, arm, value, measured))
+    return rows
+
+
+def _measured(evidence: Evidence, measure: str, arm: str, value: Value | None) -> Measured | None:
+    cells = evidence.table.get((arm, value), {})
+    seen = [(seed, cells[seed]) for seed in sorted(cells) if measure in cells[seed].measures]
+    if not seen:
+        return None
+    runs = tuple((seed, cell.measures[measure], cell.folder) for seed, cell in seen)
+    sampled = next(((seed, *cell.intervals[measure]) for seed, cell in seen if measure in cell.intervals), None)
+    return Measured(measure, runs, *paired_interval([number for _, number, _ in runs]), sampled)
+
+
+def _row(evidence: Evidence, arm: str, value: Value | None, measured: tuple[Measured | None, ...]) -> ArmRow:
+    cells, n_seeds = list(evidence.table.get((arm, value), {}).values()), len(evidence.tier.seeds_of(arm))
+    size, seconds = _size(evidence, arm, value, cells), _mean(cells, "seconds")
+    return ArmRow(arm, value, measured, size, seconds, n_seeds, _tried(evidence, arm, value))
+
+
+def _size(evidence: Evidence, arm: str, value: Value | None, cells: list[Observation]) -> int | None:
+    told = evidence.sizes.get(place_name((arm, value)), evidence.sizes.get(arm))
+    counted = _mean(cells, "n_params_non_embedding")
+    return told if told is not None or counted is None else round(counted)
+
+
+def _mean(cells: list[Observation], measure: str) -> float | None:
+    numbers = [cell.measures[measure] for cell in cells if measure in cell.measures]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def _tried(evidence: Evidence, arm: str, value: Value | None) -> Tried | None:
+    tier, told = evidence.tier, evidence.tuning
+    if told is None or tier.tuning is None:
+        return None
+    tuned = Tuned(tier.tuning, told["of"], told["metric"], told["scores"])
+    best, scores = tuned.best(tier, (arm, value)), tuned.scores_of(tier, (arm, value))
+    return None if best is None else Tried(best, len(scores), tuned.metric, scores[best])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's number, and where it comes from."""
+
+    text: str
+    seed: int
+    folder: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell, in this order."""
+
+    strong: str = ""
+    runs: tuple[Run, ...] = ()
+    text: str = ""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.strong or self.runs or self.text)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and how to fill a line under it."""
+
+    head: str
+    cell: Callable[[ArmRow], Cell]
+
+
+@dataclass(frozen=True)
+class ArmTable:
+    """Headings without that of the arm, and the lines of each arm."""
+
+    heads: tuple[str, ...]
+    lines: dict[str, list[tuple[Cell, ...]]]
+    """Arm -> its lines, one for each value of the axis."""
+
+
+def arm_table(finding: ClaimResult) -> ArmTable:
+    """Columns in which nothing stands are left out."""
+    rows = arm_rows(finding)
+    columns = [column for column in _columns(finding) if not all(column.cell(row).empty for row in rows)]
+    lines: dict[str, list[tuple[Cell, ...]]] = {}
+    for row in rows:
+        lines.setdefault(row.arm, []).append(tuple(column.cell(row) for column in columns))
+    return ArmTable(tuple(column.head for column in columns), lines)
+
+
+def _columns(finding: ClaimResult) -> list[Column]:
+    axis, measures = finding.evidence.tier.axis, measures_of(finding)
+    columns = [Column(axis or "", lambda row: Cell(text=value_text(row.value)))]
+    for place, measure in enumerate(measures):
+        columns += _columns_of(measure_name(measure), place)
+    columns.append(Column("parameters", lambda row: Cell(text="" if row.size is None else f"{row.size:,}")))
+    if "seconds" not in measures:
+        columns.append(Column("seconds", lambda row: Cell(text="" if row.seconds is None else plain(row.seconds, 1))))
+    columns.append(Column("tuning chose", lambda row: Cell(text="" if row.tried is None else row.tried.text)))
+    return columns
+
+
+def _columns_of(name: str, place: int) -> list[Column]:
+    """Of one measure, the `place`-th of the claim."""
+    return [
+        Column(f"{name}: mean [95 % over seeds]", lambda row: _shown_mean(row.measured[place])),
+        Column("every run", lambda row: _runs(row.measured[place], row.n_seeds)),
+        Column("one run's 95 % over test rows", lambda row: _sampling(row.measured[place])),
+    ]
+
+
+def _digits(one: Measured) -> int:
+    """Behind the point, for all numbers of one measure of an arm: four that count."""
+    return min(6, places_for(one.mean) + 1) if abs(one.mean) < 1000 else 0
+
+
+def _shown_mean(one: Measured | None) -> Cell:
+    if one is None:
+        return Cell(text="missing")
+    return Cell(strong=plain(one.mean, _digits(one)), text=interval(one.low, one.high, _digits(one)))
+
+
+def _runs(one: Measured | None, n_seeds: int) -> Cell:
+    if one is None:
+        return Cell()
+    few = f"({len(one.runs)} of {n_seeds} seeds)" if len(one.runs) < n_seeds else ""
+    return Cell(
+        runs=tuple(Run(plain(number, _digits(one)), seed, folder) for seed, number, folder in one.runs), text=few
+    )
+
+
+def _sampling(one: Measured | None) -> Cell:
+    if one is None or one.sampling is None:
+        return Cell()
+    _, low, high = one.sampling
+    return Cell(text=interval(low, high, _digits(one)))

@@ -1,0 +1,224 @@
+"""Numbers and verdicts in plain words: what a reader is told of a contrast, made from its numbers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import get_args
+
+from minitx.report.ledger import Entry
+from minitx.studies.evidence import ContrastResult
+from minitx.studies.statistics import MIN_SEEDS, Verdict, claim_verdict
+from minitx.studies.study import Contrast, TimingKind, Value
+
+UNTESTED = "not tested here"
+HEADS: dict[Verdict | None, str] = {
+    "supported": "Supported",
+    "reversed": "Refuted",
+    "negligible": "No effect worth naming",
+    "inconclusive": "Undecided",
+    None: "Not tested here",
+}
+SYMBOLS: dict[Verdict | None, str] = {
+    "supported": "✓", "reversed": "✗", "negligible": "≈", "inconclusive": "?", None: "–",
+}  # fmt: skip
+MEANINGS: dict[Verdict, str] = {
+    "supported": "The whole interval lies where the claim has it.",
+    "reversed": "The claim is refuted: the whole interval lies beyond δ on the other side, "
+    "or a difference was found where the claim has none.",
+    "negligible": "The whole interval lies within ±δ: any effect is too small to name.",
+    "inconclusive": f"The interval leaves it open, or there are fewer than {MIN_SEEDS} seeds.",
+}
+_OUTCOMES: dict[tuple[str, Verdict], str] = {
+    ("above", "supported"): "as the claim says",
+    ("above", "reversed"): "the opposite of what the claim says",
+    ("above", "negligible"): "within ±{delta}, too small to name",
+    ("above", "inconclusive"): "too uncertain to tell",
+    ("flat", "negligible"): "within ±{delta}, as the claim says",
+    ("flat", "supported"): "a difference where the claim has none",
+    ("flat", "reversed"): "a difference where the claim has none",
+    ("flat", "inconclusive"): "too uncertain to tell",
+}
+_UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)", "speedup": "speed-up"}
+
+# ------------------------------------------------------------------------------------------------------------ numbers
+
+
+def plain(number: float, places: int = 3) -> str:
+    """With a true minus, thousands apart; a power of ten where digits would not do."""
+    if number == 0:
+        return "0"
+    if math.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    small_or_large = not 10.0 ** -max(places, 4) <= abs(number) < 1e7
+    return (f"{number:.2e}" if small_or_large else f"{number:,.{places}f}").replace("-", "−")
+
+
+def signed(number: float, places: int = 3) -> str:
+    """`plain`, with its sign always."""
+    return ("" if number < 0 else "+") + plain(number, places)
+
+
+def places_for(*numbers: float) -> int:
+    """Digits behind the point that tell numbers of this size apart: three that count for the smallest of them."""
+    sizes = [abs(number) for number in numbers if number and math.isfinite(number)]
+    return min(6, max(0, 2 - math.floor(math.log10(min(sizes))))) if sizes else 3
+
+
+def places_of(found: ContrastResult) -> int:
+    """For a contrast: as many as delta needs, for what is smaller decides nothing."""
+    return max(0, places_for(found.part.delta) - 1)
+
+
+def interval(low: float, high: float, places: int = 3) -> str:
+    """`[low, high]`"""
+    return f"[{plain(low, places)}, {plain(high, places)}]"
+
+
+def effect_text(found: ContrastResult) -> str:
+    """`+0.031 [+0.020, +0.042]`"""
+    effect, places = found.effect, places_of(found)
+    return f"{signed(effect.mean, places)} [{signed(effect.low, places)}, {signed(effect.high, places)}]"
+
+
+def delta_text(found: ContrastResult) -> str:
+    """Delta as it was declared."""
+    return f"{found.part.delta:g}"
+
+
+def percent(level: float) -> str:
+    """`99.4 %`"""
+    return f"{100 * level:.4g} %" if level < 0.9995 else f"{100 * level:.6g} %"
+
+
+def p_text(p: float) -> str:
+    """`p 0.012`, or `p < 0.001`, on one line."""
+    return f"p\u00a0{p:.2g}" if p >= 0.001 else "p\u00a0<\u00a00.001"
+
+
+def value_text(value: Value | None) -> str:
+    """A value of the axis."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:,}"
+
+
+# ------------------------------------------------------------------------------------------------------------- places
+
+
+def measure_name(measure: str) -> str:
+    """`test.accuracy` -> `test accuracy`, `loss.test` -> `test loss`, `cost.mixing_seconds` -> `mixing time (s)`,
+    `parallel.log_speedup` -> `log speed-up`."""
+    first, _, rest = measure.partition(".")
+    if first == "loss" and rest:
+        return f"{rest} loss"
+    words = (rest if first in get_args(TimingKind) and rest else measure).replace(".", " ").replace("_", " ").split()
+    return " ".join([*words[:-1], _UNITS.get(words[-1], words[-1])]) if words else measure
+
+
+def axis_name(axis: str | None) -> str:
+    """`data.train_size` -> `train_size`."""
+    return "" if axis is None else axis.rsplit(".", 1)[-1]
+
+
+def _place(arm: str, value: Value | None, axis: str | None) -> str:
+    return arm if value is None else f"{arm} at {axis_name(axis)} {value_text(value)}"
+
+
+def _sides(part: Contrast, axis: str | None) -> tuple[str, str | None]:
+    """Both places that a difference sets beside each other."""
+    return _place(part.arm, part.at, axis), None if part.against is None else _place(part.against, part.other_at, axis)
+
+
+def contrast_text(part: Contrast, axis: str | None) -> str:
+    """What is computed for each seed: `test accuracy: transformer at n 500 − cnn at n 500`."""
+    name, (own, other) = measure_name(part.measure), _sides(part, axis)
+    if part.contrast == "slope":
+        what = part.arm if part.against is None else f"({part.arm} − {part.against})"
+        return f"{name}: change of {what} with every tenfold of {axis_name(axis)}"
+    if part.contrast == "exponent":
+        return f"{name}: exponent of {axis_name(axis)} for {part.arm} over the last tenfold, minus {part.centre:g}"
+    if part.contrast == "log_ratio" and other is not None:
+        return f"{name}: ln({own} / {other})"
+    less = (f" − {part.centre:g}" if part.centre else "") if other is None else f" − {other}"
+    return f"{name}: {own}{less}"
+
+
+def measured_text(found: ContrastResult, axis: str | None) -> str:
+    """The same with its result: `the test accuracy of transformer at n 500 is 0.03 lower than that of cnn at n 500`."""
+    part, mean, places = found.part, found.effect.mean, places_of(found)
+    name, (own, other) = measure_name(part.measure), _sides(part, axis)
+    size, above = plain(abs(mean), places), mean >= 0
+    if part.contrast == "slope":
+        what = f"of {part.arm}" if part.against is None else f"of {part.arm} minus that of {part.against}"
+        return f"the {name} {what} {'rises' if above else 'falls'} by {size} with every tenfold of {axis_name(axis)}"
+    if part.contrast == "exponent":
+        grows = (
+            f"the {name} of {part.arm} grows with {axis_name(axis)} to the power {plain(part.centre + mean, places)}"
+        )
+        return f"{grows}, {size} {'above' if above else 'below'} the {part.centre:g} of the claim"
+    if part.contrast == "log_ratio" and other is not None:
+        return f"the {name} of {own} is {_times(mean)} that of {other}, a log ratio of {signed(mean, places)}"
+    if other is None:
+        beyond = f", {size} {'above' if above else 'below'} {part.centre:g}" if part.centre else ""
+        return f"the {name} of {own} is {plain(part.centre + mean, places)}{beyond}"
+    than = f"{size} {'higher' if above else 'lower'}"
+    if part.arm == part.against:
+        here, there = (f"at {axis_name(axis)} {value_text(value)}" for value in (part.at, part.other_at))
+        return f"the {name} of {part.arm} is {than} {here} than {there}"
+    return f"the {name} of {own} is {than} than that of {other}"
+
+
+def _times(log_ratio: float) -> str:
+    """`2.7 times`"""
+    return f"{math.exp(log_ratio):.3g} times"
+
+
+# ------------------------------------------------------------------------------------------------------------ verdicts
+
+
+def marked_name(found: ContrastResult) -> str:
+    """`✓ fused_is_square`: a contrast beside others of its claim, marked with the verdict if it were the only one."""
+    return f"{SYMBOLS[claim_verdict([(found.effect.verdict, found.part.expect)])]} {found.name}"
+
+
+def outcome(found: ContrastResult) -> str:
+    """What a contrast says, in a few words."""
+    effect = found.effect
+    if effect.n_seeds < MIN_SEEDS:
+        seeds = f"{effect.n_seeds} seed{'s' if effect.n_seeds > 1 else ''}"
+        return f"too few seeds to tell ({seeds}, {MIN_SEEDS} are needed)"
+    return _OUTCOMES[found.part.expect, effect.verdict].format(delta=delta_text(found))
+
+
+def sentence(entry: Entry) -> str:
+    """The verdict on a claim in one sentence."""
+    if entry.finding is None:
+        return f"{HEADS[None]}: no study in this folder asks about it."
+    if entry.verdict is None:
+        waiting = ", ".join(entry.unmeasured)
+        return f"{HEADS[None]}: not every cell has finished with what {waiting or 'its contrasts'} needs."
+    axis = entry.finding.evidence.tier.axis
+    head = "Exploratory, so undecided" if entry.exploratory else HEADS[entry.verdict]
+    return f"{head}: {'; '.join(_clause(found, axis) for found in entry.parts)}."
+
+
+def _clause(found: ContrastResult, axis: str | None) -> str:
+    effect, places = found.effect, places_of(found)
+    bounds = f"{signed(effect.low, places)} to {signed(effect.high, places)}"
+    return f"{measured_text(found, axis)} ({bounds}), {outcome(found)}"
+
+
+def verdict_word(verdict: Verdict | None) -> str:
+    """As in the ledger."""
+    return UNTESTED if verdict is None else verdict
+
+
+def counted(entries: Sequence[Entry]) -> str:
+    """`5 of 12 claims have been tested here: 2 supported, 3 reversed.`; two tiers of a study give two verdicts."""
+    claims = {entry.claim.id for entry in entries}
+    tested = {entry.claim.id for entry in entries if entry.verdict is not None}
+    verdicts = [entry.verdict for entry in entries if entry.verdict is not None]
+    tally = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in MEANINGS if verdict in verdicts)
+    more = f", with {len(verdicts)} verdicts" if len(verdicts) > len(tested) else ""
+    return f"{len(tested)} of {len(claims)} claims have been tested here{more}" + (f": {tally}." if tally else ".")

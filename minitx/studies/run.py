@@ -1,0 +1,162 @@
+"""`python train.py -m study=NAME`: plan, run, record, and say what was found.
+
+Study -> Plan -> outputs/studies/<study>/study-<tier>.json -> cells run -> cells-<tier>.csv, verdicts on the console
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from minitx.config import Config
+from minitx.errors import RunError, Stopped
+from minitx.studies.evidence import ClaimResult, Evidence, judge_claims, read_evidence
+from minitx.studies.plan import Plan, StudyCell, make_plan, make_tries
+from minitx.studies.study import Measure, Place, Study
+from minitx.studies.tuning import Tuned, digest_of
+from minitx.sweeps.executor import homes, run_cells_of
+from minitx.sweeps.progress import CellStatus, ProgressTable
+from minitx.training.console import Reporter
+from minitx.training.run_folder import RunFolder, write_json
+
+Compose = Callable[[Sequence[str]], Config]
+Identify = Callable[[Config], str]
+SECONDS = "seconds"
+"""Of training: the table leaves it out, for it differs from run to run. Costs are results, measured once."""
+
+
+def run_study(
+    study: Study, root: Path, tuned_folder: Path, compose: Compose, identify: Identify, typed: Sequence[str]
+) -> None:
+    """Run or continue a study, or its tries, in `root`/<study>.
+
+    tuned_folder: where records of tuning are. typed: overrides that the user gave, those of the study and those for
+    every cell.
+
+    Raises:
+        ConfigError: the study cannot be run as it is declared.
+        SystemExit: 1 when a cell failed, 130 or 143 when it was stopped.
+    """
+    assert study.name is not None
+    folder = root / study.name
+    tuning = study.chosen.tuning
+    record = tuned_folder / f"{(tuning and tuning.record) or study.name}-{study.tier}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    reporter = Reporter(folder / f"{study.tier}.log")
+    for_cells = [override for override in typed if not re.match(r"[+~]?study[.=]", override)]
+    try:
+        if study.phase == "tune":
+            _tune(study, folder, record, reporter, make_tries(study, compose, identify, for_cells))
+            return
+        tuned = Tuned.read(record, study)
+        plan = make_plan(study, compose, identify, tuned, for_cells)
+        _run(plan, folder, reporter, tuned, typed)
+    except (RunError, Stopped) as end:
+        reporter.say(str(end))
+        raise SystemExit(end.exit_code) from None
+    finally:
+        reporter.close()
+
+
+def command_of(study: Study, typed: Sequence[str]) -> str:
+    """What runs the study again. typed: beside the name, `study.*` included, but for what says how to run it."""
+    kept = [override for override in typed if not re.match(r"study\.(tier|workers|on_error|phase)=", override)]
+    words = ["python", "train.py", "-m", f"study={study.name}", f"study.tier={study.tier}", *kept]
+    return shlex.join(words)
+
+
+def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, typed: Sequence[str]) -> None:
+    study = plan.study
+    measures = study.chosen.measures
+    reporter.say(f"study   {study.name}, {study.tier}: {study.title}")
+    standing = CellStatus(plan.cells, homes(plan.cells, folder))
+    folders = [standing.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
+    record = folder / f"study-{study.tier}.json"
+    write_json(record, plan.record(command_of(study, typed), folders, tuned))
+    _run_cells(study, standing, folder, reporter, measures)
+    _compare_seeds(plan, standing)
+    evidence = read_evidence(record)
+    write_cells(folder / f"cells-{study.tier}.csv", evidence)
+    reporter.say("by itself; the report corrects over the contrasts of all studies:")
+    _tell(reporter, evidence, judge_claims([evidence]))
+    reporter.say(f"written {record}; all studies together: minitx report {folder.parent}")
+    _end(standing)
+
+
+def _run_cells(
+    study: Study, standing: CellStatus, folder: Path, reporter: Reporter, measures: Sequence[Measure]
+) -> None:
+    with ProgressTable(f"{study.name} ({study.tier})", reporter) as screen:
+        run_cells_of(study, standing, folder, measures, screen, reporter)
+
+
+def _compare_seeds(plan: Plan, standing: CellStatus) -> None:
+    """Once all runs of an arm and value are there."""
+    from minitx.studies.measures import add_across  # torch, which a study that is only looked at does without
+
+    by_place: dict[Place, list[StudyCell]] = {}
+    for cell in plan.cells:
+        if cell.arm in plan.study.chosen.across:
+            by_place.setdefault((cell.arm, cell.value), []).append(cell)
+    for cells in by_place.values():
+        if all(cell.hash in standing.done for cell in cells):
+            add_across([standing.folder_of(cell) for cell in cells])
+
+
+def _end(standing: CellStatus) -> None:
+    if standing.failed:
+        raise SystemExit(1)
+
+
+def write_cells(path: Path, evidence: Evidence) -> None:
+    """One line a finished cell, with all that is known of it but the time that training took."""
+    kept = sorted({name for seen in evidence.observations for name in seen.measures} - {SECONDS})
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arm", "value", "seed", *kept])
+        for seen in evidence.observations:
+            value = "" if seen.value is None else seen.value
+            writer.writerow([seen.arm, value, seen.seed, *(seen.measures.get(name, "") for name in kept)])
+
+
+def _tell(reporter: Reporter, evidence: Evidence, findings: Sequence[ClaimResult]) -> None:
+    """The arms and the verdicts."""
+    for finding in findings:
+        for part in finding.parts:
+            effect = part.effect
+            interval = f"[{effect.low:+.4f}, {effect.high:+.4f}]"
+            reporter.say(
+                f"{finding.claim.id:4s} {part.name}: {effect.mean:+.4f} {interval} (delta {part.part.delta:g}, "
+                f"{effect.n_seeds} seeds, expected {part.part.expect}): {effect.verdict}"
+            )
+        reporter.say(f"{finding.claim.id:4s} {finding.claim.says}: {(finding.verdict or 'not tested here').upper()}")
+    if evidence.missing:
+        reporter.say(f"{len(evidence.missing)} cells are missing: {', '.join(evidence.missing[:5])}")
+
+
+# -------------------------------------------------------------------------------------------------------------- tuning
+
+
+def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: dict[str, dict[str, StudyCell]]) -> None:
+    """Run every try and write down what validation said of each."""
+    cells = [cell for named in tries.values() for cell in named.values()]
+    reporter.say(f"tuning  {study.name}, {study.tier}: {len(cells)} tries")
+    standing = CellStatus(cells, homes(cells, folder))
+    _run_cells(study, standing, folder, reporter, ())
+    _end(standing)
+    scores: dict[str, dict[str, float]] = {}
+    metric = ""
+    for place, named in tries.items():
+        for name, cell in named.items():
+            results = RunFolder(standing.folder_of(cell)).results()
+            assert results is not None, "it has finished"
+            metric, judged = next(iter(results["metrics"]["validation"].items()))
+            scores.setdefault(place, {})[name] = judged["value"]
+        reporter.say(f"{place}: {', '.join(f'{name} {score:.4f}' for name, score in scores[place].items())}")
+    assert study.chosen.tuning is not None, "there were tries"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_json(record, Tuned(study.chosen.tuning, digest_of(study.chosen), metric, scores).to_json())
+    reporter.say(f"written {record}")

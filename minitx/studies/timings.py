@@ -1,0 +1,236 @@
+"""Timed layers: what one layer costs at one length, and how much faster a wide machine is than a narrow one."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from minitx.config import Config, LstmConfig, NetConfig, SpeedConfig, TransformerConfig, rule
+from minitx.nn.encoders import make_decoder, make_encoder
+from minitx.nn.transformer import Encoder
+from minitx.studies.study import TimingKind
+from minitx.sweeps.executor import VERSIONS, is_done
+from minitx.sweeps.machine import machine_name, threads_for
+from minitx.sweeps.measures_file import keep
+from minitx.training.device import (
+    Compute,
+    keep_freed_memory,
+    prepare_process,
+    resolve_compute,
+    tensor_peak_bytes,
+    usable_cores,
+)
+from minitx.training.run_folder import RunFolder, versions
+
+
+def run_timing(
+    config: Config,
+    path: Path,
+    kind: TimingKind,
+    speed: SpeedConfig,
+    measure: Callable[[NetConfig, Compute], Mapping[str, float]],
+) -> None:
+    """Measure in this process, and write results.json and the measures `<kind>.*` into the folder `path`.
+
+    Raises:
+        ConfigError: the model is no net.
+        Busy: another process measures there.
+    """
+    if not isinstance(config.model, NetConfig):
+        raise rule("model", config.model.kind, "be a net, because what is measured is a layer of it")
+    compute = resolve_compute(config.trainer)
+    prepare_process(speed, compute.device, threads_for(config.trainer))
+    torch.manual_seed(config.seed)
+    folder = RunFolder(path)
+    folder.create()
+    with folder.locked():
+        if is_done(path, config, kind, ()):  # another process, while this one waited
+            return
+        folder.begin(config)
+        keep(path, kind, VERSIONS[kind], measure(config.model, compute))
+        folder.write_results(
+            {
+                "status": "finished", "kind": kind, "model": config.model.kind, "seed": config.seed,
+                "device": machine_name(config.trainer), "precision": compute.precision, "metrics": {},
+                "versions": versions(),
+            }
+        )  # fmt: skip
+
+
+class LayerBench:
+    """An encoder and `rows` texts of random states for it, (rows, length, d_model)."""
+
+    def __init__(self, model: NetConfig, length: int, compute: Compute, rows: int = 1) -> None:
+        self._length, self._precision = length, compute.precision
+        self.device = compute.device
+        self._encoder = make_encoder(model, length).to(self.device)
+        self.states = torch.randn(rows, length, model.d_model, device=self.device, requires_grad=True)
+
+    def mix(self) -> None:
+        """Forward and backward of the first layer's attention; what convolves or recurs has no smaller part that
+        mixes positions, so all of it."""
+        if not isinstance(self._encoder, Encoder):
+            self.train()
+            return
+        attention = self._encoder.attentions()[0]
+        mask = attention.mask(len(self.states), self._length, self._length, self.states)
+        self._forward_backward(attention, lambda: attention(self.states, mask=mask))
+
+    def train(self) -> None:
+        """Forward and backward of the encoder."""
+        self._forward_backward(self._encoder, lambda: self._encoder(self.states))
+
+    def infer(self) -> None:
+        """Forward of the encoder."""
+        with torch.no_grad(), self.autocast():
+            self._encoder(self.states)
+
+    def autocast(self) -> torch.autocast:
+        """The precision that is asked for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """Of one piece of work, to its end on a GPU too."""
+        start = self._now()
+        work()
+        return self._now() - start
+
+    def _forward_backward(self, module: nn.Module, forward: Callable[[], Tensor]) -> None:
+        with self.autocast():
+            loss = forward().float().square().mean()
+        torch.autograd.backward(loss)
+        module.zero_grad(set_to_none=True)
+        self.states.grad = None
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+COST_SECONDS = 0.3
+"""Repetitions go on for so long,"""
+LEAST, MOST = 3, 100
+"""and are so many; the median counts."""
+MEMORY_TOKENS = 7
+"""Source tokens that a decoder looks back at, besides its own."""
+
+
+def run_cost(config: Config, path: Path) -> None:
+    """Measure, and write results.json and the measures `cost.*` into the folder `path`.
+
+    `mixing_seconds`: forward and backward of what mixes positions: the attention itself, or all of a convolution or
+    recurrence. `training_seconds`: forward and backward of the encoder. `inference_seconds`: its forward pass.
+    `peak_bytes`: most memory of tensors in a training step. `decoding_seconds`: one more token after `data.max_length`
+    of them, with cached keys and values (or state).
+    """
+    speed = config.trainer.speed.model_copy(update={"keep_memory": False})
+    run_timing(config, path, "cost", speed, lambda model, compute: _costs(model, config.data.max_length, compute))
+
+
+def _costs(model: NetConfig, length: int, compute: Compute) -> dict[str, float]:
+    """Every measure that the model has."""
+    bench = LayerBench(model, length, compute)
+    found = {
+        "mixing_seconds": _median(bench, bench.mix),
+        "training_seconds": _median(bench, bench.train),
+        "inference_seconds": _median(bench, bench.infer),
+        "peak_bytes": float(tensor_peak_bytes(bench.device, bench.train)),
+    }
+    if isinstance(model, TransformerConfig | LstmConfig):
+        found["decoding_seconds"] = _decoding(bench, model, length)
+    return found
+
+
+def _decoding(bench: LayerBench, model: NetConfig, length: int) -> float:
+    """Of the median token, after a first pass has filled the cache."""
+    decoder = make_decoder(model, 2 * length + MOST)
+    assert isinstance(decoder, nn.Module)
+    decoder.to(bench.device).eval()
+    memory = torch.randn(1, MEMORY_TOKENS, model.d_model, device=bench.device)
+    with torch.no_grad(), bench.autocast():
+        cache = decoder.new_cache(memory)
+        decoder(bench.states, memory, cache=cache)
+        token = bench.states[:, :1]
+        return _median(bench, lambda: decoder(token, memory, cache=cache))
+
+
+def _median(bench: LayerBench, work: Callable[[], object]) -> float:
+    """Seconds, after one time that does not count."""
+    work()
+    taken: list[float] = []
+    while len(taken) < LEAST or (sum(taken) < COST_SECONDS and len(taken) < MOST):
+        taken.append(bench.seconds(work))
+    return statistics.median(taken)
+
+
+ROUNDS = 4
+"""Each side's turns, which alternate, and by whom they begin too: a drift of the machine's speed hits both alike."""
+PARALLEL_SECONDS = 0.05
+"""A turn goes on for so long, and for one step at least."""
+
+
+@dataclass
+class Side:
+    """One of the two machines, and the seconds that its steps have taken."""
+
+    bench: LayerBench
+    threads: int
+    taken: list[float] = field(default_factory=list)
+
+    def turn(self) -> None:
+        """Steps for `PARALLEL_SECONDS`, after one that does not count."""
+        torch.set_num_threads(self.threads)
+        self.bench.train()
+        began = len(self.taken)
+        while sum(self.taken[began:]) < PARALLEL_SECONDS:
+            self.taken.append(self.bench.seconds(self.bench.train))
+
+
+def run_parallel(config: Config, path: Path) -> None:
+    """Measure, and write results.json and the measures `parallel.*` into the folder `path`.
+
+    `narrow_seconds`, `wide_seconds`: the median step, forward and backward of the encoder. `speedup`: narrow over wide.
+    `log_speedup`: its natural logarithm.
+
+    Raises:
+        ConfigError: the wide machine would be the narrow one.
+    """
+    run_timing(config, path, "parallel", config.trainer.speed, lambda model, compute: _speedup(config, model, compute))
+
+
+def _speedup(config: Config, model: NetConfig, compute: Compute) -> dict[str, float]:
+    narrow, wide = _sides(config, model, compute)
+    for first, second in _turns(narrow, wide):
+        first.turn()
+        second.turn()
+    slow, fast = statistics.median(narrow.taken), statistics.median(wide.taken)
+    return {
+        "narrow_seconds": slow, "wide_seconds": fast, "speedup": slow / fast, "log_speedup": math.log(slow / fast),
+    }  # fmt: skip
+
+
+def _sides(config: Config, model: NetConfig, compute: Compute) -> tuple[Side, Side]:
+    """Narrow and wide, in the same precision; on a CPU they share the layer."""
+    threads, on_gpu = threads_for(config.trainer), compute.device.type == "cuda"
+    if threads == 1 and not on_gpu:
+        remedy = f"give it more (of {usable_cores()} that are usable here), or use trainer.device=cuda"
+        raise rule("trainer.threads", threads, "be above 1, because one thread is what it is compared with", remedy)
+    if on_gpu:  # like with like: CPUs of both tiers keep memory, and cuDNN's recurrence is no coarser than products
+        keep_freed_memory()
+        torch.backends.cudnn.allow_tf32 = False
+    size = config.data.max_length, config.trainer.batch_rows or 1
+    on_cpu = LayerBench(model, size[0], replace(compute, device=torch.device("cpu")), size[1])
+    return Side(on_cpu, 1), Side(LayerBench(model, size[0], compute, size[1]) if on_gpu else on_cpu, threads)
+
+
+def _turns(narrow: Side, wide: Side) -> Iterator[tuple[Side, Side]]:
+    for number in range(ROUNDS):
+        yield (wide, narrow) if number % 2 else (narrow, wide)

@@ -1,0 +1,149 @@
+"""A sweep's summary: mean and 95 % interval per arm over seeds, as CSV and as a plot."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minitx.sweeps.cells import Cell
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds and its t interval; no interval from a single seed."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.values) / len(self.values)
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95 % interval by Student's t with n - 1 degrees of freedom; None where n = 1."""
+        n = len(self.values)
+        if n < 2:
+            return None
+        from scipy.stats import t
+
+        variance = math.fsum((v - self.mean) ** 2 for v in self.values) / (n - 1)
+        return float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+
+    @property
+    def text(self) -> str:
+        half = self.half_width
+        return f"{self.mean:.4f}" + ("" if half is None else f" ± {half:.4f}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """The finished cells that differ in the seed alone."""
+
+    values: Mapping[str, str]
+    metrics: Mapping[str, Mean]
+    n_params: int
+    seconds: float
+    """Mean training time."""
+
+    @property
+    def n_seeds(self) -> int:
+        return len(next(iter(self.metrics.values())).values)
+
+    def label(self, keys: Sequence[str]) -> str:
+        return " ".join(f"{key.rsplit('.', 1)[-1]}={self.values[key]}" for key in keys) or "all"
+
+
+def summarise(cells: Sequence[tuple[Mapping[str, str], Mapping[str, Any]]], split: str = "test") -> list[Arm]:
+    """Group (swept values, results.json) pairs into arms, in the order in which arms first appear."""
+    groups: dict[tuple[tuple[str, str], ...], list[Mapping[str, Any]]] = {}
+    for values, results in cells:
+        groups.setdefault(tuple((k, v) for k, v in values.items() if k != "seed"), []).append(results)
+    return [_arm(dict(key), members, split) for key, members in groups.items()]
+
+
+def _arm(values: dict[str, str], members: Sequence[Mapping[str, Any]], split: str) -> Arm:
+    names = members[0]["metrics"][split]
+    return Arm(
+        values=values,
+        metrics={name: Mean(tuple(m["metrics"][split][name]["value"] for m in members)) for name in names},
+        n_params=members[0]["n_params"],
+        seconds=math.fsum(m["seconds"] for m in members) / len(members),
+    )
+
+
+def all_metrics(arms: Sequence[Arm]) -> list[str]:
+    """Names of every metric that any arm has, in order of appearance: arms of different tasks have different ones."""
+    return list(dict.fromkeys(name for arm in arms for name in arm.metrics))
+
+
+def write_csv(
+    folder: Path,
+    arms: Sequence[Arm],
+    cells: Sequence[tuple[Cell, Mapping[str, Any] | None, str | None]],
+    keys: Sequence[str],
+) -> None:
+    """table.csv, one line an arm; cells.csv, one line a cell, failed ones with their error."""
+    metrics = all_metrics(arms)
+    with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*keys, "n_seeds", *(f"{m}_{part}" for m in metrics for part in ("mean", "ci95")), "n_params"])
+        for arm in arms:
+            means = [arm.metrics.get(m) for m in metrics]
+            scores = [x for mean in means for x in ((mean.mean, mean.half_width) if mean else ("", ""))]
+            writer.writerow([*(arm.values[k] for k in keys), arm.n_seeds, *scores, arm.n_params])
+    swept = list(cells[0][0].values)
+    with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*swept, *metrics, "folder", "error"])
+        for cell, results, error in cells:
+            tested = results["metrics"]["test"] if results else {}
+            values = [tested[m]["value"] if m in tested else "" for m in metrics]
+            writer.writerow([*(cell.values[k] for k in swept), *values, cell.folder if results else "", error or ""])
+
+
+def write_plot(path: Path, arms: Sequence[Arm], keys: Sequence[str]) -> None:
+    """One panel a metric: every seed as a dot, mean and interval per arm; numbers on a true axis, the rest in order."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    metrics = all_metrics(arms)
+    figure = Figure(figsize=(1 + 4.2 * len(metrics), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    places, numeric = _places(arms, keys)
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        for place, arm in zip(places, arms, strict=True):
+            if metric not in arm.metrics:
+                continue
+            mean = arm.metrics[metric]
+            axes.plot([place] * arm.n_seeds, mean.values, "o", color="#888888", markersize=3.5, alpha=0.8, zorder=1)
+            axes.errorbar(
+                [place], [mean.mean], yerr=mean.half_width or 0, fmt="D", color="#0b5394", capsize=4, zorder=2
+            )
+        axes.set_ylabel(f"test {metric}")
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if numeric:
+            if min(places) > 0 and max(places) / min(places) >= 4:
+                axes.set_xscale("log")
+            axes.set_xticks(places, [arm.values[keys[0]] for arm in arms])
+            axes.minorticks_off()
+            axes.set_xlabel(keys[0])
+        else:
+            axes.set_xticks(places, [arm.label(keys) for arm in arms], rotation=20, ha="right", fontsize=8)
+    figure.suptitle("mean and 95 % interval over seeds (diamonds), every seed (dots)", fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def _places(arms: Sequence[Arm], keys: Sequence[str]) -> tuple[list[float], bool]:
+    """Where each arm stands on the x axis, and whether that is a true scale."""
+    if len(keys) == 1:
+        try:
+            return [float(arm.values[keys[0]]) for arm in arms], True
+        except ValueError:  # names such as `rotary`: in order instead
+            pass
+    return [float(i) for i in range(len(arms))], False

@@ -1,0 +1,309 @@
+"""What a run shows beside numbers: samples, attention maps, tables and HParams, and the report at its end."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from minitx.analysis.attention_maps import inspect_texts
+from minitx.analysis.class_figures import confusion_figure, reliability_figure
+from minitx.analysis.figures import attention_figure
+from minitx.analysis.head_maps import HeadStats, Place
+from minitx.analysis.head_statistics import HeadReport, LayerHeads, lens_batches, looks_of
+from minitx.analysis.receptive_field import HELD
+from minitx.config import Config, DecodeConfig, MaskingConfig, TrainerConfig
+from minitx.config.load import flat
+from minitx.data.splits import Split, TaskData
+from minitx.decoding.text import Codec
+from minitx.metrics.class_report import ClassReport, ClassScore, HardExample
+from minitx.metrics.comparison import Comparison
+from minitx.metrics.evaluate import Evaluation
+from minitx.nn.build import Model
+from minitx.nn.capture import attentions, head_attentions
+from minitx.nn.masked import MaskedModel
+from minitx.training.console import Reporter
+from minitx.training.run_folder import EVALUATION, RunFolder
+from minitx.training.tensorboard import Board
+
+N_SAMPLES = 8
+COMPARED_DATA_KEYS = ("name", "train_size", "subset_seed", "max_length", "truncate")
+COMPARED_TRAINER_KEYS = ("batch_tokens", "batch_rows", "accumulate", "max_epochs", "max_steps", "max_minutes")
+LONGEST_MAP = 48
+"""Tokens a mapped example may have, so that its labels can be read."""
+WORST_CLASSES, HARDEST = 5, 3
+"""Of a classifier, on the console at the end of a run."""
+
+
+class Showcase:
+    """The same few validation examples from beginning to end, so that one can watch them change."""
+
+    def __init__(
+        self,
+        board: Board,
+        model: Model,
+        data: TaskData,
+        codec: Codec,
+        device: torch.device,
+        trainer: TrainerConfig,
+        masking: MaskingConfig,
+    ) -> None:
+        """trainer: how much is shown."""
+        self.board, self.model, self.data, self.codec, self.device = board, model, data, codec, device
+        split = data.splits["validation"]
+        order = np.random.default_rng(0).permutation(len(split))
+        self.sample_rows = order[:N_SAMPLES]
+        short = [int(row) for row in order if split.lengths[row] <= LONGEST_MAP]
+        n_maps = trainer.attention_maps if attentions(model) else 0
+        looked_at = trainer.lens and head_attentions(model)
+        self.lens_batches = (
+            lens_batches(model, split, data, device=device, rows=trainer.lens, masking=masking) if looked_at else []
+        )
+        self.map_texts = [split.text(row) for row in (short or [int(order[0])])[:n_maps]]
+
+    def after_validation(self, evaluation: Evaluation, number: int, step: int) -> None:
+        """Samples and what heads look at, at every validation; maps at validations 1, 2, 4, 8, ...: they change most
+        early on."""
+        split = self.data.splits["validation"]
+        place = {int(row): i for i, row in enumerate(evaluation.rows)}
+        rows = [int(row) for row in self.sample_rows if int(row) in place]
+        cells = [(split.text(r), " / ".join(split.references(r)), evaluation.predictions[place[r]]) for r in rows]
+        self.board.table("samples", cells, ("text", "wanted", "predicted"), step)
+        if self.lens_batches:
+            self.board.scalars("lens", look_scalars(looks_of(self.model, self.lens_batches)), step)
+        if number & (number - 1) == 0:
+            self.maps(step)
+
+    def maps(self, step: int) -> None:
+        """Images with layers down and heads across: each example's most telling kind (cross-attention, or a
+        classifier's own), and every kind of the first example. None of a masked model: it makes nothing of a text."""
+        if isinstance(self.model, MaskedModel):
+            return
+        for number, shown in enumerate(inspect_texts(self.model, self.map_texts, self.codec, device=self.device)):
+            for view in shown.views if number == 0 else shown.views[:1]:
+                title = f"{shown.text}  →  {shown.output}"
+                self.board.figure(f"attention_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
+
+
+def show_at_end(
+    board: Board, config: Config, judged: Mapping[str, Evaluation], report: ClassReport | None, step: int
+) -> None:
+    """A classifier's report and the HParams row of this run."""
+    if report is not None:
+        show_on_board(board, report, step)
+    metrics = {f"{split}/{name}": i.value for split, e in judged.items() for name, i in e.metrics.items()}
+    board.hparams(_hparams(config), {f"final_{k}": v for k, v in metrics.items()})
+    board.flush()
+
+
+def _hparams(config: Config) -> dict[str, Any]:
+    """What one compares runs by, as dotted keys; names, paths and logging left out."""
+    data = {key: value for key, value in config.data.model_dump().items() if key in COMPARED_DATA_KEYS}
+    trainer = {key: value for key, value in config.trainer.model_dump().items() if key in COMPARED_TRAINER_KEYS}
+    tree = {"data": data, "model": config.model.model_dump(), "optim": config.optim.model_dump(), "trainer": trainer}
+    return {"seed": config.seed, "pretrain.kind": config.pretrain.kind, **flat(tree)}
+
+
+def final_report(
+    reporter: Reporter,
+    folder: RunFolder,
+    results: Mapping[str, Any],
+    judged: Mapping[str, Evaluation],
+    report: ClassReport | None,
+) -> None:
+    """One table (metrics with intervals, size, speed, place), a classifier's classes and hardest examples on test."""
+    names = list(judged["test"].metrics)
+    rows = [[name, *(shown_metric(judged[split], name) for split in ("validation", "test"))] for name in names]
+    how = f", {shown_decoding(DecodeConfig(**results['decode']))}" if "decode" in results else ""
+    reporter.table(f"best checkpoint{how}, 95 % bootstrap intervals", ["", "validation", "test"], rows)
+    if report is not None:
+        place = f"{folder.path}/{EVALUATION}"
+        say_classes(reporter, report, "test", most=WORST_CLASSES, n_hardest=HARDEST, all_of_them=place)
+    reporter.say(f"{results['n_params']:,} parameters, {_shown_effort(results)}")
+    reporter.say(f"results {folder.path}/results.json")
+
+
+def _shown_effort(results: Mapping[str, Any]) -> str:
+    """Steps, time and speed in words; a linear model has tries in place of steps."""
+    took, speed = f"in {results['seconds']:.0f} s", results["tokens_per_second"]
+    if "c" in results:
+        return f"best of {results['steps']} by model.c={results['c']:g}, {took}"
+    of_speed = f", {speed:,.0f} tokens/s" if speed else ""
+    return f"{results['steps']:,} steps {took}{of_speed}, best at step {results['best_step']:,}"
+
+
+def next_steps(reporter: Reporter, folder: RunFolder, texts: Split | None, *, attends: bool) -> None:
+    """What to type next. texts: of which one is to try the run on; None of a run that only guesses hidden tokens.
+    attends: there is something to inspect."""
+    reporter.say("\nnext:")
+    reporter.say(f"  tensorboard --logdir {folder.path.parent}")
+    run = shlex.quote(str(folder.path))
+    if texts is None:
+        reporter.say(f"  minitx evaluate {run}")
+        reporter.say(f"  python train.py data=... pretrain=masked pretrain.run={run}")
+        return
+    example = shlex.quote(_example(texts))
+    reporter.say(f"  minitx predict {run} {example}")
+    if attends:
+        reporter.say(f"  minitx inspect {run} {example}")
+
+
+def _example(split: Split) -> str:
+    """A text to try the run on: the longest of the first few that fits on a command line."""
+    texts = [split.text(row) for row in range(min(50, len(split)))]
+    return max((t for t in texts if len(t) <= 60 and '"' not in t), key=len, default=texts[0][:60])
+
+
+def shown_metric(evaluation: Evaluation, name: str) -> str:
+    """Value and interval for people: rates in per cent, BLEU and chrF in points."""
+    interval = evaluation.metrics[name]
+    if interval.signature is not None:
+        return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+
+
+def shown_difference(evaluation: Evaluation, name: str, difference: Comparison) -> tuple[str, str]:
+    """A difference in the unit of `shown_metric` (percentage points, or points), and its p-value."""
+    scale = 1 if evaluation.metrics[name].signature is not None else 100
+    value, low, high = (f"{scale * x + 0.0:+.2f}" for x in (difference.difference, difference.low, difference.high))
+    return f"{value} [{low}, {high}]", f"{difference.p_value:.4f}"
+
+
+def shown_decoding(decode: DecodeConfig) -> str:
+    """How a translator writes, in words."""
+    return "greedy" if decode.beam == 1 else f"beam {decode.beam}, length penalty {decode.length_penalty:g}"
+
+
+FEW_CLASSES = 10
+"""Up to here the console shows every class."""
+CLASS_COLUMNS = ("class", "n", "precision", "recall", "F1", "mostly taken for", "times")
+CONFUSED_COLUMNS = ("true", "predicted", "n", "of the true class")
+HARD_COLUMNS = ("row", "true", "p", "predicted", "p", "text")
+NAMES = ("class", "mostly taken for", "true", "predicted", "text")
+
+
+def say_classes(
+    reporter: Reporter, report: ClassReport, split: str, *, most: int, n_hardest: int, all_of_them: str
+) -> None:
+    """The table of classes, a line on calibration, and the hardest examples.
+
+    Of more than `FEW_CLASSES` classes the `most` worst are shown, and `all_of_them` says where the others are.
+    """
+    n_classes = len(report.classes)
+    if n_classes <= max(FEW_CLASSES, most):
+        scores, title = report.classes, f"{split} rows by class"
+    else:
+        scores, title = report.worst(most), f"{split} rows: the {most} worst of {n_classes} classes, by F1"
+    reporter.table(title, CLASS_COLUMNS, [class_cells(score) for score in scores], NAMES)
+    if len(scores) < n_classes:
+        reporter.say(f"{n_classes - len(scores)} more classes: see {all_of_them}")
+    reporter.say(calibration_line(report))
+    hardest = [hard_cells(example) for example in report.hardest[:n_hardest]]
+    reporter.table(f"hardest {split} rows", HARD_COLUMNS, hardest, NAMES)
+
+
+def calibration_line(report: ClassReport) -> str:
+    """How sure against how often right, in words, and the expected calibration error."""
+    found, ece = report.calibration, report.evaluation.metrics["ece"]
+    says = f"says {100 * found.confidence:.1f} %, right in {100 * found.accuracy:.1f} %"
+    return f"calibration: {says}: {found.verdict}; ECE {100 * ece.value:.1f} %"
+
+
+def class_cells(score: ClassScore) -> tuple[str, ...]:
+    """One row under `CLASS_COLUMNS`; a share of nothing is a dash."""
+    shares = ("–" if x is None else f"{100 * x:.1f} %" for x in (score.precision, score.recall, score.f1))
+    taken = ("", "") if score.taken_for is None else (score.taken_for, f"{score.n_taken:,}")
+    return (score.name, f"{score.n:,}", *shares, *taken)
+
+
+def hard_cells(example: HardExample) -> tuple[str, ...]:
+    """One row under `HARD_COLUMNS`."""
+    p_true, p_predicted = (f"{100 * p:.1f} %" for p in (example.p_true, example.p_predicted))
+    return (str(example.row), example.true, p_true, example.predicted, p_predicted, example.text)
+
+
+def figures(report: ClassReport) -> dict[str, Figure]:
+    """The pictures of a report, by name."""
+    return {
+        "confusion": confusion_figure(report.confusion, report.names),
+        "reliability": reliability_figure(report.calibration, report.evaluation.metrics["ece"]),
+    }
+
+
+def show_on_board(board: Board, report: ClassReport, step: int) -> None:
+    """Two pictures and three tables under `test/`."""
+    for name, figure in figures(report).items():
+        board.figure(f"test/{name}", figure, step)
+    board.table("test/classes", [class_cells(score) for score in report.classes], CLASS_COLUMNS, step)
+    pairs = [(c.true, c.predicted, f"{c.n:,}", f"{100 * c.share:.1f} %") for c in report.confused]
+    board.table("test/most_confused", pairs, CONFUSED_COLUMNS, step)
+    board.table("test/hardest", [hard_cells(example) for example in report.hardest], HARD_COLUMNS, step)
+
+
+COLUMNS = ("layer", "head", "entropy", "spread", "distance", "importance", "loss without", "accuracy without", "rank")
+LEGEND = (
+    "entropy: of a query's weights, nats; spread: the same over its largest value; distance: tokens (cross: share of "
+    "the length, from the diagonal); importance: |d loss / d gate|; without the head: change of loss, and of accuracy "
+    "in points; rank: effective rank of what it writes"
+)
+
+
+def look_scalars(looks: Mapping[Place, HeadStats]) -> dict[str, float]:
+    """`encoder_L1/H2/entropy` and so on, layers and heads counted from 1."""
+    return {
+        f"{place}/H{head + 1}/{name}": values[head]
+        for place, of_layer in looks.items()
+        for name, values in _shown(of_layer).items()
+        for head in range(len(values))
+    }
+
+
+def _shown(looks: HeadStats) -> dict[str, tuple[float, ...]]:
+    """Cross-attention has no distance in tokens."""
+    far = {"relative_distance": looks.relative_distance} if looks.distance is None else {"distance": looks.distance}
+    return {"entropy": looks.entropy, "spread": looks.spread, **far}
+
+
+def say_heads(reporter: Reporter, report: HeadReport, what: str) -> None:
+    """The table of heads, a line on each layer's likeness, and one on the field. what: the rows, in words."""
+    whole = report.quality
+    if report.layers:
+        title = f"{what}: loss {whole.loss:.4f}, accuracy {100 * whole.accuracy:.2f} %"
+        reporter.table(title, COLUMNS, [row for layer in report.layers for row in _rows(layer)])
+        reporter.say(LEGEND)
+    for layer in report.layers:
+        maps, outputs, width = layer.maps.mean, layer.outputs.mean, f"joint rank {layer.joint_rank:.1f}"
+        if len(layer.rank) > 1:
+            reporter.say(
+                f"{layer.place}: heads are alike by {_share(maps)} in maps, {_share(outputs)} in outputs; {width}"
+            )
+    field = report.field
+    said = f"{100 * HELD:.0f} % of the gradient within {field.width:,} positions; farthest that is read {field.reach:,}"
+    reporter.say(f"field   {said}")
+
+
+def _rows(layer: LayerHeads) -> list[tuple[str, ...]]:
+    looks, effects = layer.looks, layer.effects
+    return [
+        (
+            str(layer.place),
+            str(head + 1),
+            f"{looks.entropy[head]:.3f}",
+            _share(looks.spread[head]),
+            f"{looks.distance[head]:.2f}" if looks.distance is not None else f"{looks.relative_distance[head]:.3f}",
+            f"{effects.importance[head]:.4f}",
+            f"{effects.loss_without[head]:+.4f}",
+            f"{100 * effects.accuracy_without[head]:+.2f}",
+            f"{layer.rank[head]:.1f}",
+        )
+        for head in range(len(layer.rank))
+    ]
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,259 @@
+"""The run folder: what a run writes, where, and the hash that names what determines its result."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from minitx.config import Config, ConfigError, TransformerConfig, rule
+from minitx.config.attention import PLAIN
+from minitx.config.load import load
+from minitx.data import source_fingerprint
+
+EVALUATION = "evaluation.json"
+"""A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
+
+# Keys that say where, how often it is told, or how it is continued: none changes the result.
+_OUTSIDE_THE_HASH = {
+    "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
+    "trainer": {"resume", "attention_maps", "lens", "log_every", "save_every", "keep", "speed", "device", "precision"},
+}
+# Keys that a run may be continued with: how long it lasts, and how it is judged at its end.
+_CHANGEABLE = {
+    "trainer": {"max_epochs", "min_steps", "max_steps", "max_minutes", "patience"},
+    "decode": {"beam", "length_penalty"},
+}
+
+
+class Busy(ConfigError):
+    """Another process has the run's folder."""
+
+
+def run_hash(config: Config, fingerprint: str, device_type: str, precision: str, *, changeable: bool = True) -> str:
+    """Eight hex digits of what determines the result: configuration without paths, logging and resume keys, the
+    data's fingerprint, precision and device type. Without `changeable` a run and what it can be continued as agree."""
+    unread: dict[str, Any] = {} if config.data.source == "probe" else {"data": {"probe"}}
+    if isinstance(config.model, TransformerConfig):  # keys that came later: without them the hash is what it was
+        unread["model"] = {"attention": PLAIN.keys() - config.model.attention.left_out.keys()}
+    tree = config.model_dump(mode="json", exclude=unread)
+    for section, keys in tree.items():
+        if isinstance(keys, dict):
+            dropped = _dropped(section, changeable)
+            tree[section] = {key: value for key, value in keys.items() if key not in dropped}
+    text = json.dumps([tree, fingerprint, device_type, precision], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _dropped(section: str, changeable: bool) -> set[str]:
+    return _OUTSIDE_THE_HASH.get(section, set()) | (set() if changeable else _CHANGEABLE.get(section, set()))
+
+
+def differences(before: Config, after: Config, most: int = 3) -> list[str]:
+    """Dotted keys inside the hash that differ, each with both values."""
+    found = []
+    for section, keys in after.model_dump(mode="json").items():
+        earlier = before.model_dump(mode="json")[section]
+        if not isinstance(keys, dict):
+            found += [f"{section} {earlier}, not {keys}"] if earlier != keys else []
+            continue
+        skipped = _dropped(section, changeable=False)
+        changed = [key for key in keys if key not in skipped and earlier[key] != keys[key]]
+        found += [f"{section}.{key} {earlier[key]}, not {keys[key]}" for key in changed]
+    return found[:most]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of one run; see DESIGN: config.yaml, metrics.jsonl, results.json, checkpoints/, ..."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    def create(self) -> None:
+        """Make the folder and prove that it can be written, before anything costs time."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe-{os.getpid()}"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"hydra.run.dir ({self.path}) must be a folder that can be written ({error.strerror}); "
+                f"name another with hydra.run.dir=..."
+            ) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process trains in this folder meanwhile; the system lets go when a process dies, however it does.
+
+        Raises:
+            Busy: another process has the folder.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy(
+                    str(rule("hydra.run.dir", self.path, "be free", "another process is training in it"))
+                ) from None
+            yield
+        finally:
+            os.close(handle)
+
+    def write_config(self, config: Config) -> None:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_atomic(self.config_file, text)
+
+    def read_config(self, key: str = "run") -> Config:
+        """The configuration that the run was started with. key: what an error calls the folder.
+
+        Raises:
+            ConfigError: the folder holds no run.
+        """
+        if not self.config_file.is_file():
+            raise rule(key, self.path, "be a run folder with a config.yaml", "see outputs/runs for yours")
+        return load(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
+
+    def results(self) -> dict[str, Any] | None:
+        """What results.json says, or None while there is none."""
+        file = self.path / "results.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        write_json(self.path / "results.json", results)
+
+    def has_checkpoint(self) -> bool:
+        return (self.checkpoints / "last" / "state.json").is_file()
+
+    @property
+    def pretraining(self) -> RunFolder:
+        """The run inside this one that comes before it (see `pretrain`)."""
+        return RunFolder(self.path / "pretrain")
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.has_checkpoint() or self.pretraining.has_checkpoint()
+
+    def begin(self, config: Config) -> None:
+        """From here on the folder speaks of this run, and no more of a shorter one or one that was judged otherwise."""
+        for name in ("results.json", EVALUATION):
+            (self.path / name).unlink(missing_ok=True)
+        self.write_config(config)
+
+
+def finished_before(config: Config, folder: RunFolder, device_type: str, precision: str) -> dict[str, Any] | None:
+    """Refuse a folder that holds another run; return the results of this very run when it has ended."""
+    if not folder.begun or not folder.config_file.is_file():
+        return None
+    key, remedy = f"hydra.run.dir ({folder.path})", "name another folder"
+    if config.trainer.resume is None:
+        raise ConfigError(f"{key} must be empty, it holds a run; add trainer.resume=auto to continue it, or {remedy}")
+    before, results = folder.read_config(), folder.results()
+    args = (source_fingerprint(config.data), device_type, precision)
+    if run_hash(before, *args, changeable=False) != run_hash(config, *args, changeable=False):
+        changed = "; ".join(differences(before, config)) or "other data or precision"
+        raise ConfigError(f"{key} must hold this run to be continued, it holds another ({changed}); {remedy}")
+    same = run_hash(before, *args) == run_hash(config, *args)
+    if not same or results is None or results["status"] != "finished":
+        return None
+    if results["source"] != args[0]:
+        raise ConfigError(f"{key} must hold a run on this data, but {config.data.name} has changed since; {remedy}")
+    return results
+
+
+class MetricsLog:
+    """metrics.jsonl, one object per logged step; a resumed run first cuts it back to its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.touch()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far; what a checkpoint remembers."""
+        return self._path.stat().st_size
+
+    def cut(self, size: int) -> None:
+        """Forget what was written after `size` bytes."""
+        os.truncate(self._path, min(size, self.size))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        with self._path.open("ab") as file:
+            file.write(json.dumps(record).encode() + b"\n")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write beside, sync, rename: the file is the old one or the new one, never half of either."""
+    beside = path.with_name(f".{path.name}-{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`value`, indented, by `write_atomic`."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the result."""
+    names = ("torch", "numpy", "scikit-learn", "datasets", "tokenizers", "minitx")
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def git_commit() -> str | None:
+    """The commit of the code that ran (with `+` when files were changed), None outside a repository."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def safe_name(text: str) -> str:
+    """Letters, digits and `. _ -` of a text, for a folder name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")

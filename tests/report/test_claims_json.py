@@ -1,0 +1,80 @@
+"""claims.json says what the statistics say, in full, and nothing that JSON has no word for."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic_studies
+from scipy import stats
+
+from minitx.report import read_ledger
+from minitx.report.claims_json import claims_json
+from minitx.studies.study import CLAIMS
+
+KEYS = {
+    "id", "claim", "verdict", "effect", "ci95", "delta", "n_seeds", "runs", "command", "study", "tier", "exploratory",
+    "parts",
+}  # fmt: skip
+PART_KEYS = {
+    "name", "measure", "contrast", "arm", "against", "expect", "found", "effect", "ci95", "level", "p", "delta",
+    "n_seeds", "seeds", "values",
+}  # fmt: skip
+
+
+def test_every_claim_has_every_key(report: Path) -> None:
+    told = json.loads((report / "claims.json").read_text())
+    assert [one["id"] for one in told] == list(CLAIMS)
+    for one in told:
+        assert set(one) == KEYS and one["claim"] == CLAIMS[one["id"]].says
+        assert all(set(part) == PART_KEYS for part in one["parts"])
+        if one["parts"]:
+            assert [one[k] for k in ("effect", "ci95")] == [one["parts"][0][k] for k in ("effect", "ci95")]
+        else:
+            assert [one[k] for k in ("verdict", "effect", "ci95", "delta", "n_seeds", "tier")] == [None] * 6
+            study = CLAIMS[one["id"]].study
+            assert one["command"] == (f"python train.py -m study={study}" if study else None) and one["runs"] == []
+
+
+def test_effects_are_scipys_at_the_level_of_holm(report: Path, studies: Path) -> None:
+    told = {one["id"]: one for one in json.loads((report / "claims.json").read_text())}
+    record = json.loads((studies / "distance" / "study-full.json").read_text())
+    read = {
+        (cell["arm"], cell["seed"]): json.loads((studies / cell["folder"] / "results.json").read_text())
+        for cell in record["cells"]
+    }
+    gaps = [
+        np.subtract(*(read[arm, seed]["metrics"]["test"]["accuracy"]["value"] for arm in ("transformer", "lstm")))
+        for seed in range(5)
+    ]
+    [part] = told["C4"]["parts"]
+    assert part["values"] == pytest.approx(gaps) and part["seeds"] == [0, 1, 2, 3, 4]
+    expected = stats.ttest_1samp(gaps, 0).confidence_interval(part["level"])
+    assert part["ci95"] == pytest.approx([expected.low, expected.high])
+    assert told["C4"]["effect"] == pytest.approx(np.mean(gaps))
+    # Holm: among m contrasts that are all decided but the last, the k-th smallest p is held to 0.05 / (m - k + 1).
+    parts = [part for one in told.values() for part in one["parts"]]
+    by_p = sorted(parts, key=lambda part: part["p"])
+    undecided = next(rank for rank, part in enumerate(by_p) if part is told["C4"]["parts"][0])
+    for rank, part in enumerate(by_p[: undecided + 1]):
+        assert 1 - part["level"] == pytest.approx(0.05 / (len(parts) - rank))
+
+
+def test_runs_are_folders_of_the_arms_that_were_compared(report: Path, studies: Path) -> None:
+    told = {one["id"]: one for one in json.loads((report / "claims.json").read_text())}
+    assert len(told["C7"]["runs"]) == 2 * 6 * 5 and len(told["C4"]["runs"]) == 2 * 5
+    assert all((studies / run / "results.json").is_file() for one in told.values() for run in one["runs"])
+
+
+def test_an_infinite_bound_is_null(tmp_path: Path) -> None:
+    path = synthetic_studies.distance(tmp_path)
+    record = json.loads(path.read_text())
+    record["cells"] = [cell for cell in record["cells"] if cell["seed"] == 0]
+    record["study"]["full"]["seeds"] = [0]
+    path.write_text(json.dumps(record))
+    [one] = [one for one in claims_json(read_ledger(tmp_path)) if one["parts"]]
+    assert one["ci95"] == [None, None] and one["exploratory"] and one["verdict"] == "inconclusive"
+    assert math.isfinite(one["effect"]) and json.dumps(one, allow_nan=False)

@@ -1,0 +1,128 @@
+"""The hash names what determines the result; small files are whole; one folder holds one run at a time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import ROOT, Said
+
+from minitx.config import Config, ConfigError
+from minitx.config.attention import PLAIN
+from minitx.config.load import override
+from minitx.training import run as session
+from minitx.training.run_folder import MetricsLog, RunFolder, run_hash, safe_name, write_atomic
+
+
+def digest(config: Config, *, changeable: bool = True) -> str:
+    return run_hash(config, "data", "cpu", "fp32", changeable=changeable)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["data.path=elsewhere.csv", "data.cache_dir=x", "trainer.log_every=7", "trainer.resume=auto", "trainer.keep=3"],
+)
+def test_paths_logging_and_resume_do_not_change_the_hash(tiny: Callable[..., Config], change: str) -> None:
+    assert digest(override(tiny(), [change])) == digest(tiny())
+
+
+@pytest.mark.parametrize(
+    "change", ["seed=1", "model.n_heads=1", "optim.lr=0.5", "data.max_length=9", "trainer.max_steps=7", "decode.beam=2"]
+)
+def test_what_determines_the_result_changes_the_hash(tiny: Callable[..., Config], change: str) -> None:
+    assert digest(override(tiny(), [change])) != digest(tiny())
+
+
+def test_keys_that_came_later_are_in_the_hash_where_they_are_set(
+    tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs from before there were such keys keep their names."""
+    plain, hashed = json.dumps, ""
+
+    def kept(*args: Any, **keys: Any) -> str:
+        nonlocal hashed
+        hashed = plain(*args, **keys)
+        return hashed
+
+    monkeypatch.setattr(json, "dumps", kept)
+    without = digest(tiny())
+    assert "backend" in hashed and not [key for key in PLAIN if key in hashed]
+    for change in ("n_kv_heads=1", "kv_rank=3", "tie_query_key=true", "project_values=false"):
+        assert digest(override(tiny(), [f"model.attention.{change}"])) != without
+
+
+def test_data_precision_and_device_change_the_hash(tiny: Callable[..., Config]) -> None:
+    hashes = {run_hash(tiny(), *rest) for rest in [("a", "cpu", "fp32"), ("b", "cpu", "fp32"), ("a", "cpu", "bf16")]}
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [("trainer.max_steps=7", True), ("decode.beam=2", True), ("data.bleu_tokenize=none", False), ("optim.lr=1", False)],
+)
+def test_what_a_run_can_be_continued_with(tiny: Callable[..., Config], change: str, same: bool) -> None:
+    assert (digest(override(tiny(), [change]), changeable=False) == digest(tiny(), changeable=False)) is same
+
+
+def test_log_is_cut_back_to_its_checkpoint(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "m.jsonl")
+    log.write({"step": 1})
+    size = log.size
+    log.write({"step": 2})
+    MetricsLog(tmp_path / "m.jsonl").cut(size)
+    log.write({"step": 3})
+    assert (tmp_path / "m.jsonl").read_text() == '{"step": 1}\n{"step": 3}\n'
+
+
+def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "f.json"
+    write_atomic(file, "old")
+    monkeypatch.setattr("os.fsync", _full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(file, "new")
+    assert file.read_text() == "old"
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_folder_in_use_is_refused_and_freed_by_a_kill(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from minitx.training.run_folder import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print('locked', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"locked\n"
+        with (
+            pytest.raises(ConfigError, match="must be free; another process is training in it"),
+            RunFolder(tmp_path).locked(),
+        ):
+            pass
+        other.kill()
+    with RunFolder(tmp_path).locked():
+        pass
+
+
+def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
+    train_py: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_py("hydra.run.dir=mine", "trainer.max_steps=6")
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "save_checkpoint", _full)
+        said = train_py("trainer.resume=mine", "trainer.max_steps=12", bare=True)
+    assert said.code == 1 and said.err == (
+        "checkpoint of step 12 not written (No space left on device); the one before is whole\n"
+    )
+    assert train_py("trainer.resume=mine", "trainer.max_steps=12", bare=True).code == 0
+
+
+@pytest.mark.parametrize("text", ["a b/c=d", "n_heads-4_seed-0", "ünï"])
+def test_safe_names_have_no_character_that_a_shell_or_hydra_reads(text: str) -> None:
+    assert set(safe_name(text)) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
