@@ -15,8 +15,8 @@ from minitx.batch import BOS, EOS, Batch
 from minitx.config import DecodeConfig
 from minitx.decoding.beam import translate
 from minitx.decoding.greedy import output_limit
+from minitx.decoding.inference import GREEDY, inference
 from minitx.decoding.text import Codec
-from minitx.metrics.evaluate import GREEDY, judging
 from minitx.nn.build import Model
 from minitx.nn.capture import capture_attention
 from minitx.nn.classifier import Classifier
@@ -97,7 +97,7 @@ def inspect_texts(
     """
     split = codec.encode(texts)
     inspections = []
-    with judging([model], device, "fp32"):
+    with inference([model], device, "fp32"):
         for row, text in enumerate(texts):
             batch = split.batch(np.array([row])).to(device)
             if isinstance(model, Translator):

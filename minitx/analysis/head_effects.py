@@ -44,7 +44,7 @@ class Effects:
 
 
 def quality(model: Model, batches: Sequence[Batch]) -> Quality:
-    """Of a model in `judging`, on at least one batch."""
+    """Of a model in `inference`, on at least one batch."""
     losses, hits, n_targets = [], [], 0
     for batch in batches:
         log_prob_N, guess_N = _answers(model, batch)

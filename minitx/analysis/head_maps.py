@@ -56,7 +56,7 @@ def head_layers(model: Model) -> list[Place]:
 
 
 def read_batch(model: Model, batch: Batch) -> dict[Place, RealQueries]:
-    """One pass of a batch through a model in eval mode (`judging`), which has heads."""
+    """One pass of a batch through a model in eval mode (`inference`), which has heads."""
     with capture_attention(model) as maps:
         model(batch)
     found = {}

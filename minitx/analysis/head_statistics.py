@@ -25,7 +25,8 @@ from minitx.analysis.similarity import Similarity, SimilaritySums
 from minitx.batch import Batch
 from minitx.config import MaskingConfig
 from minitx.data import Split, TaskData, plan_eval
-from minitx.metrics.evaluate import MASKING, batches_of, judging
+from minitx.decoding.inference import inference
+from minitx.metrics.evaluate import MASKING, batches_of
 from minitx.nn.build import Model
 
 ROWS = 256
@@ -116,7 +117,7 @@ def lens(model: Model, batches: Sequence[Batch], seed: int = 0) -> HeadReport:
     """Everything of a model (itself, not a compiled wrapper). seed: of the positions and directions of the field."""
     places = head_layers(model)
     looks, alike = ({p: HeadStatSums(p) for p in places}, {p: SimilaritySums(within=True) for p in places})
-    with judging([model], batches[0].src.device, "fp32"):
+    with inference([model], batches[0].src.device, "fp32"):
         for batch in batches if places else ():
             for place, queries in read_batch(model, batch).items():
                 looks[place].add(queries)
@@ -150,7 +151,7 @@ def lens_of_two(first: Model, second: Model, batches: Sequence[Batch]) -> PairRe
         listed = (", ".join(map(str, head_layers(model))) or "none" for model in (first, second))
         raise ValueError(f"two models must have the same layers of heads to be compared, not {' and '.join(listed)}")
     sums = {place: SimilaritySums(within=False) for place in places}
-    with judging([first, second], batches[0].src.device, "fp32"):
+    with inference([first, second], batches[0].src.device, "fp32"):
         for batch in batches:
             mine, theirs = read_batch(first, batch), read_batch(second, batch)
             for place in places:
@@ -162,7 +163,7 @@ def lens_of_two(first: Model, second: Model, batches: Sequence[Batch]) -> PairRe
 def looks_of(model: Model, batches: Sequence[Batch]) -> dict[Place, HeadStats]:
     """The looks of `lens` alone, in one pass."""
     sums = {place: HeadStatSums(place) for place in head_layers(model)}
-    with judging([model], batches[0].src.device, "fp32"):
+    with inference([model], batches[0].src.device, "fp32"):
         for batch in batches if sums else ():
             for place, queries in read_batch(model, batch).items():
                 sums[place].add(queries)

@@ -63,7 +63,7 @@ class ReceptiveField:
 
 
 def field_of(model: Model, batches: Iterable[Batch], seed: int = 0) -> ReceptiveField:
-    """Of the encoder of a model in `judging`; with model.chunk of each chunk by itself. The draws are of (seed, row)
+    """Of the encoder of a model in `inference`; with model.chunk of each chunk by itself. The draws are of (seed, row)
     alone, so the batches do not matter."""
     sums = _Sums()
     chunk = model.chunk if isinstance(model, TextReader) else None

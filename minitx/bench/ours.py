@@ -18,7 +18,7 @@ from minitx.config import OptimConfig, TrainerConfig, TransformerConfig
 from minitx.data import Split, plan_eval
 from minitx.data.splits import IntArray
 from minitx.decoding.greedy import greedy
-from minitx.metrics.evaluate import judging
+from minitx.decoding.inference import inference
 from minitx.nn.build import Model, build_model
 from minitx.nn.classifier import Classifier
 from minitx.nn.sizes import ModelShape
@@ -165,7 +165,7 @@ def infer(job: Job) -> dict[str, Any]:
         never_end(model.src_tokens)
     model.to(device)
     tokens = job.batch_tokens or PREDICTION_TOKENS
-    with judging([model], device, job.precision):
+    with inference([model], device, job.precision):
         for batch in _batches(split, min(job.rows, job.infer_rows), tokens, device):
             _answer(model, batch, job)
         start, count = now(device), 0

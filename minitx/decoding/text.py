@@ -16,8 +16,8 @@ from minitx.data.pipeline.encode import encode_examples
 from minitx.data.sources.examples import Examples
 from minitx.data.splits import Task
 from minitx.decoding.beam import beam_search, translate
+from minitx.decoding.inference import GREEDY, Precision, inference, mean_log_probs, tokens_at_once, translators
 from minitx.decoding.scoring import Scored, row_scores
-from minitx.metrics.evaluate import GREEDY, Precision, judging, mean_log_probs, tokens_at_once, translators
 from minitx.nn.build import Model
 
 Answer = TypeVar("Answer")
@@ -161,7 +161,7 @@ class TextModel:
         if not len(split):
             return []
         plan = plan_eval(split.lengths, tokens_at_once(self.batch_tokens, self.decode))
-        with judging(self.models, self.device, self.precision):
+        with inference(self.models, self.device, self.precision):
             found = [item for rows in plan for item in answer(split.batch(rows).to(self.device))]
         return [found[i] for i in np.argsort(np.concatenate(plan))]
 

@@ -7,9 +7,8 @@ validates more often trains to the same bits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,15 @@ from minitx.config import DecodeConfig, MaskingConfig
 from minitx.data import Masker, Split, TaskData, plan_eval
 from minitx.data.splits import IntArray
 from minitx.decoding.beam import translate
-from minitx.decoding.greedy import log_mean
+from minitx.decoding.inference import (
+    GREEDY,
+    Precision,
+    inference,
+    masked_models,
+    mean_log_probs,
+    tokens_at_once,
+    translators,
+)
 from minitx.decoding.scoring import token_log_probs
 from minitx.metrics.calibration import ece
 from minitx.metrics.masked import FilledTexts, Guesses, guess_hidden
@@ -31,9 +38,7 @@ from minitx.nn.build import Model
 from minitx.nn.masked import MaskedModel
 from minitx.nn.translator import Translator
 
-Precision = Literal["fp32", "bf16"]
 LogProbs = npt.NDArray[np.float32]
-GREEDY = DecodeConfig()
 MASKING = MaskingConfig()
 MAIN_METRIC = {"classification": "accuracy", "masked": "masked_accuracy", "bleu": "bleu", "error_rate": "per"}
 
@@ -90,7 +95,7 @@ def evaluate(
     plan = plan_eval(split.lengths[rows], tokens_at_once(batch_tokens, decode))
     back = np.argsort(np.concatenate(plan))  # from the plan's order to the order of `rows`
     batches = batches_of(model, split, data, [rows[chosen] for chosen in plan], device=device, masking=masking)
-    with judging(models, device, precision):
+    with inference(models, device, precision):
         if isinstance(model, Translator):
             assert data.tgt_tokenizer is not None, "a translation task has a target tokeniser"
             loss, outputs = _translate(translators(models), batches, decode)
@@ -146,41 +151,6 @@ def judge_classes(
 def evaluate_linear(model: TfidfClassifier, split: Split, data: TaskData) -> Evaluation:
     """Judge all rows of a split with a model that reads the texts themselves."""
     return judge_classes(model.log_probs(list(split.texts)), np.arange(len(split)), split, data)
-
-
-def tokens_at_once(batch_tokens: int, decode: DecodeConfig) -> int:
-    """Tokens of source text in a batch: a beam multiplies the rows that are written."""
-    return max(1, batch_tokens // decode.beam)
-
-
-def translators(models: Sequence[nn.Module]) -> list[Translator]:
-    """The same models, known to be translators."""
-    return [model for model in models if isinstance(model, Translator)]
-
-
-def masked_models(models: Sequence[nn.Module]) -> list[MaskedModel]:
-    """The same models, known to guess hidden tokens."""
-    return [model for model in models if isinstance(model, MaskedModel)]
-
-
-def mean_log_probs(models: Sequence[nn.Module], batch: Batch) -> Tensor:
-    """(N, C): logarithm of the mean of several classifiers' probabilities."""
-    return log_mean([model(batch).float().log_softmax(-1) for model in models])
-
-
-@contextmanager
-def judging(models: Sequence[nn.Module], device: torch.device, precision: Precision) -> Iterator[None]:
-    """Eval mode without gradients, under autocast for bf16; the modes are restored at the end, come what may."""
-    modes = [(model, model.training) for model in models]
-    for model in models:
-        model.eval()
-    try:
-        # Not inference_mode: tables that a model caches here (rotary, sinusoidal) must stay usable in training.
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            yield
-    finally:
-        for model, was_training in modes:
-            model.train(was_training)
 
 
 def _classify(models: Sequence[nn.Module], batches: Iterator[Batch]) -> LogProbs:

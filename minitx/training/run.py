@@ -16,9 +16,10 @@ import torch
 
 from minitx.config import CnnConfig, Config, ConfigError, DecodeConfig, LinearConfig, NetConfig
 from minitx.data import Masker, TaskData, check_source, load_data, source_fingerprint
+from minitx.decoding.inference import GREEDY
 from minitx.decoding.text import Codec
 from minitx.errors import RunError, Stopped
-from minitx.metrics.evaluate import GREEDY, Evaluation, evaluate
+from minitx.metrics.evaluate import Evaluation, evaluate
 from minitx.nn.build import build_model, check_backend
 from minitx.nn.capture import attentions
 from minitx.nn.classifier import TextReader

@@ -15,7 +15,8 @@ from minitx.analysis.head_maps import Place, head_layers
 from minitx.analysis.head_statistics import lens_batches
 from minitx.config import MaskingConfig, TransformerConfig
 from minitx.data import Masker, TaskData
-from minitx.metrics.evaluate import evaluate, judging
+from minitx.decoding.inference import inference
+from minitx.metrics.evaluate import evaluate
 from minitx.nn.build import Model, build_model
 from minitx.nn.capture import head_attentions
 from minitx.nn.classifier import Classifier
@@ -67,7 +68,7 @@ def test_a_masked_head_is_one_without_weights(
 ) -> None:
     model, data = made(task, settings)
     batches = lens_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=53)
-    with judging([model], CPU, "fp32"):
+    with inference([model], CPU, "fp32"):
         whole, found = effects(model, batches)
     losses, accuracy = slow_quality(model, data)
     assert whole.loss == pytest.approx(sum(losses) / n_targets(data), rel=1e-6) and whole.accuracy == accuracy
@@ -95,7 +96,7 @@ def test_importance_is_the_mean_size_of_finite_differences(
 ) -> None:
     model, data = made(task, settings)
     batches = lens_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=53)
-    with judging([model], CPU, "fp32"):
+    with inference([model], CPU, "fp32"):
         _, found = effects(model, batches)
     step = 1e-5
     for place, of_layer in found.items():
@@ -122,12 +123,12 @@ def test_quality_of_a_masked_model_is_that_of_its_evaluation(beginning: TaskData
     split, masking = data.splits["test"], MaskingConfig(rate=0.4)
     batches = lens_batches(model, split, data, device=CPU, rows=ALL, batch_tokens=53, masking=masking)
     judged = evaluate(model, split, data, device=CPU, precision="fp32", batch_tokens=31, masking=masking)
-    with judging([model], CPU, "fp32"):
+    with inference([model], CPU, "fp32"):
         found, of_heads = effects(model, batches)
     assert found.loss == pytest.approx(judged.loss, rel=1e-6)
     assert found.accuracy == pytest.approx(judged.metrics["masked_accuracy"].value)
     hidden = Masker(split, masking, data.src_tokenizer.vocab_size)(split.batch(np.arange(3)), np.arange(3))
-    with judging([model], CPU, "fp32"):
+    with inference([model], CPU, "fp32"):
         assert quality(model, [hidden]).loss == pytest.approx(float(model.loss(hidden)) / hidden.n_targets)
     assert len(of_heads[Place("encoder", 0)].importance) == 3
 

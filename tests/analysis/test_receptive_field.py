@@ -15,7 +15,7 @@ from minitx.analysis.receptive_field import POSITIONS, ReceptiveField, draw, fie
 from minitx.batch import Batch
 from minitx.config import BagConfig, CnnConfig, NetConfig
 from minitx.data import TaskData
-from minitx.metrics.evaluate import judging
+from minitx.decoding.inference import inference
 from minitx.nn.build import Model, build_model
 from minitx.nn.classifier import Classifier
 from minitx.nn.sizes import ModelShape
@@ -51,13 +51,13 @@ def convolution(config: NetConfig, data: TaskData) -> Model:
 
 def found(model: Model, data: TaskData, batch_tokens: int = 53, seed: int = 0) -> ReceptiveField:
     batches = lens_batches(model, data.splits["test"], data, device=CPU, rows=99, batch_tokens=batch_tokens)
-    with judging([model], CPU, "fp32"):
+    with inference([model], CPU, "fp32"):
         return field_of(model, batches, seed)
 
 
 def of_texts(model: Model, *lengths: int) -> ReceptiveField:
     """Of random texts."""
-    with judging([model], CPU, "fp32"):
+    with inference([model], CPU, "fp32"):
         return field_of(model, [text(n, row) for row, n in enumerate(lengths)])
 
 
@@ -90,7 +90,7 @@ def test_a_field_is_what_loops_of_gradients_say(
                 states = model.encoder(mixed, None, batch.sentence)
                 (gradient,) = torch.autograd.grad(states[0, i] @ torch.from_numpy(direction), one)
                 values.setdefault(j - i, []).append(float(gradient.abs().mean()))
-    with judging([model], CPU, "fp32"):
+    with inference([model], CPU, "fp32"):
         field = field_of(model, batches, seed=5)
     assert field.offsets == tuple(sorted(values))
     assert field.n_pairs == tuple(len(values[o]) for o in field.offsets)

@@ -10,9 +10,10 @@ from torch import nn
 
 from minitx.data import TaskData
 from minitx.decoding.greedy import greedy
+from minitx.decoding.inference import Precision
 from minitx.metrics import scores as metrics
 from minitx.metrics.calibration import ece
-from minitx.metrics.evaluate import Evaluation, Precision, evaluate, judge_classes
+from minitx.metrics.evaluate import Evaluation, evaluate, judge_classes
 from minitx.nn.classifier import Classifier
 from minitx.nn.translator import Translator
 
