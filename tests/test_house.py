@@ -53,7 +53,9 @@ def test_imports_point_down(path: Path) -> None:
         target = rest.split(".")[0]
         assert (own, target) not in NEVER, f"{path.name} imports {name}: nets and data meet only in minitx/batch.py"
         together = {target, own} <= {"sweeps", "studies"}  # not yet taken apart
-        assert target == own or together or LAYERS[target] < LAYERS[own], f"{path.name} ({own}) imports {name}: imports point down"
+        assert target == own or together or LAYERS[target] < LAYERS[own], (
+            f"{path.name} ({own}) imports {name}: imports point down"
+        )
 
 
 def test_the_layer_test_can_fail(tmp_path: Path) -> None:

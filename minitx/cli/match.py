@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
+from minitx.cli.shared import Commands, add_command
 from minitx.config import MODELS, Config, ConfigError, NetConfig, rule
 from minitx.config.load import load, override_tree
-from minitx.data import load_data
-from minitx.nn.sizes import ModelShape, match, no_width, size_of
-from minitx.training.checkpoint import load_checkpoint
-from minitx.training.run import model_shape
-from minitx.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from minitx.nn.sizes import ModelShape
 
 SIZE_KEYS = (
     "d_model", "n_layers", "n_decoder_layers", "n_heads", "head_dim", "kernel", "norm", "position", "pooling",
@@ -23,9 +24,26 @@ SIZE_KEYS = (
 """Beside the inner width, all that a size depends on. They are spelled out, for a recipe may set them otherwise."""
 
 
+def add_parser(commands: Commands) -> None:
+    """Register the command and its options."""
+    summary = "the inner width at which another model has the size of a run"
+    parser = add_command(commands, "match", run, summary, "minitx match cnn --like RUN model.n_layers=4")
+    parser.add_argument("model", metavar="MODEL", help="transformer, cnn or lstm")
+    parser.add_argument("--like", required=True, type=Path, metavar="RUN", help="a run folder, or a config.yaml")
+    parser.add_argument("overrides", nargs="*", help="other keys of MODEL, e.g. model.n_layers=4")
+
+
+def run(options: argparse.Namespace) -> None:
+    """The overrides on one line, and on the next, as a comment, both sizes."""
+    found = match_run(options.model, options.like, options.overrides)
+    print(" ".join(found.overrides))
+    sizes = f"{found.size:,} non-embedding parameters, {found.target:,} in {options.like}"
+    print(f"# {sizes}: {100 * found.difference:+.2f} %")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matched:
-    """What was found."""
+    """A model in the size of another."""
 
     model: NetConfig
     overrides: tuple[str, ...]
@@ -42,11 +60,13 @@ class Matched:
 def match_run(kind: str, like: Path, overrides: Sequence[str] = ()) -> Matched:
     """A model of `kind` in the size of the one in `like`, a run folder or a resolved configuration (a YAML file).
 
-    overrides: `model.*` keys of the new model; what is not said is its default, `model.d_model` that of the other.
+    overrides: `model.*` keys of the new model; a key not given has its default, `model.d_model` that of the other.
 
     Raises:
         ConfigError: kind is unknown or cannot be matched, an override is none of the model, or no width comes near.
     """
+    from minitx.nn.sizes import match, no_width, size_of
+
     section = MODELS.get(kind)
     if section is None:
         raise rule("MODEL", kind, f"be one of {', '.join(MODELS)}")
@@ -72,6 +92,12 @@ def match_run(kind: str, like: Path, overrides: Sequence[str] = ()) -> Matched:
 
 def _read(like: Path) -> tuple[Config, ModelShape]:
     """Configuration and shape: from a checkpoint where there is one, else from the data."""
+    from minitx.data import load_data
+    from minitx.nn.sizes import ModelShape
+    from minitx.training.checkpoint import load_checkpoint
+    from minitx.training.run import model_shape
+    from minitx.training.run_folder import RunFolder
+
     if like.is_file():
         try:
             tree = yaml.safe_load(like.read_text(encoding="utf-8"))
@@ -93,10 +119,10 @@ def _spelled(kind: str, model: NetConfig, overrides: Sequence[str]) -> tuple[str
     keys = [key for key in (*SIZE_KEYS, str(model.INNER)) if key in type(model).model_fields]
     values = model.model_dump(mode="json")
     spelled = tuple(f"model.{key}={_word(values[key])}" for key in keys)
-    said = {text.split("=")[0] for text in spelled}
-    return (f"model={kind}", *spelled, *(o for o in overrides if o.split("=")[0] not in said))
+    named = {text.split("=")[0] for text in spelled}
+    return (f"model={kind}", *spelled, *(o for o in overrides if o.split("=")[0] not in named))
 
 
 def _word(value: object) -> str:
-    """As it is typed."""
+    """A value as it is typed on the command line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -178,9 +178,9 @@ def test_a_long_line_is_cut_with_a_warning(trained: Path, capsys: pytest.Capture
 def test_progress_is_told_on_the_error_stream(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minitx.cli.lines.SECONDS_BETWEEN_LINES", 0.0)
-    monkeypatch.setattr("minitx.cli.CHUNK_LINES", 2)
-    monkeypatch.setattr("minitx.cli.MIN_CHUNK_LINES", 2)
+    monkeypatch.setattr("minitx.cli.shared.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("minitx.cli.shared.CHUNK_LINES", 2)
+    monkeypatch.setattr("minitx.cli.shared.MIN_CHUNK_LINES", 2)
     monkeypatch.setattr("sys.stdin", stdin("bad\ncab\ndab\n"))
     main(["predict", str(trained)])
     shown = capsys.readouterr()
@@ -322,6 +322,13 @@ def test_a_reader_that_leaves_early_is_no_error(trained: Path) -> None:
     command = f"yes word | head -5000 | {sys.executable} -m minitx.cli predict {trained} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, timeout=120)
     assert done.stderr == "" and done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["predict", "score", "evaluate", "inspect", "match", "report", "bench"])
+def test_help_of_a_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert f"example:\n  minitx {command} " in capsys.readouterr().out
 
 
 def test_help_needs_no_torch() -> None:

@@ -71,7 +71,7 @@ def test_of_many_classes_evaluate_shows_the_worst(
     classifier: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minitx.training.display.FEW_CLASSES", 4)
-    monkeypatch.setattr("minitx.cli.WORST_CLASSES", 3)
+    monkeypatch.setattr("minitx.cli.evaluate.WORST_CLASSES", 3)
     out = lines_of(capsys, "evaluate", classifier)
     assert "test rows: the 3 worst of 10 classes, by F1" in out and "7 more classes: see --per-class" in out
     assert "test rows by class" in lines_of(capsys, "evaluate", classifier, "--per-class")

@@ -1,0 +1,53 @@
+"""`minitx inspect`: attention maps of texts as one HTML page, and all heads in numbers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minitx.cli.shared import Commands, add_command, add_run_options, count, load_predictor
+from minitx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from minitx.predictor import Predictor
+
+
+def add_parser(commands: Commands) -> None:
+    """Register the command and its options."""
+    summary = "one HTML page with every layer and head of a text's attention"
+    parser = add_command(commands, "inspect", run, summary, "minitx inspect RUN 'attention' -o attention.html")
+    add_run_options(parser)
+    parser.add_argument("text", nargs="*", help="one or more; may be left out with --heads")
+    parser.add_argument("-o", "--output", type=Path, help="where to write it (default: RUN/inspect.html)")
+    parser.add_argument("--heads", action="store_true", help="a table of all heads, and heads.json beside the page")
+    parser.add_argument("--split", default="validation", choices=["train", "validation", "test"], help="for --heads")
+    parser.add_argument("--rows", type=count, default=256, metavar="N", help="rows for --heads (default 256)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the page, the statistics of heads, or both, and print where they are."""
+    if not options.text and not options.heads:
+        raise ConfigError("inspect must be given a text, or --heads, or both")
+    output = options.output or Path(options.run) / "inspect.html"
+    predictor = load_predictor(options)
+    page = predictor.inspect(*options.text) if options.text else None
+    try:
+        if options.heads:
+            _write_heads(predictor, output.with_name("heads.json"), options)
+        if page is not None:
+            output.write_text(page, encoding="utf-8")
+            print(output)
+    except OSError as error:
+        raise ConfigError(f"--output ({output}) must be a file that can be written ({error.strerror})") from None
+
+
+def _write_heads(predictor: Predictor, file: Path, options: argparse.Namespace) -> None:
+    from minitx.training.console import Reporter
+    from minitx.training.display import say_heads
+    from minitx.training.run_folder import write_json
+
+    report = predictor.lens(options.split, options.rows)
+    write_json(file, {"split": options.split, **report.to_json()})
+    say_heads(Reporter(), report, f"{report.n_rows:,} {options.split} rows")
+    print(file)
