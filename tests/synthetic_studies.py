@@ -118,7 +118,7 @@ def data_size(root: Path) -> Path:
 
 
 def head_count(root: Path) -> Path:
-    """C8a reversed by a flat part, C8c negligible; an axis of numbers within a decade; a cell failed."""
+    """C8a contradicted by a flat part, C8c negligible; an axis of numbers within a decade; a cell failed."""
 
     def number(arm: str, heads: float, rng: np.random.Generator) -> dict[str, float]:
         shared = rng.normal(scale=0.004)
@@ -144,7 +144,7 @@ def head_count(root: Path) -> Path:
 
 
 def span(root: Path) -> Path:
-    """C1 reversed; an axis of names; hostile arm."""
+    """C1 contradicted; an axis of names; hostile arm."""
 
     def number(arm: str, value: Any, rng: np.random.Generator) -> dict[str, float]:
         return {"test.accuracy": (0.5 if value == "global" else 0.62) + rng.normal(scale=0.008)}

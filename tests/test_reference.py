@@ -14,7 +14,7 @@ from scipy import stats
 from tiny import ROOT
 
 from minitx.report.reference import unseen_rates
-from minitx.studies.statistics import claim_verdict, judge
+from minitx.studies.statistics import claim_verdict, contrast_effects
 
 REFERENCE = ROOT / "outputs" / "reference"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -177,13 +177,13 @@ def test_the_readme_states_time_and_power_of_the_quick_tier_as_stored() -> None:
 
 def alone_line() -> str:
     """What each study says where its own contrasts alone are corrected for."""
-    said: dict[str, list[str]] = {"supported": [], "reversed": []}
+    said: dict[str, list[str]] = {"supported": [], "contradicted": []}
     for claim in read("claims"):
-        effects = judge({part["name"]: (part["values"], part["delta"]) for part in claim["parts"]})
+        effects = contrast_effects({part["name"]: (part["values"], part["delta"]) for part in claim["parts"]})
         parts = [(effects[part["name"]].verdict, part["expect"]) for part in claim["parts"]]
         if claim["verdict"] is not None and (alone := claim_verdict(parts)) in said:
             said[alone].append(f"{claim['id']} ({claim['tier']})")
-    return f"supported {', '.join(said['supported'])}; reversed {', '.join(said['reversed'])}"
+    return f"supported {', '.join(said['supported'])}; contradicted {', '.join(said['contradicted'])}"
 
 
 def test_the_readme_states_what_studies_say_by_themselves() -> None:
@@ -200,7 +200,7 @@ def test_verdicts_of_the_ledger_follow_from_its_numbers() -> None:
                 interval = stats.ttest_1samp(values, 0).confidence_interval(part["level"])
                 assert (low, high) == pytest.approx((interval.low, interval.high))
             inside = -delta < low and high < delta
-            said = "supported" if low > delta else "reversed" if high < -delta else "negligible" if inside else None
+            said = "supported" if low > delta else "contradicted" if high < -delta else "negligible" if inside else None
             assert part["found"] in (said, "inconclusive")
 
 

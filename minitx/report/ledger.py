@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minitx.config import rule
-from minitx.studies.evidence import ClaimResult, ContrastResult, Evidence, judge_claims, read_evidence
+from minitx.studies.evidence import ClaimResult, ContrastResult, Evidence, evaluate_claims, read_evidence
 from minitx.studies.statistics import MIN_SEEDS, Verdict
 from minitx.studies.study import CLAIMS, Claim, Contrast
 from minitx.training.run_folder import safe_name
@@ -91,7 +91,7 @@ def read_ledger(folder: Path) -> Ledger:
 
 def entries_of(evidences: Sequence[Evidence]) -> tuple[Entry, ...]:
     """All claims, in the order of the ledger."""
-    findings = judge_claims(evidences)
+    findings = evaluate_claims(evidences)
     entries = []
     for claim in CLAIMS.values():
         own: list[ClaimResult | None] = [finding for finding in findings if finding.claim.id == claim.id]

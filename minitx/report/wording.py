@@ -14,29 +14,29 @@ from minitx.studies.study import Contrast, TimingKind, Value
 UNTESTED = "not tested here"
 HEADS: dict[Verdict | None, str] = {
     "supported": "Supported",
-    "reversed": "Refuted",
+    "contradicted": "Contradicted",
     "negligible": "No effect worth naming",
     "inconclusive": "Undecided",
     None: "Not tested here",
 }
 SYMBOLS: dict[Verdict | None, str] = {
-    "supported": "✓", "reversed": "✗", "negligible": "≈", "inconclusive": "?", None: "–",
+    "supported": "✓", "contradicted": "✗", "negligible": "≈", "inconclusive": "?", None: "–",
 }  # fmt: skip
 MEANINGS: dict[Verdict, str] = {
     "supported": "The whole interval lies where the claim has it.",
-    "reversed": "The claim is refuted: the whole interval lies beyond δ on the other side, "
+    "contradicted": "The claim is contradicted: the whole interval lies beyond δ on the other side, "
     "or a difference was found where the claim has none.",
     "negligible": "The whole interval lies within ±δ: any effect is too small to name.",
     "inconclusive": f"The interval leaves it open, or there are fewer than {MIN_SEEDS} seeds.",
 }
 _OUTCOMES: dict[tuple[str, Verdict], str] = {
     ("above", "supported"): "as the claim says",
-    ("above", "reversed"): "the opposite of what the claim says",
+    ("above", "contradicted"): "the opposite of what the claim says",
     ("above", "negligible"): "within ±{delta}, too small to name",
     ("above", "inconclusive"): "too uncertain to tell",
     ("flat", "negligible"): "within ±{delta}, as the claim says",
     ("flat", "supported"): "a difference where the claim has none",
-    ("flat", "reversed"): "a difference where the claim has none",
+    ("flat", "contradicted"): "a difference where the claim has none",
     ("flat", "inconclusive"): "too uncertain to tell",
 }
 _UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)", "speedup": "speed-up"}
@@ -215,7 +215,7 @@ def verdict_word(verdict: Verdict | None) -> str:
 
 
 def counted(entries: Sequence[Entry]) -> str:
-    """`5 of 12 claims have been tested here: 2 supported, 3 reversed.`; two tiers of a study give two verdicts."""
+    """`5 of 12 claims have been tested here: 2 supported, 3 contradicted.`; two tiers of a study give two verdicts."""
     claims = {entry.claim.id for entry in entries}
     tested = {entry.claim.id for entry in entries if entry.verdict is not None}
     verdicts = [entry.verdict for entry in entries if entry.verdict is not None]

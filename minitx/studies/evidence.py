@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minitx.errors import ConfigError
-from minitx.studies.statistics import Effect, Verdict, claim_verdict, judge
+from minitx.studies.statistics import Effect, Verdict, claim_verdict, contrast_effects
 from minitx.studies.study import CLAIMS, Claim, ClaimText, Contrast, Study, Tier, Value, load_study
 from minitx.sweeps.measures_file import measures_of
 from minitx.training.run_folder import RunFolder
@@ -234,7 +234,7 @@ _CONTRASTS: dict[str, Callable[[Evidence, Contrast], dict[int, float]]] = {
 # ------------------------------------------------------------------------------------------------------------ verdicts
 
 
-def judge_claims(evidences: Sequence[Evidence]) -> list[ClaimResult]:
+def evaluate_claims(evidences: Sequence[Evidence]) -> list[ClaimResult]:
     """Every claim of every study, in the order of the ledger, with Holm's correction over all contrasts of all of them.
 
     A contrast that no cell has been run for takes no part in the correction, and its claim has no verdict.
@@ -245,7 +245,7 @@ def judge_claims(evidences: Sequence[Evidence]) -> list[ClaimResult]:
             for name, part in parts.items():
                 found[number, claim, name] = part, contrast_values(evidence, part)
     known = {key: (list(values.values()), part.delta) for key, (part, values) in found.items() if values}
-    effects = judge({"\0".join(map(str, key)): pair for key, pair in known.items()})
+    effects = contrast_effects({"\0".join(map(str, key)): pair for key, pair in known.items()})
     findings = []
     for number, evidence in enumerate(evidences):
         for claim, parts in evidence.tier.contrasts.items():

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from minitx.studies.evidence import contrast_values, read_evidence
-from minitx.studies.statistics import ALPHA, MIN_SEEDS, judge
+from minitx.studies.statistics import ALPHA, MIN_SEEDS, contrast_effects
 from minitx.training.run_folder import write_json
 
 ROUNDS = 2000
@@ -43,7 +43,7 @@ def simulate(noise: Mapping[str, Noise], effect: float, rounds: int = ROUNDS, se
     rng, counts, any_count = np.random.default_rng(seed), dict.fromkeys(noise, 0), 0
     for _ in range(rounds):
         drawn = {name: (rng.normal(effect * n.delta, n.sd, n.n_seeds), n.delta) for name, n in noise.items()}
-        found = [name for name, seen in judge(drawn).items() if seen.verdict == "supported"]
+        found = [name for name, seen in contrast_effects(drawn).items() if seen.verdict == "supported"]
         any_count += bool(found)
         for name in found:
             counts[name] += 1

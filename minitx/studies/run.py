@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minitx.config import Config
 from minitx.errors import RunError, Stopped
-from minitx.studies.evidence import ClaimResult, Evidence, judge_claims, read_evidence
+from minitx.studies.evidence import ClaimResult, Evidence, evaluate_claims, read_evidence
 from minitx.studies.plan import Plan, StudyCell, make_plan, make_tries
 from minitx.studies.study import Measure, Place, Study
 from minitx.studies.tuning import Tuned, digest_of
@@ -81,7 +81,7 @@ def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, type
     evidence = read_evidence(record)
     write_cells(folder / f"cells-{study.tier}.csv", evidence)
     reporter.say("by itself; the report corrects over the contrasts of all studies:")
-    _tell(reporter, evidence, judge_claims([evidence]))
+    _tell(reporter, evidence, evaluate_claims([evidence]))
     reporter.say(f"written {record}; all studies together: minitx report {folder.parent}")
     _end(standing)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 Floats = npt.NDArray[np.float64]
-Verdict = Literal["supported", "reversed", "negligible", "inconclusive"]
+Verdict = Literal["supported", "contradicted", "negligible", "inconclusive"]
 ALPHA = 0.05
 MIN_SEEDS = 5
 """Fewer make a study exploratory, and its verdict inconclusive."""
@@ -37,7 +37,7 @@ class Effect:
     p: float
     """Smallest alpha at which this contrast alone is decided, one way or another."""
     verdict: Verdict
-    """Of the effect itself: `supported` = above delta, `reversed` = below -delta, `negligible` = within."""
+    """Of the effect itself: `supported` = above delta, `contradicted` = below -delta, `negligible` = within."""
 
 
 def paired_interval(differences_N: npt.ArrayLike, level: float = 1 - ALPHA) -> tuple[float, float, float]:
@@ -55,7 +55,7 @@ def decide(low: float, high: float, delta: float) -> Verdict:
     if low > delta:
         return "supported"
     if high < -delta:
-        return "reversed"
+        return "contradicted"
     return "negligible" if -delta < low and high < delta else "inconclusive"
 
 
@@ -74,7 +74,7 @@ def deciding_alpha(differences_N: npt.ArrayLike, delta: float) -> float:
     return float(2 * stats.t.sf(margin / spread, n - 1)) if spread else 0.0
 
 
-def judge(contrasts: Mapping[str, tuple[npt.ArrayLike, float]], alpha: float = ALPHA) -> dict[str, Effect]:
+def contrast_effects(contrasts: Mapping[str, tuple[npt.ArrayLike, float]], alpha: float = ALPHA) -> dict[str, Effect]:
     """Name -> (paired differences (N,), delta) of every contrast of a report -> their effects.
 
     Holm's procedure (1979) on the deciding alphas: the k-th smallest of m is held to alpha / (m - k + 1), until one
@@ -100,10 +100,10 @@ def judge(contrasts: Mapping[str, tuple[npt.ArrayLike, float]], alpha: float = A
 def claim_verdict(parts: Sequence[tuple[Verdict, Literal["above", "flat"]]]) -> Verdict:
     """A claim of several parts, each (its effect's verdict, its prediction): supported if every part is.
 
-    A prediction of `flat` is supported by `negligible` alone, and reversed by an effect in either direction.
+    A prediction of `flat` is supported by `negligible` alone, and contradicted by an effect in either direction.
     """
     found = [_part(verdict, prediction) for verdict, prediction in parts]
-    for verdict in ("reversed", "inconclusive", "negligible"):
+    for verdict in ("contradicted", "inconclusive", "negligible"):
         if verdict in found:
             return verdict
     return "supported"
@@ -112,7 +112,7 @@ def claim_verdict(parts: Sequence[tuple[Verdict, Literal["above", "flat"]]]) -> 
 def _part(verdict: Verdict, prediction: Literal["above", "flat"]) -> Verdict:
     if prediction == "above" or verdict == "inconclusive":
         return verdict
-    return "supported" if verdict == "negligible" else "reversed"
+    return "supported" if verdict == "negligible" else "contradicted"
 
 
 # ------------------------------------------------------------------------------------------------------------- curves

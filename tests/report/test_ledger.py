@@ -13,8 +13,8 @@ from minitx.report.ledger import Entry, Ledger, command_of, read_ledger
 from minitx.studies.study import CLAIMS
 
 VERDICTS = {
-    "C7": "supported", "C8a": "reversed", "C8b": None, "C8c": "negligible", "C9": None, "C5": "supported",
-    "C4": "inconclusive", "C1": "reversed", "C2": "inconclusive", "C3": None, "C6": None, "C10": None,
+    "C7": "supported", "C8a": "contradicted", "C8b": None, "C8c": "negligible", "C9": None, "C5": "supported",
+    "C4": "inconclusive", "C1": "contradicted", "C2": "inconclusive", "C3": None, "C6": None, "C10": None,
 }  # fmt: skip
 
 

@@ -118,12 +118,12 @@ def test_an_effect_below_zero_is_lower() -> None:
     ("verdict", "expect", "told"),
     [
         ("supported", "above", "as the claim says"),
-        ("reversed", "above", "the opposite of what the claim says"),
+        ("contradicted", "above", "the opposite of what the claim says"),
         ("negligible", "above", "within ±0.02, too small to name"),
         ("inconclusive", "above", "too uncertain to tell"),
         ("negligible", "flat", "within ±0.02, as the claim says"),
         ("supported", "flat", "a difference where the claim has none"),
-        ("reversed", "flat", "a difference where the claim has none"),
+        ("contradicted", "flat", "a difference where the claim has none"),
         ("inconclusive", "flat", "too uncertain to tell"),
     ],
 )
@@ -139,8 +139,8 @@ def test_few_seeds_are_said() -> None:
 def test_a_sentence_for_every_verdict(entries: Mapping[str, Entry]) -> None:
     heads = {claim: sentence(entry).split(":")[0] for claim, entry in entries.items()}
     assert heads == {
-        "C7": "Supported", "C8a": "Refuted", "C8c": "No effect worth naming", "C5": "Supported", "C4": "Undecided",
-        "C1": "Refuted", "C2": "Exploratory, so undecided",
+        "C7": "Supported", "C8a": "Contradicted", "C8c": "No effect worth naming", "C5": "Supported", "C4": "Undecided",
+        "C1": "Contradicted", "C2": "Exploratory, so undecided",
         **dict.fromkeys(["C8b", "C9", "C3", "C6", "C10"], "Not tested here"),
     }  # fmt: skip
     assert sentence(entries["C8a"]).endswith("a difference where the claim has none.")
@@ -149,7 +149,7 @@ def test_a_sentence_for_every_verdict(entries: Mapping[str, Entry]) -> None:
 
 
 def test_the_count(ledger: Ledger) -> None:
-    told = "7 of 12 claims have been tested here: 2 supported, 2 reversed, 1 negligible, 2 inconclusive."
+    told = "7 of 12 claims have been tested here: 2 supported, 2 contradicted, 1 negligible, 2 inconclusive."
     assert counted(ledger.entries) == told
     assert counted([e for e in ledger.entries if e.verdict is None]) == "0 of 5 claims have been tested here."
     both_tiers = 2 * [next(entry for entry in ledger.entries if entry.verdict == "supported")]

@@ -12,9 +12,9 @@ from minitx.studies.statistics import (
     ALPHA,
     MIN_SEEDS,
     claim_verdict,
+    contrast_effects,
     decide,
     deciding_alpha,
-    judge,
     learning_curve,
     paired_interval,
 )
@@ -33,7 +33,7 @@ def test_the_interval_is_students(differences: np.ndarray, level: float) -> None
 
 def test_one_seed_says_nothing() -> None:
     assert paired_interval([0.3]) == (0.3, -np.inf, np.inf)
-    assert judge({"a": ([5.0], DELTA)})["a"].verdict == "inconclusive"
+    assert contrast_effects({"a": ([5.0], DELTA)})["a"].verdict == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_one_seed_says_nothing() -> None:
     [
         (0.71, 2.0, "supported"),
         (0.69, 2.0, "inconclusive"),
-        (-2.0, -0.71, "reversed"),
+        (-2.0, -0.71, "contradicted"),
         (-0.69, 0.69, "negligible"),
         (0.1, 0.6, "negligible"),
         (-0.69, 0.71, "inconclusive"),
@@ -71,13 +71,13 @@ def test_the_deciding_alpha_is_where_the_interval_decides(differences: np.ndarra
 def test_equal_differences_decide_at_once() -> None:
     assert deciding_alpha([1.0] * 5, DELTA) == 0
     assert deciding_alpha([DELTA] * 5, DELTA) == 1
-    assert judge({"a": ([0.1] * 5, DELTA)})["a"].verdict == "negligible"
+    assert contrast_effects({"a": ([0.1] * 5, DELTA)})["a"].verdict == "negligible"
 
 
 @given(st.lists(some_differences, min_size=1, max_size=7))
 def test_holm_against_a_loop(contrasts: list[np.ndarray]) -> None:
     """Step down: while the smallest alpha left is small enough, decide that contrast and go on with one less."""
-    effects = judge({str(i): (values, DELTA) for i, values in enumerate(contrasts)})
+    effects = contrast_effects({str(i): (values, DELTA) for i, values in enumerate(contrasts)})
     left = {str(i): deciding_alpha(values, DELTA) for i, values in enumerate(contrasts)}
     decided = []
     while left:
@@ -95,9 +95,9 @@ def test_holm_against_a_loop(contrasts: list[np.ndarray]) -> None:
 def test_a_claim_needs_every_part() -> None:
     assert claim_verdict([("supported", "above"), ("negligible", "flat")]) == "supported"
     assert claim_verdict([("supported", "above"), ("inconclusive", "flat")]) == "inconclusive"
-    assert claim_verdict([("supported", "above"), ("supported", "flat")]) == "reversed"
+    assert claim_verdict([("supported", "above"), ("supported", "flat")]) == "contradicted"
     assert claim_verdict([("supported", "above"), ("negligible", "above")]) == "negligible"
-    assert claim_verdict([("reversed", "above"), ("inconclusive", "above")]) == "reversed"
+    assert claim_verdict([("contradicted", "above"), ("inconclusive", "above")]) == "contradicted"
 
 
 @pytest.mark.parametrize("true_effect", [0.0, DELTA])
@@ -107,7 +107,7 @@ def test_no_effect_and_an_effect_of_delta_are_seldom_called_supported(true_effec
     wrong = 0
     for _ in range(2000):
         drawn = {str(i): (true_effect + rng.normal(scale=0.4, size=5), DELTA) for i in range(9)}
-        wrong += any(effect.verdict == "supported" for effect in judge(drawn).values())
+        wrong += any(effect.verdict == "supported" for effect in contrast_effects(drawn).values())
     assert wrong / 2000 <= 0.05
 
 
