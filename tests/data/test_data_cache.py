@@ -100,7 +100,7 @@ def test_a_good_entry_is_never_replaced(tmp_path: Path) -> None:
 KILLED = """
 import os, sys, numpy as np
 from pathlib import Path
-from minitx.data import cache
+from minitx.data.pipeline import cache
 os.fsync = lambda fd, calls=[]: calls.append(fd) or (len(calls) > 2 and os._exit(9))
 cache.write(Path(sys.argv[1]), {}, {f"a{i}": np.arange(i) for i in range(5)})
 """
@@ -124,7 +124,7 @@ def test_a_kill_in_the_middle(tmp_path: Path) -> None:
 RACING = """
 import sys, numpy as np
 from pathlib import Path
-from minitx.data import cache
+from minitx.data.pipeline import cache
 folder = Path(sys.argv[1])
 for i in range(8):
     entry = cache.fetch(folder / str(i), lambda: ({}, {"a": np.arange(10_007)}))

@@ -38,7 +38,7 @@ def measured(classes: dict[str, Any], path: Path, *overrides: str) -> dict[str, 
 def test_both_machines_take_the_same_step(
     tiny_classes: dict[str, Any], tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "SECONDS", 1e-9)
+    monkeypatch.setattr(parallel, "PARALLEL_SECONDS", 1e-9)
     found = measured(tiny_classes, tmp_path, f"model={model}", "trainer.threads=2")
     assert set(found) == {"narrow_seconds", "wide_seconds", "speedup", "log_speedup"}
     assert found["speedup"] == pytest.approx(found["narrow_seconds"] / found["wide_seconds"])

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from minitx.config import SpeedConfig
-from minitx.nn import layers as dropout
-from minitx.nn import layers as linear
+from minitx.nn import layers
 from minitx.training import device as process
 from minitx.training.device import PRIMITIVES, frozen_garbage, prepare_process
 
@@ -34,18 +33,18 @@ def test_switches(as_before: None, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bool] = []
     monkeypatch.setattr(process, "keep_freed_memory", lambda: kept.append(True))
     prepare_process(SpeedConfig(onednn="on"), CPU, threads=1)
-    assert kept and torch.get_num_threads() == 1 and dropout._Switch.fast
-    assert linear._Switch.on == torch.backends.mkldnn.is_available() and not denormals_survive()
+    assert kept and torch.get_num_threads() == 1 and layers._DropoutSwitch.fast
+    assert layers._ProductSwitch.on == torch.backends.mkldnn.is_available() and not denormals_survive()
     prepare_process(PLAIN, CPU)
     assert len(kept) == 1 and torch.get_num_threads() == process._THREADS
-    assert not linear._Switch.on and not dropout._Switch.fast and denormals_survive()
+    assert not layers._ProductSwitch.on and not layers._DropoutSwitch.fast and denormals_survive()
 
 
 def test_plain_dropout_is_torchs_own(as_before: None) -> None:
     x = torch.ones(7, 11)
     prepare_process(PLAIN, CPU)
     torch.manual_seed(5)
-    ours = dropout.Dropout(0.3)(x)
+    ours = layers.Dropout(0.3)(x)
     torch.manual_seed(5)
     assert torch.equal(ours, torch.nn.functional.dropout(x, 0.3))
 
@@ -64,8 +63,8 @@ def test_importing_changes_nothing() -> None:
 import gc, torch
 threads = torch.get_num_threads()
 import minitx.training.run, minitx.predictor
-from minitx.nn import linear
-assert not linear._Switch.on and gc.get_freeze_count() == 0 and torch.get_num_threads() == threads
+from minitx.nn import layers
+assert not layers._ProductSwitch.on and gc.get_freeze_count() == 0 and torch.get_num_threads() == threads
 assert (torch.full((3,), 1e-30) * 1e-10 != 0).all()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
