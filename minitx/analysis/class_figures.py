@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from minitx.analysis.attention_maps import SHADES
 from minitx.analysis.figures import add_scale, drawable
 from minitx.metrics.calibration import Bin, Calibration
-from minitx.metrics.scores import Interval, Ints
+from minitx.metrics.intervals import Interval, Ints
 
 MOST_CLASSES_WITH_COUNTS = 12
 FEW_CLASSES = 30

@@ -116,7 +116,7 @@ def _compare(predictor: Predictor, options: argparse.Namespace) -> None:
     scores = [[name, shown_metric(mine, name), shown_metric(theirs, name)] for name in differences]
     title = f"{len(mine.rows):,} {options.split} rows of {predictor.config.data.name}"
     reporter.table(title, ["metric", "A [95 % interval]", "B [95 % interval]"], scores)
-    rows = [[name, *shown_difference(mine, name, difference)] for name, difference in differences.items()]
+    rows = [[name, *shown_difference(name, difference)] for name, difference in differences.items()]
     reporter.table("paired comparison", ["metric", "A - B [95 % interval]", "p"], rows)
     reporter.say(f"A: {_described(predictor, options)}\nB: {_described(other, options)}")
     reporter.say("intervals: bootstrap over rows, the difference's paired; p: paired randomisation test, two-sided")

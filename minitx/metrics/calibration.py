@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minitx.metrics.scores import Floats, Interval, Ints, bootstrap
+from minitx.metrics.intervals import Floats, Interval, Ints, bootstrap
 
 N_BINS = 15
 NORMAL_95 = 1.96

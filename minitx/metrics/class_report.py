@@ -17,7 +17,8 @@ import numpy as np
 from minitx.data import Split
 from minitx.metrics.calibration import Calibration, calibrate
 from minitx.metrics.evaluate import Evaluation
-from minitx.metrics.scores import Ints, confusion_matrix
+from minitx.metrics.intervals import Ints
+from minitx.metrics.scores import confusion_matrix
 
 N_HARDEST = 50
 N_CONFUSED = 20

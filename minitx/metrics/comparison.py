@@ -2,7 +2,7 @@
 
 Both answers keep each example's two outputs together, for what is hard for one run is mostly hard for the other: their
 difference is then known far better than either score. What is drawn are never examples but *distinct pairs* of rows of
-statistics (see `metrics.bootstrap`), at most four for an accuracy.
+statistics (see `intervals.bootstrap`), at most four for an accuracy.
 
 Like an interval, a comparison speaks of the examples in the split, not of seeds: a run trained again would differ too.
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from minitx.metrics.scores import RESAMPLES, Examples, Floats, Interval, Ints, Statistic
+from minitx.metrics.intervals import RESAMPLES, Examples, Floats, Interval, Ints, Statistic
 
 if TYPE_CHECKING:
     from minitx.metrics.evaluate import Evaluation
@@ -38,7 +38,7 @@ class Comparison:
 
     `p_value`: how often a difference at least this large, either way, arises when it does not matter which run an
     output came from; never below 1 / (n_trials + 1). For error rates a negative difference is the good news
-    (`metrics.higher_is_better`).
+    (`scores.higher_is_better`).
     """
 
     difference: float

@@ -30,9 +30,9 @@ from minitx.decoding.inference import (
     translators,
 )
 from minitx.decoding.scoring import token_log_probs
-from minitx.metrics.calibration import ece
+from minitx.metrics.intervals import Interval, Ints
 from minitx.metrics.masked import FilledTexts, Guesses, guess_hidden
-from minitx.metrics.scores import Interval, Ints, accuracy, bleu, chrf, error_rates, macro_f1, masked_accuracy
+from minitx.metrics.scores import ClassOutputs, MaskedOutputs, TextOutputs, main_metric, scores
 from minitx.nn.baselines.linear import TfidfClassifier
 from minitx.nn.build import Model
 from minitx.nn.masked import MaskedModel
@@ -40,7 +40,6 @@ from minitx.nn.translator import Translator
 
 LogProbs = npt.NDArray[np.float32]
 MASKING = MaskingConfig()
-MAIN_METRIC = {"classification": "accuracy", "masked": "masked_accuracy", "bleu": "bleu", "error_rate": "per"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +50,7 @@ class Evaluation:
     """Cross-entropy per target (row, real target token, or hidden token), never smoothed."""
     metrics: dict[str, Interval]
     main: str
-    """Name of the metric that `best`, patience and tables go by; `metrics.higher_is_better` gives its direction."""
+    """Name of the metric that `best`, patience and tables go by."""
     rows: npt.NDArray[np.int64]
     """The rows judged, in the order asked for."""
     predictions: Sequence[str] = field(repr=False)
@@ -135,12 +134,8 @@ def judge_classes(
     classes = log_probs_NC.argmax(axis=1)
     return Evaluation(
         loss=-float(log_probs_NC[np.arange(len(rows)), labels].mean(dtype=np.float64)),
-        metrics={
-            "accuracy": accuracy(classes, labels),
-            "macro_f1": macro_f1(classes, labels, len(names)),
-            "ece": ece(log_probs_NC, labels),
-        },
-        main=MAIN_METRIC["classification"],
+        metrics=scores("classification", ClassOutputs(log_probs=log_probs_NC, labels=labels)),
+        main=main_metric("classification"),
         rows=rows,
         predictions=[names[c] for c in classes],
         log_probs=log_probs_NC,
@@ -179,8 +174,8 @@ def _judge_guesses(guesses: Guesses, back: Ints, rows: Ints, split: Split, data:
     """back: the place of each of `rows` among the guesses."""
     return Evaluation(
         loss=guesses.loss / max(1, len(guesses.guess)),
-        metrics={"masked_accuracy": masked_accuracy(guesses.hits[back], guesses.hidden[back])},
-        main=MAIN_METRIC["masked"],
+        metrics=scores("masked", MaskedOutputs(hits=guesses.hits[back], hidden=guesses.hidden[back])),
+        main=main_metric("masked"),
         rows=rows,
         predictions=FilledTexts(guesses, back, rows, split, data.src_tokenizer),
     )
@@ -190,8 +185,7 @@ def _judge_texts(
     loss: float, texts: list[str], rows: Ints, split: Split, data: TaskData, bleu_tokenize: str
 ) -> Evaluation:
     references = [split.references(int(row)) for row in rows]
-    if data.metrics == "error_rate":
-        metrics = error_rates([text.split() for text in texts], [[r.split() for r in wanted] for wanted in references])
-    else:
-        metrics = {"bleu": bleu(texts, references, bleu_tokenize), "chrf": chrf(texts, references)}
-    return Evaluation(loss=loss, metrics=metrics, main=MAIN_METRIC[data.metrics], rows=rows, predictions=texts)
+    outputs = TextOutputs(hypotheses=texts, references=references, bleu_tokenize=bleu_tokenize)
+    return Evaluation(
+        loss=loss, metrics=scores(data.metrics, outputs), main=main_metric(data.metrics), rows=rows, predictions=texts
+    )

@@ -25,7 +25,8 @@ import numpy as np
 from minitx.analysis.attention_maps import inspect_texts
 from minitx.analysis.figures import attention_figure
 from minitx.data import TaskData, load_data
-from minitx.metrics.scores import Interval, error_rates
+from minitx.metrics.intervals import Interval
+from minitx.metrics.scores import TextOutputs, scores
 from minitx.predictor import Predictor
 from minitx.report.ledger import read_ledger
 from minitx.report.write import FIGURES, write_report
@@ -111,8 +112,8 @@ def unseen_rates() -> dict[str, Interval]:
     """PER and WER of the committed predictions."""
     with UNSEEN.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    references = [[spelling.split() for spelling in row["phonemes"].split("|")] for row in rows]
-    return error_rates([row["predicted"].split() for row in rows], references)
+    references = [row["phonemes"].split("|") for row in rows]
+    return scores("error_rate", TextOutputs(hypotheses=[row["predicted"] for row in rows], references=references))
 
 
 def write_runs(name: str, runs: list[Path]) -> None:

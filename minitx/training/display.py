@@ -24,6 +24,7 @@ from minitx.decoding.text import Codec
 from minitx.metrics.class_report import ClassReport, ClassScore, HardExample
 from minitx.metrics.comparison import Comparison
 from minitx.metrics.evaluate import Evaluation
+from minitx.metrics.scores import in_points
 from minitx.nn.build import Model
 from minitx.nn.capture import attentions, head_attentions
 from minitx.nn.masked import MaskedModel
@@ -160,16 +161,16 @@ def _example(split: Split) -> str:
 
 
 def shown_metric(evaluation: Evaluation, name: str) -> str:
-    """Value and interval for people: rates in per cent, BLEU and chrF in points."""
+    """Value and interval for people, fractions in per cent."""
     interval = evaluation.metrics[name]
-    if interval.signature is not None:
+    if in_points(name):
         return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
     return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
-def shown_difference(evaluation: Evaluation, name: str, difference: Comparison) -> tuple[str, str]:
+def shown_difference(name: str, difference: Comparison) -> tuple[str, str]:
     """A difference in the unit of `shown_metric` (percentage points, or points), and its p-value."""
-    scale = 1 if evaluation.metrics[name].signature is not None else 100
+    scale = 1 if in_points(name) else 100
     value, low, high = (f"{scale * x + 0.0:+.2f}" for x in (difference.difference, difference.low, difference.high))
     return f"{value} [{low}, {high}]", f"{difference.p_value:.4f}"
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sacrebleu
+from rapidfuzz.distance import Levenshtein
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
@@ -19,7 +20,8 @@ from minitx.metrics import comparison as module
 from minitx.metrics.calibration import ece
 from minitx.metrics.comparison import TRIALS, Comparison, McNemar, compare, compare_evaluations, mcnemar
 from minitx.metrics.evaluate import Evaluation
-from minitx.metrics.scores import Interval, accuracy, bleu, bootstrap, chrf, edit_distance, error_rates, macro_f1
+from minitx.metrics.intervals import Interval, bootstrap
+from minitx.metrics.scores import TextOutputs, accuracy, bleu, chrf, macro_f1, scores
 
 CLASSES = 3
 WORDS = np.array(["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "home", "far", "away"])
@@ -28,7 +30,7 @@ Value = Callable[[Sequence[Any], Sequence[Any]], float]
 
 
 def rates(outputs: Sequence[str], truth: Sequence[str]) -> dict[str, Interval]:
-    return error_rates([o.split() for o in outputs], [[t.split()] for t in truth])
+    return scores("error_rate", TextOutputs(hypotheses=outputs, references=[[t] for t in truth]))
 
 
 SCORES: dict[str, Score] = {
@@ -49,7 +51,7 @@ def exact_f1(outputs: Sequence[int], truth: Sequence[int]) -> Fraction:
 
 
 def plain_per(outputs: Sequence[str], truth: Sequence[str]) -> float:
-    errors = sum(edit_distance(o.split(), t.split()) for o, t in zip(outputs, truth, strict=True))
+    errors = sum(Levenshtein.distance(o.split(), t.split()) for o, t in zip(outputs, truth, strict=True))
     return errors / sum(len(t.split()) for t in truth)
 
 

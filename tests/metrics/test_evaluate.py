@@ -79,10 +79,10 @@ def test_error_rates_judge_symbols_against_all_references(translator: MakeTransl
     assert spelling.tgt_tokenizer is not None
     outputs = [greedy(model, split.batch(np.array([row])))[0] for row in range(len(split))]
     texts = [spelling.tgt_tokenizer.decode(ids) for ids in outputs]
-    references = [[text.split() for text in split.references(row)] for row in range(len(split))]
+    references = [split.references(row) for row in range(len(split))]
     found = judge(model, spelling)
     assert found.predictions == texts and len(set(texts)) > 2
-    assert found.metrics == metrics.error_rates([text.split() for text in texts], references)
+    assert found.metrics == metrics.scores("error_rate", metrics.TextOutputs(hypotheses=texts, references=references))
     assert found.main == "per" and set(found.metrics) == {"per", "wer"} and found.log_probs is None
 
 

@@ -14,19 +14,23 @@ from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from minitx.metrics import scores as metrics
+from minitx.metrics import intervals
+from minitx.metrics.intervals import Interval, bootstrap
 from minitx.metrics.scores import (
-    Interval,
+    METRICS,
+    TextOutputs,
     accuracy,
     better,
     bleu,
-    bootstrap,
     chrf,
     confusion_matrix,
-    edit_distance,
-    error_rates,
     higher_is_better,
+    in_points,
     macro_f1,
+    main_metric,
+    phoneme_error_rate,
+    scores,
+    word_error_rate,
 )
 
 CLASSES = 5
@@ -84,9 +88,22 @@ def recursive_distance(a: list[str], b: list[str]) -> int:
     return distance(len(a), len(b))
 
 
-@given(symbols, symbols)
-def test_edit_distance_is_the_definition(a: list[str], b: list[str]) -> None:
-    assert edit_distance(a, b) == recursive_distance(a, b)
+several = st.lists(symbols, min_size=1, max_size=3)
+
+
+@given(st.lists(st.tuples(symbols, several), min_size=1, max_size=5))
+def test_error_rates_are_their_definition(examples: list[tuple[list[str], list[list[str]]]]) -> None:
+    """Symbols of one and of several letters, as phonemes are."""
+    long = [([2 * s for s in h], [[2 * s for s in r] for r in wanted]) for h, wanted in examples]
+    for hypotheses, references in (zip(*examples, strict=True), zip(*long, strict=True)):
+        nearest = [
+            min((recursive_distance(h, r), -len(r)) for r in wanted)
+            for h, wanted in zip(hypotheses, references, strict=True)
+        ]
+        errors, length = sum(d for d, _ in nearest), -sum(n for _, n in nearest)
+        expected = errors / length if length else 0
+        assert phoneme_error_rate(hypotheses, references).value == expected
+        assert word_error_rate(hypotheses, references).value == np.mean([d > 0 for d, _ in nearest])
 
 
 def test_error_rates_worked_by_hand() -> None:
@@ -97,26 +114,27 @@ def test_error_rates_worked_by_hand() -> None:
         [["T", "AH", "M", "EY", "T", "OW"], ["T", "AH", "M", "AA", "T", "OW"]],  # 1 of 6
         [["AH"]],  # 1 of 1
     ]
-    rates = error_rates(hypotheses, references)
-    assert rates["per"].value == pytest.approx(2 / 13)  # summed before dividing, not the mean of four rates
-    assert rates["wer"].value == pytest.approx(2 / 4)
+    # Summed before dividing, not the mean of four rates.
+    assert phoneme_error_rate(hypotheses, references).value == pytest.approx(2 / 13)
+    assert word_error_rate(hypotheses, references).value == pytest.approx(2 / 4)
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["short-first", "long-first"])
 def test_tied_references_count_the_longest(turned: bool) -> None:
     wanted = [["a", "b"], ["a", "b", "c", "d"]]
-    rates = error_rates([["a", "b", "c"]], [wanted[::-1] if turned else wanted])
-    assert rates["per"].value == pytest.approx(1 / 4)
+    rate = phoneme_error_rate([["a", "b", "c"]], [wanted[::-1] if turned else wanted])
+    assert rate.value == pytest.approx(1 / 4)
 
 
 def test_error_rate_may_exceed_one_and_empty_references_are_no_division_by_zero() -> None:
-    assert error_rates([list("abcd")], [[["x"]]])["per"].value == pytest.approx(4.0)
-    assert error_rates([[]], [[[]]])["per"].value == 0
+    assert phoneme_error_rate([list("abcd")], [[["x"]]]).value == pytest.approx(4.0)
+    assert phoneme_error_rate([[]], [[[]]]).value == 0
 
 
 def test_error_rates_need_references() -> None:
-    with pytest.raises(ValueError, match="without any reference"):
-        error_rates([["a"]], [[]])
+    for rate in (phoneme_error_rate, word_error_rate):
+        with pytest.raises(ValueError, match="without any reference"):
+            rate([["a"]], [[]])
     with pytest.raises(ValueError, match="without any reference"):
         bleu(["a", "b"], [["a"], []])
 
@@ -152,7 +170,7 @@ def test_perfect_bleu_has_no_width() -> None:
 
 
 def test_hypotheses_and_references_must_match_in_number() -> None:
-    for score in (bleu, chrf, error_rates):
+    for score in (bleu, chrf, phoneme_error_rate, word_error_rate):
         with pytest.raises(ValueError, match="4 hypotheses must match 3 lists of references"):
             score(HYPOTHESES, REFERENCES[:3])
 
@@ -172,12 +190,12 @@ def test_interval_equals_naive_resampling_of_examples() -> None:
     """Drawing rows one by one and asking sklearn gives the same interval, up to the chance in 400 resamples."""
     predicted, labels = noisy_labels(n=211, n_classes=7, seed=2)
     rng = np.random.default_rng(3)
-    scores = []
+    resampled = []
     for _ in range(400):
         rows = rng.integers(0, len(labels), len(labels))
-        scores.append(f1_score(labels[rows], predicted[rows], average="macro"))
+        resampled.append(f1_score(labels[rows], predicted[rows], average="macro"))
     found = macro_f1(predicted, labels, 7)
-    np.testing.assert_allclose((found.low, found.high), np.percentile(scores, (2.5, 97.5)), atol=0.02)
+    np.testing.assert_allclose((found.low, found.high), np.percentile(resampled, (2.5, 97.5)), atol=0.02)
     assert found.low < found.value < found.high
 
 
@@ -186,13 +204,13 @@ def test_bleu_interval_equals_naive_resampling_of_sentences() -> None:
     words = np.array(["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "home", "far", "away"])
     references = [" ".join(rng.choice(words, 9)) for _ in range(60)]
     hypotheses = [" ".join(np.where(rng.random(9) < 0.8, r.split(), rng.choice(words, 9))) for r in references]
-    scores = []
+    resampled = []
     for _ in range(200):
         rows = rng.integers(0, 60, 60)
-        resampled = [[references[i] for i in rows]]
-        scores.append(sacrebleu.corpus_bleu([hypotheses[i] for i in rows], resampled).score)
+        of_rows = [[references[i] for i in rows]]
+        resampled.append(sacrebleu.corpus_bleu([hypotheses[i] for i in rows], of_rows).score)
     found = bleu(hypotheses, [[r] for r in references])
-    np.testing.assert_allclose((found.low, found.high), np.percentile(scores, (2.5, 97.5)), atol=2.0)
+    np.testing.assert_allclose((found.low, found.high), np.percentile(resampled, (2.5, 97.5)), atol=2.0)
 
 
 def test_many_distinct_statistics_are_resampled_in_pieces() -> None:
@@ -230,7 +248,8 @@ def test_interval_depends_on_the_examples_alone() -> None:
     [
         pytest.param(lambda: accuracy([], []), id="accuracy"),
         pytest.param(lambda: macro_f1([], [], 3), id="macro-f1"),
-        pytest.param(lambda: error_rates([], []), id="error-rates"),
+        pytest.param(lambda: phoneme_error_rate([], []), id="per"),
+        pytest.param(lambda: word_error_rate([], []), id="wer"),
         pytest.param(lambda: bleu([], []), id="bleu"),
         pytest.param(lambda: chrf([], []), id="chrf"),
     ],
@@ -242,7 +261,7 @@ def test_no_examples_are_an_error(score: Callable[[], Any]) -> None:
 
 def test_interval_remembers_its_examples() -> None:
     """In their order; neither equality nor what is stored or printed tells of them."""
-    found = error_rates([list("ab"), list("c"), list("ab")], [[list("ab")], [list("cd")], [list("ax")]])["per"]
+    found = phoneme_error_rate([list("ab"), list("c"), list("ab")], [[list("ab")], [list("cd")], [list("ax")]])
     assert found.examples is not None
     np.testing.assert_array_equal(found.examples.rows_DF[found.examples.which_N], [[0, 2], [1, 2], [1, 2]])
     np.testing.assert_array_equal(found.examples.counts_D, [1, 2])
@@ -253,12 +272,12 @@ def test_interval_remembers_its_examples() -> None:
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "bleu"])
 def test_remembered_examples_survive_pickling(metric: str) -> None:
-    scores = {
+    made = {
         "accuracy": lambda: accuracy([0, 1, 1], [0, 1, 0]),
         "macro_f1": lambda: macro_f1([0, 1, 1], [0, 1, 0], 2),
         "bleu": lambda: bleu(HYPOTHESES, REFERENCES),
     }
-    found = scores[metric]()
+    found = made[metric]()
     again = pickle.loads(pickle.dumps(found)).examples
     total_F = again.counts_D @ again.rows_DF
     assert again.statistic(total_F[None]) == pytest.approx([found.value])
@@ -276,15 +295,27 @@ def test_json_form() -> None:
     assert Interval(0.5, 0.25, 0.75).to_json() == {"value": 0.5, "ci95": [0.25, 0.75]}
 
 
-def test_direction_of_every_metric() -> None:
-    assert [
-        m for m in ("accuracy", "macro_f1", "bleu", "chrf", "per", "wer", "ece", "loss") if not higher_is_better(m)
-    ] == [
-        "per",
-        "wer",
-        "ece",
-        "loss",
-    ]
+def test_every_metric_has_a_direction_and_a_unit() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(names) == len(set(names)) == 8
+    assert [m for m in (*names, "loss") if not higher_is_better(m)] == ["ece", "per", "wer", "loss"]
+    assert [m for m in names if in_points(m)] == ["bleu", "chrf"]
+    main = {of: main_metric(of) for of in ("classification", "masked", "error_rate", "bleu")}
+    assert main == {"classification": "accuracy", "masked": "masked_accuracy", "error_rate": "per", "bleu": "bleu"}
+
+
+def test_scores_are_those_of_the_data_the_main_one_first() -> None:
+    texts = TextOutputs(hypotheses=HYPOTHESES, references=REFERENCES, bleu_tokenize="char")
+    symbols = [h.split() for h in HYPOTHESES], [[r.split() for r in group] for group in REFERENCES]
+    assert list(scores("bleu", texts).items()) == [
+        ("bleu", bleu(HYPOTHESES, REFERENCES, tokenize="char")), ("chrf", chrf(HYPOTHESES, REFERENCES)),
+    ]  # fmt: skip
+    assert list(scores("error_rate", texts).items()) == [
+        ("per", phoneme_error_rate(*symbols)), ("wer", word_error_rate(*symbols)),
+    ]  # fmt: skip
+
+
+def test_direction_decides_which_score_is_better() -> None:
     assert better(0.9, 0.8, "accuracy") and not better(0.8, 0.9, "accuracy")
     assert better(0.1, 0.2, "per") and not better(0.2, 0.1, "per")
     assert not better(0.5, 0.5, "accuracy") and not better(0.5, 0.5, "per")
@@ -295,4 +326,4 @@ def test_direction_of_every_metric() -> None:
 
 def test_metrics_are_json_numbers() -> None:
     assert all(type(x) is float for x in (accuracy([1], [1]).value, accuracy([1], [1]).low, accuracy([1], [1]).high))
-    assert metrics.RESAMPLES == 1000
+    assert intervals.RESAMPLES == 1000

@@ -21,7 +21,7 @@ from minitx.config import AverageConfig, Config, TrainerConfig
 from minitx.data import TaskData, load_data
 from minitx.data.batching import BatchStream
 from minitx.metrics.evaluate import Evaluation
-from minitx.metrics.scores import Interval
+from minitx.metrics.intervals import Interval
 from minitx.nn import losses as cross_entropy
 from minitx.nn.build import build_model
 from minitx.training import run as session
