@@ -111,6 +111,7 @@ def prepare_process(speed: SpeedConfig, device: torch.device, threads: int | Non
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", PRIMITIVES)  # read by oneDNN at its first product
     torch.set_num_threads(threads or _THREADS)
     torch.set_flush_denormal(speed.flush_denormals)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; torch leaves TF32 on for convolutions and LSTMs
     use_fast_dropout(speed.fast_dropout)
     use_onednn(speed.onednn == "on" or (speed.onednn == "auto" and _is_amd()))
     if speed.keep_memory and device.type == "cpu":

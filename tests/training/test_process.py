@@ -49,6 +49,13 @@ def test_plain_dropout_is_torchs_own(as_before: None) -> None:
     assert torch.equal(ours, torch.nn.functional.dropout(x, 0.3))
 
 
+def test_fp32_is_no_tf32(as_before: None) -> None:
+    """A GPU's convolutions in fp32 were 3e-3 away from the CPU's, by TF32."""
+    torch.backends.cudnn.allow_tf32 = True
+    prepare_process(PLAIN, CPU)
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_garbage_is_frozen_inside_only() -> None:
     with frozen_garbage(False):
         assert gc.get_freeze_count() == 0
