@@ -4,7 +4,7 @@
     python train.py data=banking77 model.n_heads=8   any key of minitx/config
     python train.py experiment=multi30k              a recipe on its data
     python train.py -m model.n_heads=1,2,4 seed=0,1  a sweep that skips what is done
-    python train.py -m study=head_count              a study of conf/study; `minitx report` then judges it
+    python train.py -m study=head_count              a study of conf/study; `minitx report` then reports on it
     python train.py trainer.resume=RUN               go on where a run was stopped or killed
 
 Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 / 143 stopped by Ctrl-C / SIGTERM and saved.

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from minitx.analysis.attention_maps import inspect_texts
-from minitx.analysis.head_statistics import ROWS, HeadReport, lens, lens_batches
+from minitx.analysis.head_statistics import ROWS, HeadReport, head_statistics, sample_batches
 from minitx.analysis.page import inspect_page
 from minitx.config import Config, LinearConfig, NetConfig, TransformerConfig, rule
 from minitx.config.load import override
 from minitx.data import TaskData, Tokenizer, load_data
-from minitx.decoding.text import Codec, TextModel
+from minitx.decoding.text import TextModel, TextProcessor
 from minitx.errors import ConfigError
 from minitx.metrics.class_report import N_HARDEST, ClassReport, report_classes
 from minitx.metrics.comparison import Comparison, compare_evaluations
@@ -34,7 +34,7 @@ class Predictor(TextModel):
     """Weights of one checkpoint (or of several runs) and all that stands between text and them: `predict`, `n_best`
     and `score` of `TextModel`; needs no data source but for `evaluate`.
 
-    Its precision is the one that the run was judged in, where this machine resolves `auto` alike.
+    Its precision is the one that the run was evaluated in, where this machine resolves `auto` alike.
     """
 
     folder: RunFolder
@@ -44,7 +44,7 @@ class Predictor(TextModel):
     def from_run(
         cls, run: str | Path, device: str = "auto", checkpoint: str = "best", ensemble: Sequence[str | Path] = ()
     ) -> Predictor:
-        """Load `best` (the weights that validation judged) or `last` of a run folder, and of those in `ensemble`.
+        """Load `best` (the weights that validation chose) or `last` of a run folder, and of those in `ensemble`.
 
         An ensemble goes by the mean of all models' probabilities; its runs must share vocabulary and classes.
 
@@ -58,7 +58,7 @@ class Predictor(TextModel):
                 must = "be a run of a model that is trained by steps, because an ensemble goes by batches of tokens"
                 raise rule("--ensemble", member.folder.path, must, "leave model=linear out")
         for other in others:
-            if other.codec != first.codec:
+            if other.processor != first.processor:
                 must = (
                     f"read and write as {run} does: same task, vocabulary, classes, data.max_length and data.truncate"
                 )
@@ -84,7 +84,7 @@ class Predictor(TextModel):
             folder=folder,
             config=config,
             models=(model.to(where).eval(),),
-            codec=_codec(config, loaded),
+            processor=_processor(config, loaded),
             device=where,
             precision=compute.precision,
             decode=config.decode,
@@ -113,7 +113,7 @@ class Predictor(TextModel):
             ConfigError: the data cannot be read, or has a class that this run does not know.
         """
         config, data = self._data(overrides)
-        return self._judge(config, data, split)
+        return self._evaluate(config, data, split)
 
     def report(self, split: str = "test", overrides: Sequence[str] = (), n_hardest: int = N_HARDEST) -> ClassReport:
         """`evaluate` of a classifier in detail: each class, confusion, calibration, the hardest examples.
@@ -122,11 +122,11 @@ class Predictor(TextModel):
             ConfigError: as of `evaluate`.
             ValueError: the run is a translator.
         """
-        if self.codec.label_names is None:
+        if self.processor.label_names is None:
             raise ValueError("a translator has no classes; only `evaluate` is for it")
         config, data = self._data(overrides)
-        found = self._judge(config, data, split)
-        return report_classes(found, data.splits[split], self.codec.label_names, n_hardest)
+        found = self._evaluate(config, data, split)
+        return report_classes(found, data.splits[split], self.processor.label_names, n_hardest)
 
     def _data(self, overrides: Sequence[str]) -> tuple[Config, TaskData]:
         """The run's own data, or other data, in the vocabulary and the classes of the run."""
@@ -136,11 +136,11 @@ class Predictor(TextModel):
                 f"{fixed[0]} must be a data.* key, because the run's model is fixed; e.g. data.path=FOLDER "
                 "(for decode.* see --beam and --length-penalty)"
             )
-        reads = [f"data.max_length={self.codec.max_length}", f"data.truncate={self.codec.truncate}"]
+        reads = [f"data.max_length={self.processor.max_length}", f"data.truncate={self.processor.truncate}"]
         config = override(self.config, [*overrides, *reads])
-        return config, load_data(config.data, fitted=self.codec)
+        return config, load_data(config.data, fitted=self.processor)
 
-    def _judge(self, config: Config, data: TaskData, split: str) -> Evaluation:
+    def _evaluate(self, config: Config, data: TaskData, split: str) -> Evaluation:
         return evaluate(
             self.model,
             data.splits[split],
@@ -157,20 +157,22 @@ class Predictor(TextModel):
     def compare(
         self, other: Predictor, split: str = "test", overrides: Sequence[str] = ()
     ) -> tuple[Evaluation, Evaluation, dict[str, Comparison]]:
-        """Both runs judged on this one's data, with a paired comparison (this minus other) of each metric.
+        """Both runs evaluated on this one's data, with a paired comparison (this minus other) of each metric.
 
         Raises:
             ConfigError: the other run has another task or other classes.
         """
         ours, theirs = (
-            codec if codec.task == "masked" else (codec.task, codec.label_names) for codec in (self.codec, other.codec)
+            processor if processor.task == "masked" else (processor.task, processor.label_names)
+            for processor in (self.processor, other.processor)
         )
         if ours != theirs:
             masked = " (of masked runs also vocabulary, data.max_length and data.truncate)"
-            must = f"have the task and the classes of {self.folder.path}{masked if self.codec.task == 'masked' else ''}"
+            also = masked if self.processor.task == "masked" else ""
+            must = f"have the task and the classes of {self.folder.path}{also}"
             raise rule("--against", other.folder.path, must, "compare runs on the same data")
         mine = self.evaluate(split, overrides)
-        on_same = replace(other, config=self.config)  # of which only how data is read and judged is looked at
+        on_same = replace(other, config=self.config)  # of which only how data is read and evaluated is used
         their = on_same.evaluate(split, overrides)
         return mine, their, compare_evaluations(mine, their)
 
@@ -180,31 +182,31 @@ class Predictor(TextModel):
         Raises:
             ConfigError: the model makes nothing of a text, or has no attention.
         """
-        self.check_answers()
+        self.check_predicts()
         model = self.config.model
         if not attentions(self.model):
             assert isinstance(model, NetConfig)
             must = f"attend to tokens, but model={model.kind} with model.pooling={model.pooling} does not"
             remedy = "train it with model.pooling=additive or attention to see what it reads"
             raise rule("run", self.folder.path, must, remedy)
-        inspections = inspect_texts(self.model, texts, self.codec, device=self.device, decode=self.decode)
+        inspections = inspect_texts(self.model, texts, self.processor, device=self.device, decode=self.decode)
         return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self._subtitle())
 
-    def lens(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
+    def head_statistics(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
         """Every head of the first model in numbers, and how far its encoder reads, on some rows of a split.
 
         Raises:
             ConfigError: the data cannot be read, or the model is linear.
         """
         config, data = self._data(())
-        batches = lens_batches(
+        batches = sample_batches(
             self.model, data.splits[split], data, device=self.device, rows=rows, seed=seed, masking=config.masking
         )
-        return lens(self.model, batches, seed)
+        return head_statistics(self.model, batches, seed)
 
-    def check_answers(self) -> None:
+    def check_predicts(self) -> None:
         """Raise a ConfigError of a run that has no answer to a text."""
-        if self.codec.task == "masked":
+        if self.processor.task == "masked":
             must = "be a classifier or a translator, it guesses hidden tokens"
             raise rule("RUN", self.folder.path, must, "minitx evaluate says how well")
 
@@ -226,15 +228,15 @@ class LinearPredictor(Predictor):
     def of_checkpoint(
         cls, folder: RunFolder, config: Config, settings: LinearConfig, loaded: Checkpoint
     ) -> LinearPredictor:
-        codec, tensors = _codec(config, loaded), loaded.tensors["model.safetensors"]
-        assert codec.label_names is not None, "a linear model is a classifier"
+        processor, tensors = _processor(config, loaded), loaded.tensors["model.safetensors"]
+        assert processor.label_names is not None, "a linear model is a classifier"
         vocabulary = loaded.texts["vocabulary.json"]
         return cls(
             folder=folder,
             config=config,
             models=(),
-            linear=TfidfClassifier.of_saved(settings, len(codec.label_names), tensors, vocabulary),
-            codec=codec,
+            linear=TfidfClassifier.of_saved(settings, len(processor.label_names), tensors, vocabulary),
+            processor=processor,
             device=torch.device("cpu"),
             decode=config.decode,
         )
@@ -243,7 +245,7 @@ class LinearPredictor(Predictor):
         """The label name of each text, in the order of `texts`; [] for none."""
         if not texts:
             return []
-        return [self.codec.label(index) for index in self.linear.log_probs(texts).argmax(-1).tolist()]
+        return [self.processor.label(index) for index in self.linear.log_probs(texts).argmax(-1).tolist()]
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """None: texts are read whole."""
@@ -254,21 +256,21 @@ class LinearPredictor(Predictor):
         must = "be a run with attention, because inspect draws nothing else"
         raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of model=transformer")
 
-    def lens(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
+    def head_statistics(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
         """Always a ConfigError: there is nothing to measure."""
-        must = "be a run of a net, because the lens measures nothing else"
+        must = "be a run of a net, because heads and receptive fields are of nets alone"
         raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of another model")
 
-    def _judge(self, config: Config, data: TaskData, split: str) -> Evaluation:
+    def _evaluate(self, config: Config, data: TaskData, split: str) -> Evaluation:
         return evaluate_linear(self.linear, data.splits[split], data)
 
 
-def _codec(config: Config, checkpoint: Checkpoint) -> Codec:
+def _processor(config: Config, checkpoint: Checkpoint) -> TextProcessor:
     state: Any = checkpoint.state
     src = Tokenizer.from_json(checkpoint.texts["tokenizer.json"])
     own = checkpoint.texts.get("tgt_tokenizer.json")
     names = state["label_names"]
-    return Codec(
+    return TextProcessor(
         task=state["shape"]["task"],
         src_tokenizer=src,
         tgt_tokenizer=Tokenizer.from_json(own) if own else (src if state["shape"]["task"] == "translation" else None),

@@ -156,7 +156,7 @@ def test_a_finished_run_says_so(train_py: Train) -> None:
     assert again.code == 0 and again.out.startswith("already finished: mine/results.json; raise trainer.max_epochs, ")
 
 
-def test_a_finished_run_is_judged_anew(train_py: Train, tmp_path: Path) -> None:
+def test_a_finished_run_is_evaluated_anew(train_py: Train, tmp_path: Path) -> None:
     train_py("hydra.run.dir=mine")
     again = train_py("trainer.resume=mine", "decode.beam=2", bare=True)
     assert again.code == 0 and "beam 2, length penalty 1" in again.out

@@ -16,7 +16,7 @@ from minitx.config import DecodeConfig
 from minitx.decoding.beam import translate
 from minitx.decoding.greedy import output_limit
 from minitx.decoding.inference import GREEDY, inference
-from minitx.decoding.text import Codec
+from minitx.decoding.text import TextProcessor
 from minitx.nn.build import Model
 from minitx.nn.capture import capture_attention
 from minitx.nn.classifier import Classifier
@@ -84,7 +84,7 @@ class Inspection:
 def inspect_texts(
     model: Model,
     texts: Sequence[str],
-    codec: Codec,
+    processor: TextProcessor,
     *,
     device: torch.device,
     decode: DecodeConfig = GREEDY,
@@ -95,28 +95,30 @@ def inspect_texts(
     every step at once, because each position sees exactly what it saw while it was written. In float32, one text at a
     time: nothing is padded, and a picture needs no speed.
     """
-    split = codec.encode(texts)
+    split = processor.encode(texts)
     inspections = []
     with inference([model], device, "fp32"):
         for row, text in enumerate(texts):
             batch = split.batch(np.array([row])).to(device)
             if isinstance(model, Translator):
-                inspections.append(_inspect_translation(model, batch, text, codec, decode))
+                inspections.append(_inspect_translation(model, batch, text, processor, decode))
             else:
                 assert isinstance(model, Classifier), "a masked model makes nothing of a text"
-                inspections.append(_inspect_class(model, batch, text, codec))
+                inspections.append(_inspect_class(model, batch, text, processor))
     return inspections
 
 
-def _inspect_class(model: Classifier, batch: Batch, text: str, codec: Codec) -> Inspection:
+def _inspect_class(model: Classifier, batch: Batch, text: str, processor: TextProcessor) -> Inspection:
     with capture_attention(model) as maps:
         logits = model(batch)
-    src = codec.src_tokenizer.tokens(batch.src[0].tolist())
+    src = processor.src_tokenizer.tokens(batch.src[0].tolist())
     views = [_view("encoder", _whole(maps.encoder, len(src)), src, src), _view("pooling", maps.pooling, ["text"], src)]
-    return Inspection(text, codec.label(int(logits.argmax())), tuple(view for view in views if view is not None))
+    return Inspection(text, processor.label(int(logits.argmax())), tuple(view for view in views if view is not None))
 
 
-def _inspect_translation(model: Translator, batch: Batch, text: str, codec: Codec, decode: DecodeConfig) -> Inspection:
+def _inspect_translation(
+    model: Translator, batch: Batch, text: str, processor: TextProcessor, decode: DecodeConfig
+) -> Inspection:
     [ids] = translate([model], batch, decode)
     # An output that reached the limit has no EOS: then its last token is the last that was written.
     ended = len(ids) < output_limit(model, batch.src.shape[1])
@@ -124,14 +126,14 @@ def _inspect_translation(model: Translator, batch: Batch, text: str, codec: Code
     fed = torch.tensor([[BOS, *written[:-1]]], device=batch.src.device)
     with capture_attention(model) as maps:
         model.decode(fed, model.encode(batch.src, batch.src_mask, batch.sentence), batch.src_mask)
-    src = codec.src_tokenizer.tokens(batch.src[0].tolist())
-    queries, keys = (codec.output_tokenizer.tokens(tokens) for tokens in (written, fed[0].tolist()))
+    src = processor.src_tokenizer.tokens(batch.src[0].tolist())
+    queries, keys = (processor.output_tokenizer.tokens(tokens) for tokens in (written, fed[0].tolist()))
     views = [
         _view("cross", maps.cross, queries, src),
         _view("encoder", maps.encoder, src, src),
         _view("decoder", maps.decoder, queries, keys),
     ]
-    return Inspection(text, codec.text(ids), tuple(view for view in views if view is not None))
+    return Inspection(text, processor.text(ids), tuple(view for view in views if view is not None))
 
 
 def _view(kind: Kind, captured: Tensor | None, queries: Sequence[str], keys: Sequence[str]) -> AttentionView | None:

@@ -1,4 +1,4 @@
-"""What a head does for the result: how the loss answers to its gate, and what is lost without it.
+"""What each head contributes: the gradient of the loss by its gate, and the loss without it (Michel et al. 2019).
 
 Letters in shapes: B rows, L layers, H heads.
 """
@@ -21,8 +21,8 @@ from minitx.nn.classifier import Classifier, TextReader, source_rows
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How good a model is on some batches, every target weighing alike."""
+class Performance:
+    """Loss and accuracy of a model on some batches, every target weighing alike."""
 
     loss: float
     """Cross-entropy per target."""
@@ -31,8 +31,8 @@ class Quality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effects:
-    """Of each head of a layer."""
+class HeadEffects:
+    """Importance of each head of a layer, and what changes without it."""
 
     importance: Numbers
     """Mean over texts of |d loss / d gate| (Michel et al. 2019, eq. 2). The loss of a text is the sum over its targets,
@@ -43,18 +43,18 @@ class Effects:
     """The same difference of the accuracy."""
 
 
-def quality(model: Model, batches: Sequence[Batch]) -> Quality:
+def performance(model: Model, batches: Sequence[Batch]) -> Performance:
     """Of a model in `inference`, on at least one batch."""
     losses, hits, n_targets = [], [], 0
     for batch in batches:
-        log_prob_N, guess_N = _answers(model, batch)
+        log_prob_N, guess_N = _target_predictions(model, batch)
         losses.append(-log_prob_N.double().sum())
         hits.append((guess_N == batch.targets).sum())
         n_targets += batch.n_targets
-    return Quality(float(torch.stack(losses).sum()) / n_targets, int(torch.stack(hits).sum()) / n_targets)
+    return Performance(float(torch.stack(losses).sum()) / n_targets, int(torch.stack(hits).sum()) / n_targets)
 
 
-def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
+def _target_predictions(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
     """(N,) log probability of each target, and (N,) what the model takes for likeliest."""
     if not isinstance(model, Classifier):
         return most_likely([model], batch)
@@ -62,14 +62,14 @@ def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
     return log_probs_NC.gather(1, batch.targets[:, None])[:, 0], log_probs_NC.argmax(-1)
 
 
-def effects(model: Model, batches: Sequence[Batch]) -> tuple[Quality, dict[Place, Effects]]:
-    """The whole model's quality, and every head's effects; as many passes as there are heads, and two more."""
-    whole = quality(model, batches)
+def head_effects(model: Model, batches: Sequence[Batch]) -> tuple[Performance, dict[Place, HeadEffects]]:
+    """The whole model's performance, and the effects of each layer's heads, in as many passes as heads and two more."""
+    whole = performance(model, batches)
     importance = _importance(model, batches) if head_attentions(model) else {}
     found = {}
     for place, importance_H in importance.items():
         without = [_without(model, place, head, batches) for head in range(len(importance_H))]
-        found[place] = Effects(
+        found[place] = HeadEffects(
             importance=tuple(importance_H.tolist()),
             loss_without=tuple(one.loss - whole.loss for one in without),
             accuracy_without=tuple(one.accuracy - whole.accuracy for one in without),
@@ -77,12 +77,12 @@ def effects(model: Model, batches: Sequence[Batch]) -> tuple[Quality, dict[Place
     return whole, found
 
 
-def _without(model: Model, place: Place, head: int, batches: Sequence[Batch]) -> Quality:
+def _without(model: Model, place: Place, head: int, batches: Sequence[Batch]) -> Performance:
     weight = next(model.parameters())
     gate_H = weight.new_ones(head_attentions(model)[place.role][place.layer].n_heads)
     gate_H[head] = 0
     with gated(model, {place: gate_H}):
-        return quality(model, batches)
+        return performance(model, batches)
 
 
 def _importance(model: Model, batches: Sequence[Batch]) -> dict[Place, Tensor]:

@@ -1,8 +1,8 @@
-"""The lens: everything measured of heads and field of a trained model, or of the heads of two, as plain numbers.
+"""Statistics of every attention head of a trained model, and of its receptive field; or heads of two models compared.
 
-    batches = lens_batches(model, split, data, device=...)
-    lens(model, batches)                   each layer's heads (looks, likeness, effects, ranks), the encoder's field
-    lens_of_two(model, other, batches)     each layer's heads against those of the same layer of the other
+    batches = sample_batches(model, split, data, device=...)
+    head_statistics(model, batches)         of each layer: what heads attend to, similarity, effects, ranks
+    compare_heads(model, other, batches)    of each layer: its heads against those of the same layer of the other
 
 Deterministic: the rows are drawn by a seed, batches are those of an evaluation, models compute in float32 and sums are
 in float64, and no random number of torch is drawn. It leaves no trace on the model.
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from minitx.analysis.head_effects import Effects, Quality, effects
+from minitx.analysis.head_effects import HeadEffects, Performance, head_effects
 from minitx.analysis.head_maps import HeadStats, HeadStatSums, Numbers, Place, head_layers, read_batch
-from minitx.analysis.receptive_field import ReceptiveField, field_of
+from minitx.analysis.receptive_field import ReceptiveField, measure_receptive_field
 from minitx.analysis.similarity import Similarity, SimilaritySums
 from minitx.batch import Batch
 from minitx.config import MaskingConfig
@@ -39,8 +39,8 @@ class LayerHeads:
     """The heads of one layer, in their order."""
 
     place: Place
-    looks: HeadStats
-    effects: Effects
+    stats: HeadStats
+    effects: HeadEffects
     maps: Similarity
     """Of the heads' maps among themselves, 1 - JSD."""
     outputs: Similarity
@@ -56,11 +56,11 @@ class HeadReport:
     """One model on some rows of a split."""
 
     n_rows: int
-    quality: Quality
+    performance: Performance
     """Of the whole model on these rows."""
     layers: tuple[LayerHeads, ...]
     """Encoder, decoder and cross, each from the first layer; () of a model without heads."""
-    field: ReceptiveField
+    receptive_field: ReceptiveField
     """Of the encoder."""
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class PairReport:
         return found
 
 
-def lens_batches(
+def sample_batches(
     model: Model,
     split: Split,
     data: TaskData,
@@ -102,38 +102,40 @@ def lens_batches(
     batch_tokens: int = BATCH_TOKENS,
     masking: MaskingConfig = MASKING,
 ) -> list[Batch]:
-    """What a lens looks at: `rows` rows of a split, all where it has no more, for models of the task of `data`.
+    """Batches of `rows` random rows of a split (all where it has no more), for models of the task of `data`.
 
     masking: as of `evaluate`. No rows are a ValueError.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(split))[:rows])
     if len(chosen) == 0:
-        raise ValueError(f"a lens needs at least one row; of a split of {len(split)} rows, {rows} were asked for")
+        raise ValueError(
+            f"head statistics need at least one row; of a split of {len(split)} rows, {rows} were asked for"
+        )
     plan = [chosen[part] for part in plan_eval(split.lengths[chosen], batch_tokens)]
     return list(batches_of(model, split, data, plan, device=device, masking=masking))
 
 
-def lens(model: Model, batches: Sequence[Batch], seed: int = 0) -> HeadReport:
-    """Everything of a model (itself, not a compiled wrapper). seed: of the positions and directions of the field."""
+def head_statistics(model: Model, batches: Sequence[Batch], seed: int = 0) -> HeadReport:
+    """Everything of a model (itself, not a compiled wrapper). seed: of the receptive field's random draws."""
     places = head_layers(model)
-    looks, alike = ({p: HeadStatSums(p) for p in places}, {p: SimilaritySums(within=True) for p in places})
+    stats, alike = ({p: HeadStatSums(p) for p in places}, {p: SimilaritySums(within=True) for p in places})
     with inference([model], batches[0].src.device, "fp32"):
         for batch in batches if places else ():
             for place, queries in read_batch(model, batch).items():
-                looks[place].add(queries)
+                stats[place].add(queries)
                 alike[place].add(queries, queries)
-        whole, of_gates = effects(model, batches)
-        field = field_of(model, batches, seed)
-    layers = tuple(_layer(p, looks[p].result(), of_gates[p], alike[p]) for p in places)
-    return HeadReport(n_rows=_n_rows(batches), quality=whole, layers=layers, field=field)
+        whole, effects = head_effects(model, batches)
+        receptive_field = measure_receptive_field(model, batches, seed)
+    layers = tuple(_layer(p, stats[p].result(), effects[p], alike[p]) for p in places)
+    return HeadReport(n_rows=_n_rows(batches), performance=whole, layers=layers, receptive_field=receptive_field)
 
 
-def _layer(place: Place, looks: HeadStats, of_gates: Effects, alike: SimilaritySums) -> LayerHeads:
+def _layer(place: Place, stats: HeadStats, effects: HeadEffects, alike: SimilaritySums) -> LayerHeads:
     rank, joint_rank = alike.ranks()
     return LayerHeads(
         place=place,
-        looks=looks,
-        effects=of_gates,
+        stats=stats,
+        effects=effects,
         maps=alike.maps(),
         outputs=alike.outputs(),
         rank=rank,
@@ -141,7 +143,7 @@ def _layer(place: Place, looks: HeadStats, of_gates: Effects, alike: SimilarityS
     )
 
 
-def lens_of_two(first: Model, second: Model, batches: Sequence[Batch]) -> PairReport:
+def compare_heads(first: Model, second: Model, batches: Sequence[Batch]) -> PairReport:
     """Heads against heads at the same queries; the models may differ in number and width of heads.
 
     Both must be of the task and the vocabulary of the batches and have the same layers of heads, else a ValueError.
@@ -160,8 +162,8 @@ def lens_of_two(first: Model, second: Model, batches: Sequence[Batch]) -> PairRe
     return PairReport(n_rows=_n_rows(batches), layers=layers)
 
 
-def looks_of(model: Model, batches: Sequence[Batch]) -> dict[Place, HeadStats]:
-    """The looks of `lens` alone, in one pass."""
+def head_stats(model: Model, batches: Sequence[Batch]) -> dict[Place, HeadStats]:
+    """`HeadStats` of each layer alone, in one pass."""
     sums = {place: HeadStatSums(place) for place in head_layers(model)}
     with inference([model], batches[0].src.device, "fp32"):
         for batch in batches if sums else ():

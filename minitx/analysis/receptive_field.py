@@ -2,10 +2,10 @@
 
 After Luo et al. (2016), for text and for states of many dimensions: the derivative is taken in a random direction of
 the state, normal and drawn anew for every position; its mean square is the sum over the state's dimensions. (Not of the
-sum of the state: a last layer norm holds that constant.) What an encoder can reach is one thing, what it has learned to
-read is another, and both are told: the exact reach, and the width that holds most of the gradient.
+sum of the state: a last layer norm holds that constant.) What an encoder can read is one thing, what it has learned to
+read is another; both are reported: the farthest position that has any gradient, and the width that holds most of it.
 
-Letters in shapes: B texts, S length, D model width, P positions asked of a text.
+Letters in shapes: B texts, S length, D model width, P positions measured in a text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from minitx.nn.classifier import SourceRows, TextReader, source_rows
 HELD = 0.95
 """Share of the gradient that `ReceptiveField.width` holds."""
 POSITIONS = 4
-"""Positions asked of each text; of a shorter one all."""
+"""Positions measured in each text; of a shorter one all."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,11 +44,11 @@ class ReceptiveField:
     width: int
     """2 w + 1 for the smallest w so that offsets from -w to w hold `HELD` of all gradient there was: of the sum over
     pairs, or the few pairs of the longest text would count as much as all others."""
-    reach: int
+    farthest: int
     """The largest |offset| at which a gradient was not exactly 0."""
 
     @classmethod
-    def of(cls, sums_O: Floats, counts_O: npt.NDArray[np.int64], n_before: int, reach: int) -> ReceptiveField:
+    def of(cls, sums_O: Floats, counts_O: npt.NDArray[np.int64], n_before: int, farthest: int) -> ReceptiveField:
         """Sums of gradients and numbers of pairs at the offsets from -n_before on."""
         offsets = np.arange(len(sums_O)) - n_before
         held = [sums_O[np.abs(offsets) <= w].sum() for w in range(int(np.abs(offsets).max()) + 1)]
@@ -58,14 +58,14 @@ class ReceptiveField:
             gradient=tuple((sums_O / counts_O).tolist()),
             n_pairs=tuple(counts_O.tolist()),
             width=2 * enough + 1,
-            reach=reach,
+            farthest=farthest,
         )
 
 
-def field_of(model: Model, batches: Iterable[Batch], seed: int = 0) -> ReceptiveField:
+def measure_receptive_field(model: Model, batches: Iterable[Batch], seed: int = 0) -> ReceptiveField:
     """Of the encoder of a model in `inference`; with model.chunk of each chunk by itself. The draws are of (seed, row)
     alone, so the batches do not matter."""
-    sums = _Sums()
+    sums = _OffsetSums()
     chunk = model.chunk if isinstance(model, TextReader) else None
     # cuDNN has the gradients of an LSTM in training mode only, torch's own kernel in any.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
@@ -74,10 +74,10 @@ def field_of(model: Model, batches: Iterable[Batch], seed: int = 0) -> Receptive
             n_chunks = len(rows.ids) // batch.n_rows
             names = [(row, number) for row in batch.rows.tolist() for number in range(n_chunks)]
             _add_rows(sums, model, rows, [(seed, *name) for name in names])
-    return sums.field()
+    return sums.result()
 
 
-def _add_rows(sums: _Sums, model: Model, rows: SourceRows, seeds: Sequence[tuple[int, ...]]) -> None:
+def _add_rows(sums: _OffsetSums, model: Model, rows: SourceRows, seeds: Sequence[tuple[int, ...]]) -> None:
     """seeds: of each text's draws."""
     tokens_BSD = model.src_tokens(rows.ids).detach().requires_grad_()
     states_BSD = model.encoder(tokens_BSD, rows.mask, rows.sentence)
@@ -110,22 +110,22 @@ def _gradient(
     return found
 
 
-class _Sums:
+class _OffsetSums:
     """Sums by offset, which grow as farther ones come."""
 
     def __init__(self) -> None:
         self.sums: dict[int, float] = {}
         self.counts: dict[int, int] = {}
-        self.reach = 0
+        self.farthest = 0
 
     def add(self, gradient_S: Floats, place: int) -> None:
         for offset, value in zip(count(-place), gradient_S.tolist(), strict=False):
             self.sums[offset] = self.sums.get(offset, 0.0) + value
             self.counts[offset] = self.counts.get(offset, 0) + 1
             if value:
-                self.reach = max(self.reach, abs(offset))
+                self.farthest = max(self.farthest, abs(offset))
 
-    def field(self) -> ReceptiveField:
+    def result(self) -> ReceptiveField:
         offsets = sorted(self.sums)  # without gaps: each position has some up to its text's ends, 0 among them
         sums, counts = (np.array([of[offset] for offset in offsets]) for of in (self.sums, self.counts))
-        return ReceptiveField.of(sums, counts, -offsets[0], self.reach)
+        return ReceptiveField.of(sums, counts, -offsets[0], self.farthest)

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
         _compare(predictor, options)
         return
     report = None
-    if predictor.codec.task == "classification":
+    if predictor.processor.task == "classification":
         report = predictor.report(options.split, options.overrides, max(N_HARDEST, options.hardest or 0))
     evaluation = report.evaluation if report else predictor.evaluate(options.split, options.overrides)
     rows = [[name, shown_metric(evaluation, name)] for name in evaluation.metrics]
@@ -80,7 +80,7 @@ def _check_options(predictor: Predictor, options: argparse.Namespace) -> None:
     """Refuse options of one classifier where the run is none, or where two runs are compared."""
     asked = {"--per-class": options.per_class, "--hardest": options.hardest, "--output": options.output}
     given = [name if value is True else f"{name} ({value})" for name, value in asked.items() if value]
-    if given and predictor.codec.task != "classification":
+    if given and predictor.processor.task != "classification":
         raise ConfigError(f"{given[0]} must be left out, because {options.run} is no classifier; drop it")
     if given and options.against is not None:
         raise ConfigError(f"{given[0]} must be left out with --against; evaluate each run by itself")
@@ -120,7 +120,7 @@ def _compare(predictor: Predictor, options: argparse.Namespace) -> None:
     reporter.table("paired comparison", ["metric", "A - B [95 % interval]", "p"], rows)
     reporter.say(f"A: {_described(predictor, options)}\nB: {_described(other, options)}")
     reporter.say("intervals: bootstrap over rows, the difference's paired; p: paired randomisation test, two-sided")
-    if predictor.codec.task == "classification":
+    if predictor.processor.task == "classification":
         found = mcnemar(mine, theirs)
         alone = f"A alone right: {found.a_alone:,} rows, B alone right: {found.b_alone:,} rows"
         reporter.say(f"{alone}; McNemar's exact test, two-sided: p {found.p_value:.4f}")
@@ -133,7 +133,7 @@ def _described(predictor: Predictor, options: argparse.Namespace) -> str:
 
     runs = " + ".join([str(predictor.folder.path), *(options.ensemble if len(predictor.models) > 1 else [])])
     what = [runs, f"{options.checkpoint} checkpoint"]
-    if predictor.codec.task == "translation":
+    if predictor.processor.task == "translation":
         what.append(shown_decoding(predictor.decode))
     return ", ".join(what)
 

@@ -47,7 +47,7 @@ def _write_heads(predictor: Predictor, file: Path, options: argparse.Namespace) 
     from minitx.training.display import say_heads
     from minitx.training.run_folder import write_json
 
-    report = predictor.lens(options.split, options.rows)
+    report = predictor.head_statistics(options.split, options.rows)
     write_json(file, {"split": options.split, **report.to_json()})
     say_heads(Reporter(), report, f"{report.n_rows:,} {options.split} rows")
     print(file)

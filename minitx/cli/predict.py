@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """One line per text, or `n_best` of them; texts that were cut are counted in a warning at the end."""
     predictor = load_predictor(options)
-    predictor.check_answers()
+    predictor.check_predicts()
     progress, n_cut = LineProgress(silent=bool(options.text)), 0
     for chunk in chunks(options.text or read_lines(), chunk_size(predictor.decode.beam)):
         if options.n_best is None:
@@ -51,6 +51,6 @@ def run(options: argparse.Namespace) -> None:
     if n_cut:
         from minitx.data.pipeline.encode import KEPT
 
-        limit = f"data.max_length ({predictor.codec.max_length} tokens)"
-        kept = f"of them the {KEPT[predictor.codec.truncate]} tokens were read"
+        limit = f"data.max_length ({predictor.processor.max_length} tokens)"
+        kept = f"of them the {KEPT[predictor.processor.truncate]} tokens were read"
         print(f"warning: {n_cut:,} of {progress.n_lines:,} texts are longer than {limit}; {kept}", file=sys.stderr)

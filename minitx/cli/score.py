@@ -33,8 +33,8 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """A line per pair: log probability, tab, number of tokens."""
     predictor = load_predictor(options)
-    if predictor.codec.task != "translation":
-        raise ConfigError(f"RUN ({options.run}) must be a translator, its task is {predictor.codec.task}")
+    if predictor.processor.task != "translation":
+        raise ConfigError(f"RUN ({options.run}) must be a translator, its task is {predictor.processor.task}")
     if len(options.pair) not in (0, 2):
         raise ConfigError(f"score ({len(options.pair)} texts) must be given a text and its translation; quote each")
     pairs = [(options.pair[0], options.pair[1])] if options.pair else map(_pair, enumerate(read_lines(), start=1))

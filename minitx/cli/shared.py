@@ -92,7 +92,7 @@ def with_decoding_options(predictor: Predictor, options: argparse.Namespace) -> 
     """The same run, decoding as the options ask."""
     asked = {key: getattr(options, key, None) for key in ("beam", "length_penalty", "n_best")}
     given = [f"--{key.replace('_', '-')} ({value})" for key, value in asked.items() if value is not None]
-    if given and predictor.codec.task != "translation":
+    if given and predictor.processor.task != "translation":
         raise ConfigError(f"{given[0]} must be left out, because {options.run} is no translator; drop it")
     changes = {key: value for key, value in asked.items() if value is not None and key != "n_best"}
     return predictor.with_decoding(**changes)

@@ -44,7 +44,7 @@ class OptimConfig(Section):
 
 
 class AverageConfig(Section):
-    """Weight averaging; validation judges the average, and `best` holds it."""
+    """Weight averaging; validation evaluates the average, and `best` holds it."""
 
     kind: Literal["none", "ema", "last"] = "none"
     """ema: exponential moving average; last: mean of the last `k` evaluation points."""
@@ -115,13 +115,13 @@ class TrainerConfig(Section):
     patience: int | None = Field(None, ge=1)
     """Stop after this many validations without a better one; null = never."""
     eval_rows: int | None = Field(2000, ge=1)
-    """Rows of the validation split judged during training (always the same ones); null = all."""
+    """Rows of the validation split evaluated during training (always the same ones); null = all."""
     eval_train_rows: int = Field(0, ge=0)
-    """Training rows that are judged at each validation as validation is, without dropout and smoothing, to measure
+    """Training rows that are evaluated at each validation as validation is, without dropout and smoothing, to measure
     over-fitting by; 0 = none."""
     attention_maps: int = Field(3, ge=0)
     """Validation examples whose attention is drawn in TensorBoard, now and then; 0 = none."""
-    lens: int = Field(0, ge=0)
+    head_statistics: int = Field(0, ge=0)
     """Validation examples on which each head's entropy and distance are measured for TensorBoard, at every validation;
     0 = none."""
     average: AverageConfig = AverageConfig()

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from minitx.batch import BOS, EOS, Batch
-from minitx.nn.losses import TokenGuesser
+from minitx.nn.losses import TokenPredictor
 from minitx.nn.translator import Translator
 
 SHRINK_EVERY = 4
-"""Steps between two looks at which rows have ended. Each look waits for the device and copies what is left of the
-cache; between looks ended rows are computed along, and what they write after their end is cut off below."""
+"""Steps between two checks of which rows have ended. Each check waits for the device and copies what is left of the
+cache; between checks ended rows are computed along, and what they write after their end is cut off below."""
 
 
 @torch.no_grad()
@@ -56,7 +56,7 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
     return [until_end(ids)[:limit] for ids, limit in zip(written_BL.cpu().numpy(), limits.tolist(), strict=True)]
 
 
-def full_logits(model: TokenGuesser, hidden: Tensor) -> Tensor:
+def full_logits(model: TokenPredictor, hidden: Tensor) -> Tensor:
     """(..., D) -> (..., V) in the weights' own type also under autocast.
 
     In bfloat16 a logit of 16 is known to 0.06 only: tokens would tie, and the scores of translations add that up.

@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codec:
+class TextProcessor:
     """What stands between text and a model's numbers, on both sides; with the weights, all that prediction needs."""
 
     task: Task
@@ -39,8 +39,8 @@ class Codec:
     """Which of its tokens are then kept; see `data.truncate`."""
 
     @classmethod
-    def of(cls, data: TaskData, max_length: int, truncate: Truncation = "head") -> Codec:
-        """The codec of a task; `max_length` and `truncate` are those of its `data` section."""
+    def of(cls, data: TaskData, max_length: int, truncate: Truncation = "head") -> TextProcessor:
+        """The processor of a task; `max_length` and `truncate` are those of its `data` section."""
         return cls(
             task=data.task,
             src_tokenizer=data.src_tokenizer,
@@ -75,13 +75,13 @@ class Codec:
 
     def label(self, index: int) -> str:
         """Name of a class."""
-        assert self.label_names is not None, "a classification codec names its labels"
+        assert self.label_names is not None, "a classification processor names its labels"
         return self.label_names[index]
 
     @property
     def output_tokenizer(self) -> Tokenizer:
-        """The target side's tokeniser, of a translation codec."""
-        assert self.tgt_tokenizer is not None, "a translation codec has a target tokeniser"
+        """The target side's tokeniser, of a translation processor."""
+        assert self.tgt_tokenizer is not None, "a translation processor has a target tokeniser"
         return self.tgt_tokenizer
 
     def text(self, ids: Iterable[int]) -> str:
@@ -102,10 +102,10 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class TextModel:
-    """Models (several = an ensemble: the mean of their probabilities) with the codec they share, where they run."""
+    """Models (several = an ensemble: the mean of their probabilities) with the processor they share, where they run."""
 
     models: tuple[Model, ...]
-    codec: Codec
+    processor: TextProcessor
     device: torch.device
     precision: Precision = "fp32"
     decode: DecodeConfig = GREEDY
@@ -117,11 +117,11 @@ class TextModel:
         Texts of about equal length go through the models together, so the order given costs nothing. A blank text is
         translated to nothing.
         """
-        if self.codec.task == "masked":
+        if self.processor.task == "masked":
             raise ValueError("a masked model guesses hidden tokens; only `evaluate` is for it")
-        if self.codec.task == "classification":
-            return self._in_order(self.codec.encode(texts), self._labels)
-        outputs = self._in_order(self.codec.encode(texts), self._best)
+        if self.processor.task == "classification":
+            return self._in_order(self.processor.encode(texts), self._labels)
+        outputs = self._in_order(self.processor.encode(texts), self._best)
         return [output if text.strip() else "" for text, output in zip(texts, outputs, strict=True)]
 
     def n_best(self, texts: Sequence[str], n: int) -> list[list[Candidate]]:
@@ -133,28 +133,28 @@ class TextModel:
         if n < 1:
             raise ValueError(f"n ({n}) must be at least 1")
         wide = replace(self, decode=self.decode.model_copy(update={"beam": max(n, self.decode.beam)}))
-        found = wide._in_order(self.codec.encode(texts), lambda batch: wide._candidates(batch, n))
+        found = wide._in_order(self.processor.encode(texts), lambda batch: wide._candidates(batch, n))
         return [candidates if text.strip() else [] for text, candidates in zip(texts, found, strict=True)]
 
     def n_cut(self, texts: Sequence[str]) -> int:
-        """How many texts are longer than the codec's `max_length` and are read in part."""
-        return self.codec.encode(texts).n_cut
+        """How many texts are longer than the processor's `max_length` and are read in part."""
+        return self.processor.encode(texts).n_cut
 
     def score(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> list[Scored]:
         """How probable each given translation is. first: the number of the first pair, as an error calls it.
 
         Raises:
             ValueError: of a classifier; or not as many translations as texts.
-            ConfigError: a side is longer than the codec's `max_length`.
+            ConfigError: a side is longer than the processor's `max_length`.
         """
         self._check_translates()
         if len(texts) != len(translations):
             raise ValueError(f"{len(texts)} texts must match {len(translations)} translations in number")
-        return self._in_order(self.codec.encode_pairs(texts, translations, first), self._score)
+        return self._in_order(self.processor.encode_pairs(texts, translations, first), self._score)
 
     def _check_translates(self) -> None:
-        if self.codec.task != "translation":
-            raise ValueError(f"a model of {self.codec.task} has no translations")
+        if self.processor.task != "translation":
+            raise ValueError(f"a model of {self.processor.task} has no translations")
 
     def _in_order(self, split: Split, answer: Callable[[Batch], Iterable[Answer]]) -> list[Answer]:
         """`answer` for batches of rows of about equal length, put back into the order of the split."""
@@ -166,16 +166,17 @@ class TextModel:
         return [found[i] for i in np.argsort(np.concatenate(plan))]
 
     def _labels(self, batch: Batch) -> list[str]:
-        return [self.codec.label(index) for index in mean_log_probs(self.models, batch).argmax(-1).tolist()]
+        return [self.processor.label(index) for index in mean_log_probs(self.models, batch).argmax(-1).tolist()]
 
     def _best(self, batch: Batch) -> list[str]:
-        return [self.codec.text(ids) for ids in translate(translators(self.models), batch, self.decode)]
+        return [self.processor.text(ids) for ids in translate(translators(self.models), batch, self.decode)]
 
     def _candidates(self, batch: Batch, n: int) -> list[list[Candidate]]:
         beam, length_penalty = self.decode.beam, self.decode.length_penalty
         found = beam_search(translators(self.models), batch, beam, length_penalty=length_penalty, n_best=n)
         return [
-            [Candidate(text=self.codec.text(h.ids), score=h.score, log_prob=h.log_prob) for h in best] for best in found
+            [Candidate(text=self.processor.text(h.ids), score=h.score, log_prob=h.log_prob) for h in best]
+            for best in found
         ]
 
     def _score(self, batch: Batch) -> list[Scored]:

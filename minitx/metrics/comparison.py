@@ -1,4 +1,4 @@
-"""Two runs judged on the same examples: how far their scores lie apart, and whether chance alone would do that.
+"""Two runs evaluated on the same examples: how far their scores lie apart, and whether chance alone would do that.
 
 Both answers keep each example's two outputs together, for what is hard for one run is mostly hard for the other: their
 difference is then known far better than either score. What is drawn are never examples but *distinct pairs* of rows of
@@ -82,7 +82,7 @@ def _interval(spread_R: Floats) -> tuple[float, float]:
 
 
 def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[str, Comparison]:
-    """`compare` for every metric that both have; both must have judged the same rows (of the same data) in one order.
+    """`compare` for every metric that both have; both must be of the same rows (of the same data) in one order.
 
     Only the numbers of the rows can be checked here, not the texts behind them.
     """
@@ -100,7 +100,7 @@ def _check_same_rows(a: Evaluation, b: Evaluation) -> None:
     if not np.array_equal(a.rows, b.rows):
         counts = f"{len(a.rows):,} and {len(b.rows):,}"
         raise ValueError(
-            f"two evaluations must judge the same rows in the same order, but theirs differ ({counts} rows); "
+            f"two evaluations must be of the same rows in the same order, but theirs differ ({counts} rows); "
             "give both the same choice of rows"
         )
 

@@ -31,7 +31,7 @@ from minitx.decoding.inference import (
 )
 from minitx.decoding.scoring import token_log_probs
 from minitx.metrics.intervals import Interval, Ints
-from minitx.metrics.masked import FilledTexts, Guesses, guess_hidden
+from minitx.metrics.masked import FilledTexts, MaskedPredictions, predict_hidden
 from minitx.metrics.scores import ClassOutputs, MaskedOutputs, TextOutputs, main_metric, scores
 from minitx.nn.baselines.linear import TfidfClassifier
 from minitx.nn.build import Model
@@ -52,7 +52,7 @@ class Evaluation:
     main: str
     """Name of the metric that `best`, patience and tables go by."""
     rows: npt.NDArray[np.int64]
-    """The rows judged, in the order asked for."""
+    """The rows evaluated, in the order asked for."""
     predictions: Sequence[str] = field(repr=False)
     """Label name or output text of each of `rows`; or the text with its hidden tokens as they were guessed."""
     log_probs: LogProbs | None = field(default=None, repr=False)
@@ -84,7 +84,7 @@ def evaluate(
 
     A translator must be the model itself, not a compiled wrapper: it is also decoded, token by token. `bleu_tokenize`
     is sacrebleu's name for how it splits the text (13a, zh, char, ...). masking: which tokens a MaskedModel has to
-    guess; they are the same ones whatever model is judged. ensemble: further models, of the same
+    guess; they are the same ones whatever model is evaluated. ensemble: further models, of the same
     vocabulary and classes, whose probabilities are averaged with the first one's. No rows are a ValueError.
     """
     rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -99,10 +99,10 @@ def evaluate(
             assert data.tgt_tokenizer is not None, "a translation task has a target tokeniser"
             loss, outputs = _translate(translators(models), batches, decode)
             texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
-            return _judge_texts(loss, texts, rows, split, data, bleu_tokenize)
+            return _evaluate_texts(loss, texts, rows, split, data, bleu_tokenize)
         if isinstance(model, MaskedModel):
-            return _judge_guesses(guess_hidden(masked_models(models), batches), back, rows, split, data)
-        return judge_classes(_classify(models, batches)[back], rows, split, data)
+            return _evaluate_masked(predict_hidden(masked_models(models), batches), back, rows, split, data)
+        return evaluate_classes(_classify(models, batches)[back], rows, split, data)
 
 
 def batches_of(
@@ -114,14 +114,14 @@ def batches_of(
     device: torch.device,
     masking: MaskingConfig = MASKING,
 ) -> Iterator[Batch]:
-    """Rows of a split as a model of its task is judged on them; for a MaskedModel the same tokens are always hidden."""
+    """Batches of rows of a split, on the device; for a MaskedModel always the same tokens are hidden."""
     masker = Masker(split, masking, data.src_tokenizer.vocab_size) if isinstance(model, MaskedModel) else None
     for rows in plan:
         batch = split.batch(rows)
         yield (batch if masker is None else masker(batch, rows)).to(device)
 
 
-def judge_classes(
+def evaluate_classes(
     log_probs_NC: npt.NDArray[np.floating[Any]], rows: npt.NDArray[np.int64], split: Split, data: TaskData
 ) -> Evaluation:
     """Judge any classifier by the log-probabilities (N, C) that it gives the classes of these N `rows` of a split."""
@@ -145,7 +145,7 @@ def judge_classes(
 
 def evaluate_linear(model: TfidfClassifier, split: Split, data: TaskData) -> Evaluation:
     """Judge all rows of a split with a model that reads the texts themselves."""
-    return judge_classes(model.log_probs(list(split.texts)), np.arange(len(split)), split, data)
+    return evaluate_classes(model.log_probs(list(split.texts)), np.arange(len(split)), split, data)
 
 
 def _classify(models: Sequence[nn.Module], batches: Iterator[Batch]) -> LogProbs:
@@ -170,7 +170,7 @@ def _total(losses: list[Tensor]) -> float:
     return float(torch.stack(losses).double().sum())
 
 
-def _judge_guesses(guesses: Guesses, back: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
+def _evaluate_masked(guesses: MaskedPredictions, back: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
     """back: the place of each of `rows` among the guesses."""
     return Evaluation(
         loss=guesses.loss / max(1, len(guesses.guess)),
@@ -181,7 +181,7 @@ def _judge_guesses(guesses: Guesses, back: Ints, rows: Ints, split: Split, data:
     )
 
 
-def _judge_texts(
+def _evaluate_texts(
     loss: float, texts: list[str], rows: Ints, split: Split, data: TaskData, bleu_tokenize: str
 ) -> Evaluation:
     references = [split.references(int(row)) for row in rows]

@@ -1,4 +1,4 @@
-"""Guesses of hidden tokens, counted for each text, and shown in their places.
+"""MaskedPredictions of hidden tokens, counted for each text, and shown in their places.
 
 Letters in shapes: N hidden tokens, R texts, C tokens of a piece.
 """
@@ -18,14 +18,14 @@ from torch import Tensor
 from minitx.batch import SPECIAL_TOKENS, Batch
 from minitx.data import Split, Tokenizer
 from minitx.decoding.greedy import full_logits, log_mean
-from minitx.nn.losses import CHUNK, TokenGuesser
+from minitx.nn.losses import CHUNK, TokenPredictor
 from minitx.nn.masked import MaskedModel
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Guesses:
+class MaskedPredictions:
     """What was guessed in some texts, text after text and in each from left to right."""
 
     loss: float
@@ -51,7 +51,7 @@ class Guesses:
         return np.asarray(np.diff(right[self.offsets]))
 
 
-def guess_hidden(models: Sequence[MaskedModel], batches: Iterable[Batch]) -> Guesses:
+def predict_hidden(models: Sequence[MaskedModel], batches: Iterable[Batch]) -> MaskedPredictions:
     """The most likely token at each target of the batches; several models decide by the mean of their probabilities."""
     losses, counts, columns = [], [], []
     for batch in batches:
@@ -64,10 +64,10 @@ def guess_hidden(models: Sequence[MaskedModel], batches: Iterable[Batch]) -> Gue
     position, guess, truth = torch.cat(columns, 1).cpu().numpy()
     offsets = np.concatenate([[0], np.cumsum(torch.cat(counts).cpu().numpy())])
     loss = -float(torch.stack(losses).sum())
-    return Guesses(loss=loss, offsets=offsets, position=position, guess=guess, truth=truth)
+    return MaskedPredictions(loss=loss, offsets=offsets, position=position, guess=guess, truth=truth)
 
 
-def most_likely(models: Sequence[TokenGuesser], batch: Batch) -> tuple[Tensor, Tensor]:
+def most_likely(models: Sequence[TokenPredictor], batch: Batch) -> tuple[Tensor, Tensor]:
     """(N,) log probability of the token that was there, and (N,) the most likely one; logits some tokens at a time."""
     size = max(1, CHUNK // len(models[0].output_weight))
     pieces = zip(*(torch.split(model.hidden(batch), size) for model in models), strict=True)
@@ -84,7 +84,9 @@ class FilledTexts(Sequence[str]):
     """The texts as the model read them, with its guesses in brackets: `the [cat] sat` where it was right, and `the
     [cat → dog] sat` where it guessed cat and dog was there. Written only when one is looked at."""
 
-    def __init__(self, guesses: Guesses, places: Ints, rows: Ints, split: Split, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, guesses: MaskedPredictions, places: Ints, rows: Ints, split: Split, tokenizer: Tokenizer
+    ) -> None:
         """places: of each text among the guesses; rows: of each in the split."""
         self._guesses, self._places, self._rows = guesses, places, rows
         self._split, self._tokenizer = split, tokenizer

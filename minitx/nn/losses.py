@@ -202,7 +202,7 @@ def _between(alpha: float, logits: list[Tensor], probabilities: list[Tensor]) ->
     return half * (by_p_C1 - by_q_C1).sum(), [with_p, with_q]
 
 
-class TokenGuesser:
+class TokenPredictor:
     """Mixed into a module that has `hidden` and `output_weight`: `forward`, `loss` and `project`."""
 
     def hidden(self, batch: Batch) -> Tensor:

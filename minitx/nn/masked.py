@@ -11,10 +11,10 @@ from minitx.batch import Batch
 from minitx.config import NetConfig
 from minitx.nn.classifier import TextReader
 from minitx.nn.layers import xavier_linear
-from minitx.nn.losses import TokenGuesser
+from minitx.nn.losses import TokenPredictor
 
 
-class MaskedModel(TokenGuesser, TextReader):
+class MaskedModel(TokenPredictor, TextReader):
     """A text with hidden tokens -> the tokens that were there. A classifier can take over all of it but `transform`.
 
     As in BERT, the states of hidden tokens go through a transform of their own, and the token table is the output

@@ -13,11 +13,11 @@ from minitx.nn.attention.cache import StepCache
 from minitx.nn.attention.packing import source_packing, target_packing
 from minitx.nn.encoders import TextDecoder, make_decoder, make_encoder
 from minitx.nn.layers import token_table
-from minitx.nn.losses import TokenGuesser
+from minitx.nn.losses import TokenPredictor
 from minitx.nn.transformer import Decoder, Encoder
 
 
-class Translator(TokenGuesser, nn.Module):
+class Translator(TokenPredictor, nn.Module):
     """A source text and the target so far -> logits of the next target token.
 
     tie_embeddings: the decoder's token table is the output projection, and with a joint vocabulary the encoder's too.

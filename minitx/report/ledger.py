@@ -17,7 +17,7 @@ RECORDS = "study-*.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim as one tier of one study judged it, or a claim that no study here asks about."""
+    """A claim as one tier of one study decided it, or a claim that no study here asks about."""
 
     claim: Claim
     finding: ClaimResult | None

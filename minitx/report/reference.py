@@ -91,7 +91,7 @@ def write_default(run: Path, word: str) -> None:
     _write_json(REFERENCE / "default.json", report)
     log = (run / "train.log").read_text(encoding="utf-8").rstrip()
     (REFERENCE / "default_console.txt").write_text(_shortened(log.splitlines()) + "\n", encoding="utf-8")
-    [shown] = inspect_texts(predictor.model, [word], predictor.codec, device=predictor.device)
+    [shown] = inspect_texts(predictor.model, [word], predictor.processor, device=predictor.device)
     figure = attention_figure(shown.views[0], f"{shown.text}  →  {shown.output}")
     figure.savefig(REFERENCE / "attention.png", dpi=110)
 

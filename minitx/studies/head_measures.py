@@ -1,4 +1,4 @@
-"""What a study says of a trained model's heads and field, through the lens: numbers of one run, and of two seeds."""
+"""What a study says of a trained model's heads and receptive field: numbers of one run, and of two seeds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from minitx.analysis.head_statistics import LayerHeads, LayerPair, lens, lens_batches, lens_of_two
+from minitx.analysis.head_statistics import LayerHeads, LayerPair, compare_heads, head_statistics, sample_batches
 from minitx.config import Config
 from minitx.data import TaskData, load_data
 from minitx.nn.build import Model
 from minitx.predictor import Predictor
 
 ROWS = 256
-"""Validation texts that the lens looks at: nothing is chosen by the test split, and nothing is learnt from it."""
+"""Validation texts that are measured on: nothing is chosen by the test split, and nothing is learnt from it."""
 CPU = torch.device("cpu")
 Matrix = npt.NDArray[np.float64]
 
@@ -30,11 +30,11 @@ def heads(path: Path, config: Config) -> dict[str, float]:
     one head that matters most), `alike_maps` and `alike_outputs` (of a head and the most alike of its layer).
     """
     model, data = loaded(path)
-    report = lens(model, lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS))
+    report = head_statistics(model, sample_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS))
     layers = [layer for layer in report.layers if layer.place.role == "encoder"]
     found = {
-        "spread": _mean([x for layer in layers for x in layer.looks.spread]),
-        "distance": _mean([x for layer in layers for x in layer.looks.relative_distance]),
+        "spread": _mean([x for layer in layers for x in layer.stats.spread]),
+        "distance": _mean([x for layer in layers for x in layer.stats.relative_distance]),
         "rank": _mean([x for layer in layers for x in layer.rank]),
         "mask_effect": _mean([x for layer in layers for x in layer.effects.loss_without]),
         "mask_effect_max": max(x for layer in layers for x in layer.effects.loss_without),
@@ -46,8 +46,10 @@ def heads(path: Path, config: Config) -> dict[str, float]:
 def field(path: Path, config: Config) -> dict[str, float]:
     """`width` that holds 95 % of the encoder's gradient, and its `reach`, both in tokens."""
     model, data = loaded(path)
-    seen = lens(model, lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)).field
-    return {"width": float(seen.width), "reach": float(seen.reach)}
+    seen = head_statistics(
+        model, sample_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
+    ).receptive_field
+    return {"width": float(seen.width), "reach": float(seen.farthest)}
 
 
 def across(path: Path, other: Path) -> dict[str, float]:
@@ -55,9 +57,9 @@ def across(path: Path, other: Path) -> dict[str, float]:
     seed; `maps_less` and `outputs_less`: by how much less alike the heads of one layer are among themselves."""
     model, data = loaded(path)
     theirs = loaded(other)[0]
-    batches = lens_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
-    pairs = [pair for pair in lens_of_two(model, theirs, batches).layers if pair.place.role == "encoder"]
-    layers = [layer for layer in lens(model, batches).layers if layer.place.role == "encoder"]
+    batches = sample_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
+    pairs = [pair for pair in compare_heads(model, theirs, batches).layers if pair.place.role == "encoder"]
+    layers = [layer for layer in head_statistics(model, batches).layers if layer.place.role == "encoder"]
     between, within = _alike(pairs, nearest_between), _alike(layers, nearest_within)
     found = {
         **between,
@@ -74,7 +76,7 @@ def loaded(path: Path) -> tuple[Model, TaskData]:
 
 
 def nearest_within(similarity_HH: Matrix) -> float:
-    """Mean over the heads of a layer of the likeness of the other head that is most alike; NaN of one head."""
+    """Mean over the heads of a layer of the similarity of the other head that is most alike; NaN of one head."""
     others_HH = np.where(np.eye(len(similarity_HH)) == 1, -np.inf, similarity_HH)
     return float(others_HH.max(1).mean()) if len(similarity_HH) > 1 else math.nan
 

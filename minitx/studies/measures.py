@@ -59,7 +59,7 @@ def add_across(paths: Sequence[Path]) -> None:
 
 
 def _fit(path: Path, config: Config) -> dict[str, float]:
-    """`gap_at_L`: validation loss minus training loss, both judged alike, where training loss first reached L."""
+    """`gap_at_L`: validation loss minus training loss, both evaluated alike, where training loss first reached L."""
     if not config.trainer.eval_train_rows:
         raise rule("trainer.eval_train_rows", 0, "be set, because the study measures over-fitting", "e.g. 500")
     train, validation = losses_of(path, "train"), losses_of(path, "validation")

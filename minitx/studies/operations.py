@@ -20,7 +20,7 @@ from minitx.training.run import model_shape
 
 
 def losses_of(path: Path, split: str) -> dict[int, float]:
-    """Step -> loss of a run: of `validation`, or of the training rows that were judged as validation is."""
+    """Step -> loss of a run: of `validation`, or of the training rows that were evaluated as validation is."""
     name = TRAIN_JUDGED if split == "train" else split
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {line["step"]: line["loss"] for line in lines if line["split"] == name}

@@ -153,8 +153,8 @@ def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: d
         for name, cell in named.items():
             results = RunFolder(standing.folder_of(cell)).results()
             assert results is not None, "it has finished"
-            metric, judged = next(iter(results["metrics"]["validation"].items()))
-            scores.setdefault(place, {})[name] = judged["value"]
+            metric, found = next(iter(results["metrics"]["validation"].items()))
+            scores.setdefault(place, {})[name] = found["value"]
         reporter.say(f"{place}: {', '.join(f'{name} {score:.4f}' for name, score in scores[place].items())}")
     assert study.chosen.tuning is not None, "there were tries"
     record.parent.mkdir(parents=True, exist_ok=True)

@@ -15,12 +15,12 @@ from minitx.analysis.attention_maps import inspect_texts
 from minitx.analysis.class_figures import confusion_figure, reliability_figure
 from minitx.analysis.figures import attention_figure
 from minitx.analysis.head_maps import HeadStats, Place
-from minitx.analysis.head_statistics import HeadReport, LayerHeads, lens_batches, looks_of
+from minitx.analysis.head_statistics import HeadReport, LayerHeads, head_stats, sample_batches
 from minitx.analysis.receptive_field import HELD
 from minitx.config import Config, DecodeConfig, MaskingConfig, TrainerConfig
 from minitx.config.load import flat
 from minitx.data.splits import Split, TaskData
-from minitx.decoding.text import Codec
+from minitx.decoding.text import TextProcessor
 from minitx.metrics.class_report import ClassReport, ClassScore, HardExample
 from minitx.metrics.comparison import Comparison
 from minitx.metrics.evaluate import Evaluation
@@ -41,7 +41,7 @@ WORST_CLASSES, HARDEST = 5, 3
 """Of a classifier, on the console at the end of a run."""
 
 
-class Showcase:
+class ExampleDisplay:
     """The same few validation examples from beginning to end, so that one can watch them change."""
 
     def __init__(
@@ -49,21 +49,23 @@ class Showcase:
         board: Board,
         model: Model,
         data: TaskData,
-        codec: Codec,
+        processor: TextProcessor,
         device: torch.device,
         trainer: TrainerConfig,
         masking: MaskingConfig,
     ) -> None:
         """trainer: how much is shown."""
-        self.board, self.model, self.data, self.codec, self.device = board, model, data, codec, device
+        self.board, self.model, self.data, self.processor, self.device = board, model, data, processor, device
         split = data.splits["validation"]
         order = np.random.default_rng(0).permutation(len(split))
         self.sample_rows = order[:N_SAMPLES]
         short = [int(row) for row in order if split.lengths[row] <= LONGEST_MAP]
         n_maps = trainer.attention_maps if attentions(model) else 0
-        looked_at = trainer.lens and head_attentions(model)
-        self.lens_batches = (
-            lens_batches(model, split, data, device=device, rows=trainer.lens, masking=masking) if looked_at else []
+        wanted = trainer.head_statistics and head_attentions(model)
+        self.sample_batches = (
+            sample_batches(model, split, data, device=device, rows=trainer.head_statistics, masking=masking)
+            if wanted
+            else []
         )
         self.map_texts = [split.text(row) for row in (short or [int(order[0])])[:n_maps]]
 
@@ -75,8 +77,8 @@ class Showcase:
         rows = [int(row) for row in self.sample_rows if int(row) in place]
         cells = [(split.text(r), " / ".join(split.references(r)), evaluation.predictions[place[r]]) for r in rows]
         self.board.table("samples", cells, ("text", "wanted", "predicted"), step)
-        if self.lens_batches:
-            self.board.scalars("lens", look_scalars(looks_of(self.model, self.lens_batches)), step)
+        if self.sample_batches:
+            self.board.scalars("heads", head_stat_scalars(head_stats(self.model, self.sample_batches)), step)
         if number & (number - 1) == 0:
             self.maps(step)
 
@@ -85,19 +87,19 @@ class Showcase:
         classifier's own), and every kind of the first example. None of a masked model: it makes nothing of a text."""
         if isinstance(self.model, MaskedModel):
             return
-        for number, shown in enumerate(inspect_texts(self.model, self.map_texts, self.codec, device=self.device)):
+        for number, shown in enumerate(inspect_texts(self.model, self.map_texts, self.processor, device=self.device)):
             for view in shown.views if number == 0 else shown.views[:1]:
                 title = f"{shown.text}  →  {shown.output}"
                 self.board.figure(f"attention_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
 
 
 def show_at_end(
-    board: Board, config: Config, judged: Mapping[str, Evaluation], report: ClassReport | None, step: int
+    board: Board, config: Config, evaluations: Mapping[str, Evaluation], report: ClassReport | None, step: int
 ) -> None:
     """A classifier's report and the HParams row of this run."""
     if report is not None:
         show_on_board(board, report, step)
-    metrics = {f"{split}/{name}": i.value for split, e in judged.items() for name, i in e.metrics.items()}
+    metrics = {f"{split}/{name}": i.value for split, e in evaluations.items() for name, i in e.metrics.items()}
     board.hparams(_hparams(config), {f"final_{k}": v for k, v in metrics.items()})
     board.flush()
 
@@ -114,12 +116,12 @@ def final_report(
     reporter: Reporter,
     folder: RunFolder,
     results: Mapping[str, Any],
-    judged: Mapping[str, Evaluation],
+    evaluations: Mapping[str, Evaluation],
     report: ClassReport | None,
 ) -> None:
     """One table (metrics with intervals, size, speed, place), a classifier's classes and hardest examples on test."""
-    names = list(judged["test"].metrics)
-    rows = [[name, *(shown_metric(judged[split], name) for split in ("validation", "test"))] for name in names]
+    names = list(evaluations["test"].metrics)
+    rows = [[name, *(shown_metric(evaluations[split], name) for split in ("validation", "test"))] for name in names]
     how = f", {shown_decoding(DecodeConfig(**results['decode']))}" if "decode" in results else ""
     reporter.table(f"best checkpoint{how}, 95 % bootstrap intervals", ["", "validation", "test"], rows)
     if report is not None:
@@ -254,25 +256,28 @@ LEGEND = (
 )
 
 
-def look_scalars(looks: Mapping[Place, HeadStats]) -> dict[str, float]:
+def head_stat_scalars(stats: Mapping[Place, HeadStats]) -> dict[str, float]:
     """`encoder_L1/H2/entropy` and so on, layers and heads counted from 1."""
     return {
         f"{place}/H{head + 1}/{name}": values[head]
-        for place, of_layer in looks.items()
+        for place, of_layer in stats.items()
         for name, values in _shown(of_layer).items()
         for head in range(len(values))
     }
 
 
-def _shown(looks: HeadStats) -> dict[str, tuple[float, ...]]:
+def _shown(stats: HeadStats) -> dict[str, tuple[float, ...]]:
     """Cross-attention has no distance in tokens."""
-    far = {"relative_distance": looks.relative_distance} if looks.distance is None else {"distance": looks.distance}
-    return {"entropy": looks.entropy, "spread": looks.spread, **far}
+    far = {"relative_distance": stats.relative_distance} if stats.distance is None else {"distance": stats.distance}
+    return {"entropy": stats.entropy, "spread": stats.spread, **far}
 
 
 def say_heads(reporter: Reporter, report: HeadReport, what: str) -> None:
-    """The table of heads, a line on each layer's likeness, and one on the field. what: the rows, in words."""
-    whole = report.quality
+    """The table of heads, a line on each layer's similarity, and one on the receptive field.
+
+    what: the rows, in words.
+    """
+    whole = report.performance
     if report.layers:
         title = f"{what}: loss {whole.loss:.4f}, accuracy {100 * whole.accuracy:.2f} %"
         reporter.table(title, COLUMNS, [row for layer in report.layers for row in _rows(layer)])
@@ -281,22 +286,22 @@ def say_heads(reporter: Reporter, report: HeadReport, what: str) -> None:
         maps, outputs, width = layer.maps.mean, layer.outputs.mean, f"joint rank {layer.joint_rank:.1f}"
         if len(layer.rank) > 1:
             reporter.say(
-                f"{layer.place}: heads are alike by {_share(maps)} in maps, {_share(outputs)} in outputs; {width}"
+                f"{layer.place}: similarity of heads {_share(maps)} in maps, {_share(outputs)} in outputs; {width}"
             )
-    field = report.field
-    said = f"{100 * HELD:.0f} % of the gradient within {field.width:,} positions; farthest that is read {field.reach:,}"
-    reporter.say(f"field   {said}")
+    seen = report.receptive_field
+    width = f"{100 * HELD:.0f} % of the gradient within {seen.width:,} positions"
+    reporter.say(f"receptive field: {width}; farthest that is read {seen.farthest:,}")
 
 
 def _rows(layer: LayerHeads) -> list[tuple[str, ...]]:
-    looks, effects = layer.looks, layer.effects
+    stats, effects = layer.stats, layer.effects
     return [
         (
             str(layer.place),
             str(head + 1),
-            f"{looks.entropy[head]:.3f}",
-            _share(looks.spread[head]),
-            f"{looks.distance[head]:.2f}" if looks.distance is not None else f"{looks.relative_distance[head]:.3f}",
+            f"{stats.entropy[head]:.3f}",
+            _share(stats.spread[head]),
+            f"{stats.distance[head]:.2f}" if stats.distance is not None else f"{stats.relative_distance[head]:.3f}",
             f"{effects.importance[head]:.4f}",
             f"{effects.loss_without[head]:+.4f}",
             f"{100 * effects.accuracy_without[head]:+.2f}",

@@ -1,4 +1,4 @@
-"""One run of model=linear, from data to results.json: features, one fit for each value of `model.c`, the best judged.
+"""One run of model=linear, from data to results.json: features, a fit for each value of `model.c`, the best evaluated.
 
 It leaves the same run folder as any other. There is nothing to go on from in the middle: a run that was stopped before
 it had a model starts anew, and comes to the same bits.
@@ -42,7 +42,7 @@ class _Try:
 
 
 def run_linear(config: Config, model: LinearConfig, folder: RunFolder, reporter: Reporter) -> dict[str, Any]:
-    """Fit and judge in an existing, locked folder; returns results.json.
+    """Fit and evaluate in an existing, locked folder; returns results.json.
 
     Raises:
         ConfigError: the texts have no n-grams to go by, or one class alone.
@@ -90,11 +90,11 @@ class _LinearRun:
             self.best = self._refit(self.best)
         self._save(self.best)
         try:
-            judged = {"validation": self.best.evaluation, "test": self._judge(self.best.model, "test")}
+            evaluations = {"validation": self.best.evaluation, "test": self._evaluate(self.best.model, "test")}
         except KeyboardInterrupt:
             self._stop(signal.SIGINT)
-        results = {**self._results("finished", judged), "c": self.best.c, "n_train": self._n_fitted()}
-        finish(self.folder, self.config, self.data, results, judged, self.reporter, self.board)
+        results = {**self._results("finished", evaluations), "c": self.best.c, "n_train": self._n_fitted()}
+        finish(self.folder, self.config, self.data, results, evaluations, self.reporter, self.board)
         next_steps(self.reporter, self.folder, self.data.splits["test"], attends=False)
         return results
 
@@ -133,7 +133,7 @@ class _LinearRun:
     def _tried(self, c: float, model: TfidfClassifier) -> None:
         """Judge on validation, tell, and keep the better one: by accuracy, by loss where that is equal."""
         self.n_tries += 1
-        found = self._judge(model, "validation")
+        found = self._evaluate(model, "validation")
         best = self.best.evaluation if self.best else None
         better = best is None or is_better(found.score, best.score, found.main)
         if best is not None and found.score == best.score:
@@ -149,7 +149,7 @@ class _LinearRun:
         if not model.converged:
             self.reporter.warn(f"the solver has not come to rest with c {c:g}")
 
-    def _judge(self, model: TfidfClassifier, split: str) -> Evaluation:
+    def _evaluate(self, model: TfidfClassifier, split: str) -> Evaluation:
         return evaluate_linear(model, self.data.splits[split], self.data)
 
     def _save(self, best: _Try) -> None:
@@ -176,7 +176,7 @@ class _LinearRun:
         self.reporter.say(line)
         raise Stopped(line, EXIT_BASE + number)
 
-    def _results(self, status: str, judged: dict[str, Evaluation]) -> dict[str, Any]:
+    def _results(self, status: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         """Its steps are the tries; there is no token table, so all of its parameters count."""
         n_params = self.best.model.n_params if self.best else 0
         effort = Effort(
@@ -189,4 +189,4 @@ class _LinearRun:
             precision=PRECISION,
             tokens_per_second=None,
         )
-        return results_of(self.config, self.data, self.source, status, effort, judged)
+        return results_of(self.config, self.data, self.source, status, effort, evaluations)

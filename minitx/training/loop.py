@@ -94,7 +94,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """What the loop calls and does not know: judge, tell, keep."""
+    """What the loop calls and does not know: evaluate, log, save."""
 
     validate: Callable[[], Evaluation]
     """Judge the model as it is now on the validation split."""
@@ -221,7 +221,7 @@ class Loop:
         self._show(lr)
 
     def _read_pending(self) -> None:
-        """Read the losses of the steps since the last reading (the only wait for the device) and judge them."""
+        """Read the losses of the steps since the last reading (the only wait for the device) and check them."""
         if not self._pending:
             return
         steps, rows, losses, norms, counts = zip(*self._pending, strict=True)
@@ -259,7 +259,7 @@ class Loop:
             )
         )
 
-    # -------------------------------------------------------------------------------------------- log, judge, keep
+    # -------------------------------------------------------------------------------------------- log, evaluate, save
 
     def _log(self, hooks: Hooks) -> None:
         self._read_pending()

@@ -16,7 +16,7 @@ from minitx.training.run_folder import EVALUATION, RunFolder, git_commit, versio
 from minitx.training.tensorboard import Board
 
 TRAIN_JUDGED = "train_judged"
-"""Split of the lines of metrics.jsonl, and of the curves, that judge training rows as validation is judged."""
+"""Split of the lines of metrics.jsonl, and of the curves, of training rows that are evaluated as validation is."""
 CUT = "data.max_length"
 """How a note on cut texts begins."""
 
@@ -50,7 +50,7 @@ def results_of(
     source: str,
     status: str,
     effort: Effort,
-    judged: Mapping[str, Evaluation],
+    evaluations: Mapping[str, Evaluation],
     pretrained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """results.json. source: the fingerprint of the data's source. pretrained: what came of an earlier stage."""
@@ -70,9 +70,10 @@ def results_of(
         "precision": effort.precision,
         "tokens_per_second": effort.tokens_per_second,
         "metrics": {
-            split: {name: interval.to_json() for name, interval in e.metrics.items()} for split, e in judged.items()
+            split: {name: interval.to_json() for name, interval in e.metrics.items()}
+            for split, e in evaluations.items()
         },
-        "loss": {split: e.loss for split, e in judged.items()},
+        "loss": {split: e.loss for split, e in evaluations.items()},
     }
     if data.task == "translation":
         results["decode"] = config.decode.model_dump()
@@ -86,15 +87,15 @@ def finish(
     config: Config,
     data: TaskData,
     results: Mapping[str, Any],
-    judged: Mapping[str, Evaluation],
+    evaluations: Mapping[str, Evaluation],
     reporter: Reporter,
     board: Board,
 ) -> None:
     """A finished run's files, its end in TensorBoard, and its report on the console."""
     test, report = data.splits["test"], None
     if data.label_names is not None:
-        report = report_classes(judged["test"], test, data.label_names)
+        report = report_classes(evaluations["test"], test, data.label_names)
         write_json(folder.path / EVALUATION, report.to_json("test"))
     folder.write_results(results)  # the last, for it says that the run has finished
-    show_at_end(board, config, judged, report, results["best_step"])
-    final_report(reporter, folder, results, judged, report)
+    show_at_end(board, config, evaluations, report, results["best_step"])
+    final_report(reporter, folder, results, evaluations, report)

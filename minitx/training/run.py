@@ -1,4 +1,4 @@
-"""One run from configuration to results.json: prepare, train (or go on), judge, report.
+"""One run from configuration to results.json: prepare, train (or go on), evaluate, report.
 
 Config -> RunFolder -> TaskData -> model -> Loop -> best weights -> test, once -> results.json
 """
@@ -17,7 +17,7 @@ import torch
 from minitx.config import CnnConfig, Config, ConfigError, DecodeConfig, LinearConfig, NetConfig
 from minitx.data import Masker, TaskData, check_source, load_data, source_fingerprint
 from minitx.decoding.inference import GREEDY
-from minitx.decoding.text import Codec
+from minitx.decoding.text import TextProcessor
 from minitx.errors import RunError, Stopped
 from minitx.metrics.evaluate import Evaluation, evaluate
 from minitx.nn.build import build_model, check_backend
@@ -27,7 +27,7 @@ from minitx.nn.sizes import ModelShape, non_embedding, parameter_counts
 from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, frozen_garbage, prepare_process, resolve_compute
-from minitx.training.display import Showcase, next_steps
+from minitx.training.display import ExampleDisplay, next_steps
 from minitx.training.linear import run_linear
 from minitx.training.loop import Hooks, Progress, build_loop
 from minitx.training.optim import WeightAverage
@@ -137,9 +137,9 @@ class _Session:
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self._resume()
         self.board = Board(folder.tensorboard, start_step=self.loop.progress.step)
-        codec = Codec.of(self.data, config.data.max_length, config.data.truncate)
-        self.showcase = Showcase(
-            self.board, self.model, self.data, codec, compute.device, config.trainer, config.masking
+        processor = TextProcessor.of(self.data, config.data.max_length, config.data.truncate)
+        self.showcase = ExampleDisplay(
+            self.board, self.model, self.data, processor, compute.device, config.trainer, config.masking
         )
 
     def run(self) -> dict[str, Any]:
@@ -153,10 +153,10 @@ class _Session:
             if stop.signal is not None and not self.loop.finished:
                 self._stop(stop.signal)
             try:
-                judged = self._judge_best()
+                evaluations = self._evaluate_best()
             except KeyboardInterrupt:  # training itself is saved
                 self._stop(signal.SIGINT)
-            return self._finish(judged)
+            return self._finish(evaluations)
         finally:
             self.board.close()
 
@@ -223,7 +223,7 @@ class _Session:
     # ----------------------------------------------------------------------------------------------------- hooks
 
     def _validate(self) -> Evaluation:
-        return self._judge("validation", GREEDY, self._some_rows("validation", self.config.trainer.eval_rows))
+        return self._evaluate("validation", GREEDY, self._some_rows("validation", self.config.trainer.eval_rows))
 
     def _some_rows(self, split: str, limit: int | None) -> np.ndarray | None:
         """So many rows of a split, always the same ones; None = all."""
@@ -232,7 +232,7 @@ class _Session:
             return None
         return np.sort(np.random.default_rng(0).permutation(n_rows)[:limit])
 
-    def _judge(self, split: str, decode: DecodeConfig, rows: np.ndarray | None = None) -> Evaluation:
+    def _evaluate(self, split: str, decode: DecodeConfig, rows: np.ndarray | None = None) -> Evaluation:
         return evaluate(
             self.model,
             self.data.splits[split],
@@ -257,17 +257,17 @@ class _Session:
         mark = "  (best)" if better else ""
         place = f"step {progress.step:,}  epoch {self.loop.stream.epochs:.2f}"
         self.reporter.say(f"{place}  validation loss {evaluation.loss:.4f}  {scores}{mark}")
-        self._judge_train()
+        self._evaluate_train()
         self.showcase.after_validation(evaluation, progress.validations, progress.step)
         if better:
             self._save("best", {})
 
-    def _judge_train(self) -> None:
+    def _evaluate_train(self) -> None:
         """Log what validation would say of training rows, where it is asked for."""
         limit, progress = self.config.trainer.eval_train_rows, self.loop.progress
         if not limit:
             return
-        loss = self._judge("train", GREEDY, self._some_rows("train", limit)).loss
+        loss = self._evaluate("train", GREEDY, self._some_rows("train", limit)).loss
         place = {"step": progress.step, "epoch": round(self.loop.stream.epochs, 6)}
         self._record({**place, "split": TRAIN_JUDGED, "loss": loss, "seconds": round(progress.seconds, 3)})
 
@@ -317,22 +317,22 @@ class _Session:
         self.reporter.say(line)
         raise Stopped(line, EXIT_BASE + number)
 
-    def _judge_best(self) -> dict[str, Evaluation]:
+    def _evaluate_best(self) -> dict[str, Evaluation]:
         """The best weights on the whole validation split, and on test, once."""
         best = load_checkpoint(self.folder.checkpoints / "best")
         self.model.load_state_dict(dict(best.tensors["model.safetensors"]))
-        return {name: self._judge(name, self.config.decode) for name in ("validation", "test")}
+        return {name: self._evaluate(name, self.config.decode) for name in ("validation", "test")}
 
-    def _finish(self, judged: dict[str, Evaluation]) -> dict[str, Any]:
-        results = self._results("finished", judged)
-        finish(self.folder, self.config, self.data, results, judged, self.reporter, self.board)
+    def _finish(self, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+        results = self._results("finished", evaluations)
+        finish(self.folder, self.config, self.data, results, evaluations, self.reporter, self.board)
         if self.stage_of is None:
             texts = None if self.data.task == "masked" else self.data.splits["test"]
             next_steps(self.reporter, self.folder, texts, attends=bool(attentions(self.model)))
         self.showcase.maps(self.loop.progress.best_step)  # of the best weights; they take a moment, and results stand
         return results
 
-    def _results(self, status: str, judged: dict[str, Evaluation]) -> dict[str, Any]:
+    def _results(self, status: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         progress = self.loop.progress
         effort = Effort(
             n_params=self.n_params,
@@ -344,7 +344,7 @@ class _Session:
             precision=self.compute.precision,
             tokens_per_second=round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
         )
-        return results_of(self.config, self.data, self.source, status, effort, judged, self.pretrained)
+        return results_of(self.config, self.data, self.source, status, effort, evaluations, self.pretrained)
 
 
 def model_shape(config: Config, data: TaskData) -> ModelShape:

@@ -28,9 +28,19 @@ EVALUATION = "evaluation.json"
 # Keys that say where, how often it is told, or how it is continued: none changes the result.
 _OUTSIDE_THE_HASH = {
     "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
-    "trainer": {"resume", "attention_maps", "lens", "log_every", "save_every", "keep", "speed", "device", "precision"},
+    "trainer": {
+        "resume",
+        "attention_maps",
+        "head_statistics",
+        "log_every",
+        "save_every",
+        "keep",
+        "speed",
+        "device",
+        "precision",
+    },
 }
-# Keys that a run may be continued with: how long it lasts, and how it is judged at its end.
+# Keys that a run may be continued with: how long it lasts, and how it is evaluated at its end.
 _CHANGEABLE = {
     "trainer": {"max_epochs", "min_steps", "max_steps", "max_minutes", "patience"},
     "decode": {"beam", "length_penalty"},
@@ -164,7 +174,7 @@ class RunFolder:
         return self.has_checkpoint() or self.pretraining.has_checkpoint()
 
     def begin(self, config: Config) -> None:
-        """From here on the folder speaks of this run, and no more of a shorter one or one that was judged otherwise."""
+        """Forget the results of a shorter run, or of one that was evaluated otherwise."""
         for name in ("results.json", EVALUATION):
             (self.path / name).unlink(missing_ok=True)
         self.write_config(config)

@@ -11,7 +11,7 @@ from minitx.batch import BOS
 from minitx.config import DecodeConfig
 from minitx.data import TaskData
 from minitx.decoding.greedy import greedy, output_limit
-from minitx.decoding.text import Codec, TextModel
+from minitx.decoding.text import TextModel, TextProcessor
 from minitx.nn.capture import capture_attention
 from minitx.nn.classifier import Classifier
 from minitx.nn.translator import Translator
@@ -23,7 +23,7 @@ MakeClassifier = Callable[..., Classifier]
 
 
 def inspected(model: Translator | Classifier, data: TaskData, text: str) -> Inspection:
-    [found] = inspect_texts(model, [text], Codec.of(data, MAX_LENGTH), device=CPU)
+    [found] = inspect_texts(model, [text], TextProcessor.of(data, MAX_LENGTH), device=CPU)
     return found
 
 
@@ -32,9 +32,9 @@ def test_classifier_shows_its_encoder(classifier: MakeClassifier, beginning: Tas
     found = inspected(model, beginning, "cab")
     [view] = found.views
     assert found.text == "cab"
-    assert [found.output] == TextModel(models=(model,), codec=Codec.of(beginning, MAX_LENGTH), device=CPU).predict(
-        ["cab"]
-    )
+    assert [found.output] == TextModel(
+        models=(model,), processor=TextProcessor.of(beginning, MAX_LENGTH), device=CPU
+    ).predict(["cab"])
     assert view.kind == "encoder" and view.weights.shape == (5, 3, 4, 4) and view.weights.dtype == np.float32
     assert view.query_tokens == view.key_tokens == ("[CLS]", "c", "a", "b")
     np.testing.assert_allclose(view.weights.sum(-1), 1, rtol=1e-6)
@@ -149,10 +149,10 @@ def test_an_empty_output_is_one_step(
 def test_model_is_left_as_it_was(translator: MakeTranslator, spelling: TaskData) -> None:
     model = translator().train()
     texts = ["cab", "", "abba"]
-    found = inspect_texts(model, texts, Codec.of(spelling, MAX_LENGTH), device=CPU)
+    found = inspect_texts(model, texts, TextProcessor.of(spelling, MAX_LENGTH), device=CPU)
     assert [shown.text for shown in found] == texts
     assert model.training and all(weight.grad is None for weight in model.parameters())
-    assert inspect_texts(model, [], Codec.of(spelling, MAX_LENGTH), device=CPU) == []
+    assert inspect_texts(model, [], TextProcessor.of(spelling, MAX_LENGTH), device=CPU) == []
 
 
 def test_labels_must_fit_the_weights() -> None:
@@ -167,8 +167,8 @@ def _always(monkeypatch: pytest.MonkeyPatch, ids: np.ndarray) -> None:
 
 def test_a_beam_s_output_is_shown_with_what_it_read(translator: MakeTranslator, spelling: TaskData) -> None:
     model, decode = translator(2), DecodeConfig(beam=4, length_penalty=0.0)
-    ready = TextModel(models=(model,), codec=Codec.of(spelling, MAX_LENGTH), device=CPU, decode=decode)
+    ready = TextModel(models=(model,), processor=TextProcessor.of(spelling, MAX_LENGTH), device=CPU, decode=decode)
     texts = [spelling.splits["test"].text(row) for row in range(len(spelling.splits["test"]))]
-    found = inspect_texts(model, texts, ready.codec, device=CPU, decode=decode)
+    found = inspect_texts(model, texts, ready.processor, device=CPU, decode=decode)
     assert [shown.output for shown in found] == ready.predict(texts)
     assert [shown.output for shown in found] != [inspected(model, spelling, text).output for text in texts]

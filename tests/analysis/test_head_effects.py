@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from minitx.analysis.head_effects import effects, gated, quality
+from minitx.analysis.head_effects import gated, head_effects, performance
 from minitx.analysis.head_maps import Place, head_layers
-from minitx.analysis.head_statistics import lens_batches
+from minitx.analysis.head_statistics import sample_batches
 from minitx.config import MaskingConfig, TransformerConfig
 from minitx.data import Masker, TaskData
 from minitx.decoding.inference import inference
@@ -67,9 +67,9 @@ def test_a_masked_head_is_one_without_weights(
     made: Callable[..., tuple[Model, TaskData]], task: str, settings: dict[str, Any]
 ) -> None:
     model, data = made(task, settings)
-    batches = lens_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=53)
+    batches = sample_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=53)
     with inference([model], CPU, "fp32"):
-        whole, found = effects(model, batches)
+        whole, found = head_effects(model, batches)
     losses, accuracy = slow_quality(model, data)
     assert whole.loss == pytest.approx(sum(losses) / n_targets(data), rel=1e-6) and whole.accuracy == accuracy
     assert list(found) == head_layers(model)
@@ -95,9 +95,9 @@ def test_importance_is_the_mean_size_of_finite_differences(
     made: Callable[..., tuple[Model, TaskData]], task: str, settings: dict[str, Any]
 ) -> None:
     model, data = made(task, settings)
-    batches = lens_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=53)
+    batches = sample_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=53)
     with inference([model], CPU, "fp32"):
-        _, found = effects(model, batches)
+        _, found = head_effects(model, batches)
     step = 1e-5
     for place, of_layer in found.items():
         n_heads = len(of_layer.importance)
@@ -121,15 +121,15 @@ def test_quality_of_a_masked_model_is_that_of_its_evaluation(beginning: TaskData
     model = build_model(config, ModelShape("masked", data.src_tokenizer.vocab_size, max_length=29)).eval()
     assert isinstance(model, MaskedModel)
     split, masking = data.splits["test"], MaskingConfig(rate=0.4)
-    batches = lens_batches(model, split, data, device=CPU, rows=ALL, batch_tokens=53, masking=masking)
-    judged = evaluate(model, split, data, device=CPU, precision="fp32", batch_tokens=31, masking=masking)
+    batches = sample_batches(model, split, data, device=CPU, rows=ALL, batch_tokens=53, masking=masking)
+    evaluated = evaluate(model, split, data, device=CPU, precision="fp32", batch_tokens=31, masking=masking)
     with inference([model], CPU, "fp32"):
-        found, of_heads = effects(model, batches)
-    assert found.loss == pytest.approx(judged.loss, rel=1e-6)
-    assert found.accuracy == pytest.approx(judged.metrics["masked_accuracy"].value)
+        found, of_heads = head_effects(model, batches)
+    assert found.loss == pytest.approx(evaluated.loss, rel=1e-6)
+    assert found.accuracy == pytest.approx(evaluated.metrics["masked_accuracy"].value)
     hidden = Masker(split, masking, data.src_tokenizer.vocab_size)(split.batch(np.arange(3)), np.arange(3))
     with inference([model], CPU, "fp32"):
-        assert quality(model, [hidden]).loss == pytest.approx(float(model.loss(hidden)) / hidden.n_targets)
+        assert performance(model, [hidden]).loss == pytest.approx(float(model.loss(hidden)) / hidden.n_targets)
     assert len(of_heads[Place("encoder", 0)].importance) == 3
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from minitx.analysis.head_maps import HeadStats, Place, head_layers
-from minitx.analysis.head_statistics import lens_batches, looks_of
+from minitx.analysis.head_statistics import head_stats, sample_batches
 from minitx.batch import Batch
 from minitx.data import TaskData
 from minitx.nn.build import Model
@@ -24,10 +24,10 @@ ALL = 99
 MayRead = Callable[[int, int], bool]
 
 
-def looks(model: Model, data: TaskData, batch_tokens: int = 53) -> dict[Place, HeadStats]:
-    batches = lens_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=batch_tokens)
+def stats_of(model: Model, data: TaskData, batch_tokens: int = 53) -> dict[Place, HeadStats]:
+    batches = sample_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=batch_tokens)
     assert batch_tokens < 53 or any(batch.src_mask is not None for batch in batches), "some rows are padded"
-    return looks_of(model, batches)
+    return head_stats(model, batches)
 
 
 def one_by_one(model: Model, data: TaskData) -> Iterator[tuple[Batch, Any]]:
@@ -38,7 +38,7 @@ def one_by_one(model: Model, data: TaskData) -> Iterator[tuple[Batch, Any]]:
         yield batch, maps
 
 
-def slow_looks(maps: list[np.ndarray], may_read: list[MayRead], crossing: bool) -> HeadStats:
+def slow_stats(maps: list[np.ndarray], may_read: list[MayRead], crossing: bool) -> HeadStats:
     """maps: (H, Q, K) of each text without padding."""
     entropy, spread, distance, relative = [], [], [], []
     for map_HQK, may in zip(maps, may_read, strict=True):
@@ -79,14 +79,14 @@ def test_encoder_heads_are_what_loops_say(
     classifier: Callable[..., Classifier], beginning: TaskData, span: str
 ) -> None:
     model = classifier(span=span)
-    found = looks(model, beginning)
+    found = stats_of(model, beginning)
     assert list(found) == head_layers(model) == [Place("encoder", 0), Place("encoder", 1)]
     for place, of_layer in found.items():
         maps, rules = [], []
         for batch, seen in one_by_one(model, beginning):
             maps.append(seen.layers["encoder"][place.layer].weights[0].numpy())
             rules.append(_rule(span, batch))
-        assert_same(of_layer, slow_looks(maps, rules, crossing=False))
+        assert_same(of_layer, slow_stats(maps, rules, crossing=False))
 
 
 def _rule(span: str, batch: Batch) -> MayRead:
@@ -102,7 +102,7 @@ def _rule(span: str, batch: Batch) -> MayRead:
 @pytest.mark.parametrize("span", ["global", "window"])
 def test_translators_have_three_roles(translator: Callable[..., Translator], spelling: TaskData, span: str) -> None:
     model = translator(n_decoder_layers=1, span=span)
-    found = looks(model, spelling)
+    found = stats_of(model, spelling)
     assert [str(place) for place in found] == ["encoder_L1", "encoder_L2", "decoder_L1", "cross_L1"]
     for place, of_layer in found.items():
         maps = [seen.layers[place.role][place.layer].weights[0].numpy() for _, seen in one_by_one(model, spelling)]
@@ -111,7 +111,7 @@ def test_translators_have_three_roles(translator: Callable[..., Translator], spe
             "decoder": lambda i, j: j <= i and (span == "global" or i - j <= 2),
             "cross": lambda i, j: True,
         }[place.role]
-        assert_same(of_layer, slow_looks(maps, [may] * len(maps), crossing=place.role == "cross"))
+        assert_same(of_layer, slow_stats(maps, [may] * len(maps), crossing=place.role == "cross"))
 
 
 def test_chunks_are_texts_of_their_own(classifier: Callable[..., Classifier], beginning: TaskData) -> None:
@@ -123,21 +123,21 @@ def test_chunks_are_texts_of_their_own(classifier: Callable[..., Classifier], be
         for chunk in weights:
             maps.append(chunk[:, : min(3, left), : min(3, left)])
             left -= 3
-    expected = slow_looks(maps, [lambda i, j: True] * len(maps), crossing=False)
-    assert_same(looks(model, beginning)[Place("encoder", 1)], expected)
+    expected = slow_stats(maps, [lambda i, j: True] * len(maps), crossing=False)
+    assert_same(stats_of(model, beginning)[Place("encoder", 1)], expected)
 
 
 def test_of_a_last_layer_that_is_read_at_its_first_position_that_one_counts(
     classifier: Callable[..., Classifier], beginning: TaskData
 ) -> None:
     model = classifier(pooling="cls")
-    found = looks(model, beginning)
+    found = stats_of(model, beginning)
     firsts = []
     for _, seen in one_by_one(model, beginning):
         weights = seen.layers["encoder"][1].weights[0, :, 0]
         firsts.append(torch.special.entr(weights).sum(-1).numpy())
     np.testing.assert_allclose(found[Place("encoder", 1)].entropy, np.mean(firsts, axis=0), rtol=1e-9)
-    assert_same(found[Place("encoder", 0)], looks(classifier(pooling="mean"), beginning)[Place("encoder", 0)])
+    assert_same(found[Place("encoder", 0)], stats_of(classifier(pooling="mean"), beginning)[Place("encoder", 0)])
 
 
 @pytest.mark.parametrize("task", ["spelling", "beginning"])
@@ -149,7 +149,7 @@ def test_batches_change_nothing(
 ) -> None:
     data: TaskData = request.getfixturevalue(task)
     model: Model = translator() if data.task == "translation" else classifier()
-    alone, together = (looks(model, data, batch_tokens) for batch_tokens in (1, 10_000))
+    alone, together = (stats_of(model, data, batch_tokens) for batch_tokens in (1, 10_000))
     for place, of_layer in alone.items():
         assert_same(together[place], of_layer)
 
@@ -164,6 +164,6 @@ def test_a_query_with_one_key_has_no_spread(translator: Callable[..., Translator
         rows=batch.rows, src=batch.src[:, :1], src_mask=None, targets=batch.targets[:1],
         tgt_in=batch.tgt_in[:, :1], target_index=torch.tensor([0]),  # type: ignore[index]
     )  # fmt: skip
-    found = looks_of(model, [cut])
+    found = head_stats(model, [cut])
     assert found[Place("decoder", 0)].entropy == (0.0,) * 3
     assert all(math.isnan(x) for place in found for x in found[place].spread)

@@ -1,4 +1,4 @@
-"""The whole lens on one model and on two: it is plain, deterministic and leaves no trace."""
+"""All head statistics on one model and on two: it is plain, deterministic and leaves no trace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from minitx.analysis.head_statistics import HeadReport, lens, lens_batches, lens_of_two
+from minitx.analysis.head_statistics import HeadReport, compare_heads, head_statistics, sample_batches
 from minitx.batch import Batch
 from minitx.data import TaskData
 from minitx.nn.attention.multi_head import MultiHeadAttention
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 def batches_for(model: Model, data: TaskData, rows: int = 99, batch_tokens: int = 53, seed: int = 0) -> list[Batch]:
     split = data.splits["test"]
-    return lens_batches(model, split, data, device=CPU, rows=rows, batch_tokens=batch_tokens, seed=seed)
+    return sample_batches(model, split, data, device=CPU, rows=rows, batch_tokens=batch_tokens, seed=seed)
 
 
 @pytest.fixture(params=["spelling", "beginning"])
@@ -72,7 +72,7 @@ def slow_rank(x: np.ndarray) -> float:
 def test_likeness_and_ranks_are_those_of_all_texts(made: tuple[Callable[..., Model], TaskData]) -> None:
     make, data = made
     model = make()
-    for of_layer in lens(model, batches_for(model, data)).layers:
+    for of_layer in head_statistics(model, batches_for(model, data)).layers:
         maps, outputs_NHW = captured(model, data, of_layer.place.role, of_layer.place.layer)
         for h in range(3):
             for g in range(3):
@@ -89,7 +89,7 @@ def test_two_models_are_compared_head_by_head(made: tuple[Callable[..., Model], 
     """Of three heads of width 4 and of two of width 6."""
     make, data = made
     first, second = make(0), make(1, n_heads=2)
-    report = lens_of_two(first, second, batches_for(first, data))
+    report = compare_heads(first, second, batches_for(first, data))
     assert report.n_rows == len(data.splits["test"])
     for pair in report.layers:
         place = pair.place.role, pair.place.layer
@@ -111,7 +111,7 @@ def test_matching_finds_heads_that_changed_places(classifier: Callable[..., Clas
     batches = batches_for(model, beginning)
     for batch in batches:
         torch.testing.assert_close(other(batch), model(batch))
-    for pair in lens_of_two(model, other, batches).layers:
+    for pair in compare_heads(model, other, batches).layers:
         for found in (pair.maps, pair.outputs):
             assert found.pairs == tuple((head, order.index(head)) for head in range(3))
             assert found.matched == pytest.approx(1) and found.mean < 0.9
@@ -130,21 +130,24 @@ def test_a_report_is_plain_and_the_same_again(made: tuple[Callable[..., Model], 
     make, data = made
     model = make()
     batches = batches_for(model, data, rows=7)
-    report = lens(model, batches)
-    assert report.n_rows == 7 and lens(model, batches).to_json() == report.to_json()
+    report = head_statistics(model, batches)
+    assert report.n_rows == 7 and head_statistics(model, batches).to_json() == report.to_json()
     told = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert told == report.to_json()
     layer = told["layers"][0]
     assert layer["place"] == {"role": "encoder", "layer": 0}
-    assert layer["looks"]["entropy"] == list(report.layers[0].looks.entropy)
+    assert layer["stats"]["entropy"] == list(report.layers[0].stats.entropy)
     assert np.shape(layer["maps"]["similarity"]) == (3, 3) and len(layer["effects"]["importance"]) == 3
-    assert told["field"]["reach"] == report.field.reach and told["quality"]["loss"] == report.quality.loss
+    assert (
+        told["receptive_field"]["farthest"] == report.receptive_field.farthest
+        and told["performance"]["loss"] == report.performance.loss
+    )
 
 
 def test_batches_change_nothing_of_a_report(made: tuple[Callable[..., Model], TaskData]) -> None:
     make, data = made
     model = make()
-    alone, together = (lens(model, batches_for(model, data, batch_tokens=n)).to_json() for n in (1, 10_000))
+    alone, together = (head_statistics(model, batches_for(model, data, batch_tokens=n)).to_json() for n in (1, 10_000))
     assert len(numbers(alone)) > 100
     for one, other in zip(numbers(alone), numbers(together), strict=True):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-6)  # effective ranks are of roots of what rounding leaves
@@ -167,30 +170,32 @@ def test_rows_are_drawn_by_a_seed(classifier: Callable[..., Classifier], beginni
         batches_for(model, beginning, rows=0)
 
 
-def test_a_lens_leaves_no_trace(made: tuple[Callable[..., Model], TaskData]) -> None:
+def test_they_leave_no_trace(made: tuple[Callable[..., Model], TaskData]) -> None:
     make, data = made
     model = make(dropout=0.5).train()
     weights, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     batches = batches_for(model, data)
-    lens(model, batches)
-    lens_of_two(model, model, batches)
+    head_statistics(model, batches)
+    compare_heads(model, model, batches)
     assert model.training and torch.is_grad_enabled() and torch.equal(torch.get_rng_state(), rng)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())
     for attention in (a for stack in head_attentions(model).values() for a in stack):
         assert attention.gate_H is None and attention.recorder is None
-    assert lens(model, batches).to_json() == lens(model.eval(), batches).to_json()
+    assert head_statistics(model, batches).to_json() == head_statistics(model.eval(), batches).to_json()
 
 
-def test_a_model_without_heads_has_a_field_alone(classifier: Callable[..., Classifier], beginning: TaskData) -> None:
+def test_a_model_without_heads_has_a_receptive_field_alone(
+    classifier: Callable[..., Classifier], beginning: TaskData
+) -> None:
     model = classifier(kind="lstm")
-    report: HeadReport = lens(model, batches_for(model, beginning))
-    assert report.layers == () and report.field.reach > 0 and report.quality.loss > 0
+    report: HeadReport = head_statistics(model, batches_for(model, beginning))
+    assert report.layers == () and report.receptive_field.farthest > 0 and report.performance.loss > 0
     with pytest.raises(ValueError, match="same layers of heads to be compared, not none and encoder_L1, encoder_L2"):
-        lens_of_two(model, classifier(), batches_for(model, beginning))
+        compare_heads(model, classifier(), batches_for(model, beginning))
 
 
 def test_one_head_is_like_no_other(classifier: Callable[..., Classifier], beginning: TaskData) -> None:
     model = classifier(n_heads=1)
-    layer = lens(model, batches_for(model, beginning)).to_json()["layers"][0]
+    layer = head_statistics(model, batches_for(model, beginning)).to_json()["layers"][0]
     assert layer["maps"] == {"similarity": [[pytest.approx(1)]], "mean": None, "pairs": [], "matched": None}

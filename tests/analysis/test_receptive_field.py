@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from minitx.analysis.head_statistics import lens_batches
-from minitx.analysis.receptive_field import POSITIONS, ReceptiveField, draw, field_of
+from minitx.analysis.head_statistics import sample_batches
+from minitx.analysis.receptive_field import POSITIONS, ReceptiveField, draw, measure_receptive_field
 from minitx.batch import Batch
 from minitx.config import BagConfig, CnnConfig, NetConfig
 from minitx.data import TaskData
@@ -50,15 +50,15 @@ def convolution(config: NetConfig, data: TaskData) -> Model:
 
 
 def found(model: Model, data: TaskData, batch_tokens: int = 53, seed: int = 0) -> ReceptiveField:
-    batches = lens_batches(model, data.splits["test"], data, device=CPU, rows=99, batch_tokens=batch_tokens)
+    batches = sample_batches(model, data.splits["test"], data, device=CPU, rows=99, batch_tokens=batch_tokens)
     with inference([model], CPU, "fp32"):
-        return field_of(model, batches, seed)
+        return measure_receptive_field(model, batches, seed)
 
 
 def of_texts(model: Model, *lengths: int) -> ReceptiveField:
     """Of random texts."""
     with inference([model], CPU, "fp32"):
-        return field_of(model, [text(n, row) for row, n in enumerate(lengths)])
+        return measure_receptive_field(model, [text(n, row) for row, n in enumerate(lengths)])
 
 
 def text(length: int, row: int, sentence: int = 7) -> Batch:
@@ -74,7 +74,7 @@ def test_a_field_is_what_loops_of_gradients_say(
     made: Callable[..., Model], beginning: TaskData, settings: dict[str, Any]
 ) -> None:
     model, split = made(**settings), beginning.splits["test"]
-    batches = lens_batches(model, split, beginning, device=CPU, rows=5, batch_tokens=53)
+    batches = sample_batches(model, split, beginning, device=CPU, rows=5, batch_tokens=53)
     assert any(batch.src_mask is not None for batch in batches)
     values: dict[int, list[float]] = {}
     for row in (int(row) for batch in batches for row in batch.rows):
@@ -91,12 +91,12 @@ def test_a_field_is_what_loops_of_gradients_say(
                 (gradient,) = torch.autograd.grad(states[0, i] @ torch.from_numpy(direction), one)
                 values.setdefault(j - i, []).append(float(gradient.abs().mean()))
     with inference([model], CPU, "fp32"):
-        field = field_of(model, batches, seed=5)
+        field = measure_receptive_field(model, batches, seed=5)
     assert field.offsets == tuple(sorted(values))
     assert field.n_pairs == tuple(len(values[o]) for o in field.offsets)
     expected = np.array([np.mean(values[o]) for o in field.offsets])
     np.testing.assert_allclose(field.gradient, expected, rtol=1e-9, atol=1e-15)
-    assert field.reach == max(abs(o) for o, of in values.items() if any(of))
+    assert field.farthest == max(abs(o) for o, of in values.items() if any(of))
     held = {w: sum(sum(of) for o, of in values.items() if abs(o) <= w) for w in range(30)}
     assert field.width == 1 + 2 * min(w for w in held if held[w] >= 0.95 * held[29])
     assert all(weight.grad is None for weight in model.parameters())
@@ -119,12 +119,12 @@ def test_a_convolution_reaches_as_far_as_its_configuration_says(
 ) -> None:
     config = CnnConfig(d_model=13, channels=31, kernel=kernel, dilation=dilation, n_layers=n_layers, activation="gelu")
     field = of_texts(convolution(config, beginning), *[29] * 7)
-    assert 2 * field.reach + 1 == config.receptive_field < 29
+    assert 2 * field.farthest + 1 == config.receptive_field < 29
     assert field.width <= config.receptive_field
 
 
 @pytest.mark.parametrize(
-    ("settings", "reach"),
+    ("settings", "farthest"),
     [
         ({"span": "window", "n_layers": 1}, 2),
         ({"span": "window", "n_layers": 3}, 6),
@@ -134,23 +134,23 @@ def test_a_convolution_reaches_as_far_as_its_configuration_says(
     ids=["window", "window-3-layers", "global", "chunks"],
 )
 def test_attention_reaches_what_its_span_allows(
-    classifier: Callable[..., Classifier], settings: dict[str, Any], reach: int
+    classifier: Callable[..., Classifier], settings: dict[str, Any], farthest: int
 ) -> None:
     """29 texts of 29 tokens, at 4 random positions each: one end is asked with near certainty."""
-    assert of_texts(classifier(**settings), *[29] * 29).reach == reach
+    assert of_texts(classifier(**settings), *[29] * 29).farthest == farthest
 
 
 def test_a_sentence_span_stays_in_its_sentence(classifier: Callable[..., Classifier]) -> None:
     """Sentences of 7 tokens: nothing reaches farther than 6, though texts are longer."""
     field = of_texts(classifier(span="sentence", n_layers=3), *[29] * 11)
-    assert field.reach == 6 and max(field.offsets) > 6
+    assert field.farthest == 6 and max(field.offsets) > 6
 
 
 def test_a_bag_reads_the_embedding_itself(beginning: TaskData) -> None:
     field = of_texts(convolution(BagConfig(d_model=7, buckets=101), beginning), 11, 13)
-    assert (field.reach, field.width) == (0, 1)
+    assert (field.farthest, field.width) == (0, 1)
 
 
 def test_translators_have_a_field_too(translator: Callable[..., Translator], spelling: TaskData) -> None:
     field = found(translator(), spelling)
-    assert field.reach == max(map(abs, field.offsets)) == 9
+    assert field.farthest == max(map(abs, field.offsets)) == 9

@@ -152,7 +152,7 @@ def test_a_line_that_is_no_utf_8_is_named(trained: Path, locale: str) -> None:
     assert done.returncode == 2 and done.stderr.decode().startswith("line 2 of standard input must be UTF-8 text; ")
 
 
-def test_evaluate_against_another_run_judges_both_on_the_same_rows(
+def test_evaluate_against_another_run_evaluates_both_on_the_same_rows(
     trained: Path, tmp_path: Path, tiny_data: dict[str, Any]
 ) -> None:
     """The other run has other data, of which only its vocabulary is used."""
@@ -175,7 +175,7 @@ def test_a_long_line_is_cut_with_a_warning(trained: Path, capsys: pytest.Capture
     assert shown.err.endswith("tokens); of them the first tokens were read\n")
 
 
-def test_progress_is_told_on_the_error_stream(
+def test_progress_goes_to_the_error_stream(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minitx.cli.shared.SECONDS_BETWEEN_LINES", 0.0)
@@ -207,7 +207,7 @@ def test_inspect_shows_heads_in_numbers(
     out = lines_of(capsys, "inspect", trained, "--heads", "--rows", 7, "-o", tmp_path / "page.html")
     told = json.loads((tmp_path / "heads.json").read_text())
     assert out[-1] == str(tmp_path / "heads.json") and not (tmp_path / "page.html").exists()
-    report = minitx.load(str(trained)).lens(rows=7)
+    report = minitx.load(str(trained)).head_statistics(rows=7)
     assert told == {"split": "validation", **report.to_json()} and told["n_rows"] == 7
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out]
     shown = {(row[0], row[1]): row[2:] for row in cells if row}
@@ -215,10 +215,13 @@ def test_inspect_shows_heads_in_numbers(
     for layer in report.layers:
         for head in range(2):
             row = shown[str(layer.place), str(head + 1)]
-            assert row[0] == f"{layer.looks.entropy[head]:.3f}" and row[4] == f"{layer.effects.loss_without[head]:+.4f}"
+            assert row[0] == f"{layer.stats.entropy[head]:.3f}" and row[4] == f"{layer.effects.loss_without[head]:+.4f}"
             assert row[5] == f"{100 * layer.effects.accuracy_without[head]:+.2f}"
-    assert any(f"within {report.field.width} positions; farthest that is read {report.field.reach}" in x for x in out)
-    assert f"7 validation rows: loss {report.quality.loss:.4f}" in out[0]
+    assert any(
+        f"within {report.receptive_field.width} positions; farthest that is read {report.receptive_field.farthest}" in x
+        for x in out
+    )
+    assert f"7 validation rows: loss {report.performance.loss:.4f}" in out[0]
     out = lines_of(capsys, "inspect", classifier, "--heads", "--rows", 3, "--split", "test", "1 2 3", "4")
     assert out[-2:] == [str(classifier / name) for name in ("heads.json", "inspect.html")]
     assert (classifier / "inspect.html").read_text(encoding="utf-8").count('class="view"') == 2
@@ -244,7 +247,7 @@ def test_inspect_of_other_models(
     )
     assert not (tmp_path / "max" / "inspect.html").exists()
     out = lines_of(capsys, "inspect", tmp_path / "max", "--heads", "--rows", 3)
-    assert len(out) == 2 and out[0].startswith("field   95 % of the gradient within ")
+    assert len(out) == 2 and out[0].startswith("receptive field: 95 % of the gradient within ")
     assert json.loads((tmp_path / "max" / "heads.json").read_text())["layers"] == []
 
 

@@ -27,7 +27,7 @@ def other_classifier(tmp_path_factory: pytest.TempPathFactory, classifier: Path)
 
 
 def test_evaluate_on_other_data_keeps_vocabulary_and_classes(classifier: Path, tmp_path: Path) -> None:
-    """The user's own file with the classes in another order: judged by name."""
+    """The user's own file with the classes in another order: matched by name."""
     predictor = minitx.load(str(classifier))
     texts = ["0 " * 63 + "1", "16 " * 63 + "2", "3 5 " * 32, "9 0 " * 32] * 5
     labels = predictor.predict(texts)
@@ -61,7 +61,7 @@ def test_evaluate_shows_a_classifier_in_full(
     assert all((written / f"{name}.png").read_bytes()[1:4] == b"PNG" for name in ("confusion", "reliability"))
 
 
-def test_evaluate_names_the_split_it_judged(classifier: Path, tmp_path: Path) -> None:
+def test_evaluate_names_the_split_it_evaluated(classifier: Path, tmp_path: Path) -> None:
     main(["evaluate", str(classifier), "--split", "validation", "--hardest", "61", "-o", str(tmp_path)])
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert written["split"] == "validation" and len(written["hardest"]) == 61

@@ -54,8 +54,8 @@ def test_cached_batch_equals_rows_alone_without_cache(
         model = translator(seed, **settings)
         outputs = greedy(model, split.batch(rows), LIMIT)
         assert [ids.tolist() for ids in outputs] == [slow_greedy(model, split, int(row), LIMIT) for row in rows]
-        looks = {len(ids) // SHRINK_EVERY for ids in outputs}
-        left_early += len(looks) > 1
+        checks = {len(ids) // SHRINK_EVERY for ids in outputs}
+        left_early += len(checks) > 1
     assert left_early, "no row left before another: the shrinking of batch and cache was not tried"
 
 

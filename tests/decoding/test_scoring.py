@@ -12,7 +12,7 @@ import torch
 from minitx.data import TaskData
 from minitx.decoding import scoring as score
 from minitx.decoding.scoring import row_scores
-from minitx.decoding.text import Codec, TextModel
+from minitx.decoding.text import TextModel, TextProcessor
 from minitx.errors import ConfigError
 from minitx.metrics.evaluate import evaluate
 from minitx.nn.translator import Translator
@@ -57,15 +57,15 @@ def test_row_scores_equal_a_plain_loop(
 def test_loss_of_an_ensemble_is_its_score(translator: MakeTranslator, spelling: TaskData) -> None:
     models = [translator(0), translator(2), translator(5)]
     split = spelling.splits["test"]
-    judged = evaluate(models[0], split, spelling, device=CPU, precision="fp32", batch_tokens=53, ensemble=models[1:])
+    evaluated = evaluate(models[0], split, spelling, device=CPU, precision="fp32", batch_tokens=53, ensemble=models[1:])
     wanted = [plain_score(models, spelling, row) for row in range(len(split))]
-    assert judged.loss == pytest.approx(-sum(v for v, _ in wanted) / sum(n for _, n in wanted), rel=1e-9)
+    assert evaluated.loss == pytest.approx(-sum(v for v, _ in wanted) / sum(n for _, n in wanted), rel=1e-9)
 
 
 def test_texts_are_scored_in_their_order(translator: MakeTranslator, spelling: TaskData) -> None:
     split, model = spelling.splits["test"], translator(2)
     rows = np.random.default_rng(3).permutation(len(split))
-    ready = TextModel(models=(model,), codec=Codec.of(spelling, MAX_LENGTH), device=CPU, batch_tokens=31)
+    ready = TextModel(models=(model,), processor=TextProcessor.of(spelling, MAX_LENGTH), device=CPU, batch_tokens=31)
     found = ready.score([split.text(r) for r in rows], [split.references(r)[0] for r in rows])
     wanted = [plain_score([model], spelling, int(row))[0] for row in rows]
     assert [s.log_prob for s in found] == pytest.approx(wanted, rel=1e-9)
@@ -73,7 +73,7 @@ def test_texts_are_scored_in_their_order(translator: MakeTranslator, spelling: T
 
 
 def test_a_translation_that_is_cut_is_not_scored(translator: MakeTranslator, spelling: TaskData) -> None:
-    ready = TextModel(models=(translator(),), codec=Codec.of(spelling, MAX_LENGTH), device=CPU)
+    ready = TextModel(models=(translator(),), processor=TextProcessor.of(spelling, MAX_LENGTH), device=CPU)
     with pytest.raises(
         ConfigError, match=r"^data.max_length \(29\) must hold both sides of every pair, but pair 12 has "
     ):

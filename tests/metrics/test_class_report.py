@@ -18,7 +18,7 @@ from minitx.metrics.class_report import (
     report_classes,
     shortened,
 )
-from minitx.metrics.evaluate import judge_classes
+from minitx.metrics.evaluate import evaluate_classes
 from minitx.metrics.scores import confusion_matrix, macro_f1
 
 
@@ -63,7 +63,7 @@ def report(data: TaskData, rows: list[int], n_hardest: int = 3) -> tuple[ClassRe
     chances = np.random.default_rng(5).dirichlet(np.ones(7), len(rows))
     split = data.splits["test"]
     assert data.label_names is not None
-    found = judge_classes(np.log(chances), np.array(rows), split, data)
+    found = evaluate_classes(np.log(chances), np.array(rows), split, data)
     return report_classes(found, split, data.label_names, n_hardest), chances
 
 
@@ -85,7 +85,7 @@ def test_hardest_are_the_rows_of_the_highest_loss(beginning: TaskData) -> None:
 
 def test_equally_hard_rows_keep_their_order_and_more_than_there_are_is_all(beginning: TaskData) -> None:
     rows = np.array([5, 3, 8])
-    even = judge_classes(np.full((3, 7), -np.log(7)), rows, beginning.splits["test"], beginning)
+    even = evaluate_classes(np.full((3, 7), -np.log(7)), rows, beginning.splits["test"], beginning)
     assert beginning.label_names is not None
     found = report_classes(even, beginning.splits["test"], beginning.label_names)
     assert [e.row for e in found.hardest] == [5, 3, 8]

@@ -243,7 +243,7 @@ def test_exchanged_runs_are_the_mirror_image(metric: str) -> None:
 
 @each_metric
 @pytest.mark.usefixtures("few_trials")
-def test_mirror_image_where_the_runs_cannot_be_told_apart(metric: str) -> None:
+def test_mirror_image_where_the_runs_are_indistinguishable(metric: str) -> None:
     """What one run does on an example, the other does on its twin: only a symmetric interval mirrors itself."""
     a, b, truth = two_runs(metric, 20, seed=9)
     one, other, twice = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([truth, truth])
@@ -339,7 +339,7 @@ def test_evaluations_without_a_common_metric_are_an_error() -> None:
 # ------------------------------------------------------------------------------------------------------------- McNemar
 
 
-def judged(right: Sequence[int], rows: Sequence[int] | None = None) -> Evaluation:
+def evaluated(right: Sequence[int], rows: Sequence[int] | None = None) -> Evaluation:
     """A classifier that is right of the rows with a 1."""
     log_probs = np.log(np.where(np.array(right)[:, None] == [1, 0], 0.7, 0.3)).astype(np.float32)
     numbers = np.arange(len(right)) if rows is None else np.array(rows)
@@ -357,17 +357,17 @@ def test_mcnemar_is_the_sum_of_the_coin(a_alone: int, b_alone: int) -> None:
     p = float(sum(x for x in likely if x <= likely[a_alone]))
     a = [1] * a_alone + [0] * b_alone + [1] * 7 + [0] * 3
     b = [0] * a_alone + [1] * b_alone + [1] * 7 + [0] * 3
-    found = mcnemar(judged(a), judged(b))
+    found = mcnemar(evaluated(a), evaluated(b))
     assert (found.a_alone, found.b_alone) == (a_alone, b_alone)
     assert found.p_value == pytest.approx(p, rel=1e-9)
-    assert mcnemar(judged(b), judged(a)) == McNemar(b_alone, a_alone, found.p_value)
+    assert mcnemar(evaluated(b), evaluated(a)) == McNemar(b_alone, a_alone, found.p_value)
 
 
 def test_mcnemar_needs_two_classifiers_and_the_same_rows() -> None:
     with pytest.raises(ValueError, match="same rows in the same order"):
-        mcnemar(judged([1, 0]), judged([1, 0], rows=[1, 0]))
+        mcnemar(evaluated([1, 0]), evaluated([1, 0], rows=[1, 0]))
     with pytest.raises(ValueError, match="must be of two classifiers"):
-        mcnemar(judged([1, 0]), evaluation([0, 1], **rates(["a", "c"], ["a", "d"])))
+        mcnemar(evaluated([1, 0]), evaluation([0, 1], **rates(["a", "c"], ["a", "d"])))
 
 
 def test_calibration_errors_are_compared() -> None:

@@ -13,7 +13,7 @@ from minitx.decoding.greedy import greedy
 from minitx.decoding.inference import Precision
 from minitx.metrics import scores as metrics
 from minitx.metrics.calibration import ece
-from minitx.metrics.evaluate import Evaluation, evaluate, judge_classes
+from minitx.metrics.evaluate import Evaluation, evaluate, evaluate_classes
 from minitx.nn.classifier import Classifier
 from minitx.nn.translator import Translator
 
@@ -22,7 +22,7 @@ MakeTranslator = Callable[..., Translator]
 MakeClassifier = Callable[..., Classifier]
 
 
-def judge(
+def evaluated(
     model: nn.Module,
     data: TaskData,
     *,
@@ -52,16 +52,16 @@ def test_loss_is_per_target_whatever_the_batches(
     data: TaskData = request.getfixturevalue(task)
     model = translator() if data.task == "translation" else classifier()
     sums, counts = zip(*slow_losses(model, data), strict=True)
-    found = judge(model, data, batch_tokens=batch_tokens)
+    found = evaluated(model, data, batch_tokens=batch_tokens)
     # float32, in which the loss is summed on every device.
     assert found.loss == pytest.approx(sum(sums) / sum(counts), rel=1e-5)
 
 
-def test_classification_judges_each_row(classifier: MakeClassifier, beginning: TaskData) -> None:
+def test_classification_evaluates_each_row(classifier: MakeClassifier, beginning: TaskData) -> None:
     model, split = classifier(), beginning.splits["test"]
     assert split.labels is not None and beginning.label_names is not None
     classes = [int(model(split.batch(np.array([row]))).argmax()) for row in range(len(split))]
-    found = judge(model, beginning)
+    found = evaluated(model, beginning)
     assert found.predictions == [beginning.label_names[c] for c in classes]
     assert len(set(found.predictions)) > 1
     assert found.metrics["accuracy"] == metrics.accuracy(classes, split.labels)
@@ -74,13 +74,13 @@ def test_classification_judges_each_row(classifier: MakeClassifier, beginning: T
     assert found.main == "accuracy" and found.score == found.metrics["accuracy"].value
 
 
-def test_error_rates_judge_symbols_against_all_references(translator: MakeTranslator, spelling: TaskData) -> None:
+def test_error_rates_evaluate_symbols_against_all_references(translator: MakeTranslator, spelling: TaskData) -> None:
     model, split = translator(2), spelling.splits["test"]
     assert spelling.tgt_tokenizer is not None
     outputs = [greedy(model, split.batch(np.array([row])))[0] for row in range(len(split))]
     texts = [spelling.tgt_tokenizer.decode(ids) for ids in outputs]
     references = [split.references(row) for row in range(len(split))]
-    found = judge(model, spelling)
+    found = evaluated(model, spelling)
     assert found.predictions == texts and len(set(texts)) > 2
     assert found.metrics == metrics.scores("error_rate", metrics.TextOutputs(hypotheses=texts, references=references))
     assert found.main == "per" and set(found.metrics) == {"per", "wer"} and found.log_probs is None
@@ -89,7 +89,7 @@ def test_error_rates_judge_symbols_against_all_references(translator: MakeTransl
 def test_bleu_task_reports_bleu_and_chrf(translator: MakeTranslator, spelling: TaskData) -> None:
     data = replace(spelling, metrics="bleu")
     split = data.splits["test"]
-    found = judge(translator(2), data)
+    found = evaluated(translator(2), data)
     references = [split.references(row) for row in range(len(split))]
     assert found.metrics == {
         "bleu": metrics.bleu(found.predictions, references),
@@ -110,19 +110,19 @@ def test_a_model_that_has_learned_scores_fully(translator: MakeTranslator, spell
         optimizer.zero_grad()
         torch.autograd.backward(nn.functional.cross_entropy(model(batch), batch.targets))
         optimizer.step()
-    found = judge(model, spelling)
+    found = evaluated(model, spelling)
     assert found.loss < 0.05 and found.score == 0 and found.metrics["wer"].value == 0
     assert found.predictions == [spelling.splits["test"].references(row)[0] for row in range(12)]
 
 
 @pytest.mark.parametrize("task", ["spelling", "beginning"])
-def test_rows_are_judged_in_the_order_asked(
+def test_rows_are_evaluated_in_the_order_asked(
     task: str, translator: MakeTranslator, classifier: MakeClassifier, request: pytest.FixtureRequest
 ) -> None:
     data: TaskData = request.getfixturevalue(task)
     model = translator(2) if data.task == "translation" else classifier()
     rows = np.array([7, 2, 11, 3, 0])
-    whole, some = judge(model, data), judge(model, data, rows=rows)
+    whole, some = evaluated(model, data), evaluated(model, data, rows=rows)
     assert some.predictions == [whole.predictions[row] for row in rows]
     np.testing.assert_array_equal(some.rows, rows)
     if whole.log_probs is not None:
@@ -142,7 +142,7 @@ def test_training_is_the_same_to_the_bit_with_or_without(
     for evaluates in (False, True):
         model = make(position="rotary", head_dim=4, dropout=0.3).train()
         if evaluates:
-            judge(model, data)
+            evaluated(model, data)
             assert model.training and all(module.training for module in model.modules())
             assert all(weight.grad is None for weight in model.parameters())
         model(batch).square().sum().backward()
@@ -152,7 +152,7 @@ def test_training_is_the_same_to_the_bit_with_or_without(
 
 def test_evaluates_without_dropout_and_keeps_eval_mode(classifier: MakeClassifier, beginning: TaskData) -> None:
     dropping = classifier(dropout=0.5).eval()
-    found, plain = judge(dropping, beginning), judge(classifier(), beginning)
+    found, plain = evaluated(dropping, beginning), evaluated(classifier(), beginning)
     assert (found.loss, found.predictions) == (plain.loss, plain.predictions)
     assert not dropping.training
 
@@ -161,34 +161,34 @@ def test_mode_is_restored_after_a_failure(classifier: MakeClassifier, beginning:
     model = classifier().train()
     model.register_forward_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("boom")))
     with pytest.raises(RuntimeError, match="boom"):
-        judge(model, beginning)
+        evaluated(model, beginning)
     assert model.training and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 def test_bf16_is_close(translator: MakeTranslator, spelling: TaskData) -> None:
     """Eight bits of mantissa through five sub-layers: some per cent of a loss of about 6."""
     model = translator(2).float()
-    exact, rough = judge(model, spelling), judge(model, spelling, precision="bf16")
+    exact, rough = evaluated(model, spelling), evaluated(model, spelling, precision="bf16")
     assert rough.loss != exact.loss
     assert rough.loss == pytest.approx(exact.loss, rel=0.05)
 
 
 def test_no_rows_are_an_error(classifier: MakeClassifier, beginning: TaskData) -> None:
     with pytest.raises(ValueError, match="at least one row"):
-        judge(classifier(), beginning, rows=np.array([], dtype=np.int64))
+        evaluated(classifier(), beginning, rows=np.array([], dtype=np.int64))
 
 
-def test_any_classifier_is_judged_by_its_log_probabilities(beginning: TaskData) -> None:
+def test_any_classifier_is_evaluated_by_its_log_probabilities(beginning: TaskData) -> None:
     """No torch module: a table of probabilities in float64, of three rows in an order of their own."""
     rows, split = np.array([8, 2, 5]), beginning.splits["test"]
     assert split.labels is not None
     chances = np.random.default_rng(0).dirichlet(np.ones(7), 3)
-    found = judge_classes(np.log(chances), rows, split, beginning)
+    found = evaluate_classes(np.log(chances), rows, split, beginning)
     assert found.loss == pytest.approx(-np.mean([np.log(chances[i, split.labels[row]]) for i, row in enumerate(rows)]))
     assert found.predictions == [beginning.label_names[c] for c in chances.argmax(1)]  # type: ignore[index]
     np.testing.assert_array_equal(found.labels, split.labels[rows])
     with pytest.raises(ValueError, match=r"must be of 3 rows and 7 classes, but their shape is \(7, 3\)"):
-        judge_classes(np.log(chances).T, rows, split, beginning)
+        evaluate_classes(np.log(chances).T, rows, split, beginning)
 
 
 def test_the_loss_is_summed_in_float64(beginning: TaskData) -> None:
@@ -197,4 +197,4 @@ def test_the_loss_is_summed_in_float64(beginning: TaskData) -> None:
     table = np.full((len(rows), 7), -1e-3, dtype=np.float32)
     table[0] = -3e4
     expected = (3e4 + (len(rows) - 1) * float(np.float32(1e-3))) / len(rows)
-    assert judge_classes(table, rows, split, beginning).loss == pytest.approx(expected, rel=1e-12)
+    assert evaluate_classes(table, rows, split, beginning).loss == pytest.approx(expected, rel=1e-12)

@@ -1,4 +1,4 @@
-"""Hidden tokens judged: the same ones for every model and batching, counted by text, shown in their places."""
+"""Hidden tokens predicted: the same ones for every model and batching, counted by text, shown in their places."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from minitx.data.sources.examples import Examples
 from minitx.metrics import scores as metrics
 from minitx.metrics.comparison import compare_evaluations
 from minitx.metrics.evaluate import Evaluation, evaluate
-from minitx.metrics.masked import FilledTexts, Guesses
+from minitx.metrics.masked import FilledTexts, MaskedPredictions
 from minitx.nn.build import build_model
 from minitx.nn.masked import MaskedModel
 from minitx.nn.sizes import ModelShape
@@ -27,7 +27,7 @@ MASKING = MaskingConfig(rate=0.4)
 
 
 @pytest.fixture
-def cloze(beginning: TaskData) -> TaskData:
+def masked_data(beginning: TaskData) -> TaskData:
     splits = {name: replace(split, labels=None) for name, split in beginning.splits.items()}
     return replace(beginning, task="masked", metrics="masked", label_names=None, splits=splits)
 
@@ -47,7 +47,7 @@ def build(data: TaskData, seed: int = 0) -> MaskedModel:
     return model.eval()
 
 
-def judge(
+def evaluated(
     model: MaskedModel,
     data: TaskData,
     *,
@@ -76,11 +76,11 @@ def by_hand(models: Sequence[nn.Module], data: TaskData) -> tuple[list[int], lis
 
 @pytest.mark.parametrize("n_models", [1, 3])
 @pytest.mark.parametrize("batch_tokens", [1, 53, 10_000])
-def test_counts_every_hidden_token(cloze: TaskData, batch_tokens: int, n_models: int) -> None:
-    first, *others = [build(cloze, seed) for seed in range(n_models)]
-    found = judge(first, cloze, batch_tokens=batch_tokens, ensemble=others)
+def test_counts_every_hidden_token(masked_data: TaskData, batch_tokens: int, n_models: int) -> None:
+    first, *others = [build(masked_data, seed) for seed in range(n_models)]
+    found = evaluated(first, masked_data, batch_tokens=batch_tokens, ensemble=others)
     with torch.no_grad():
-        hits, hidden, loss = by_hand([first, *others], cloze)
+        hits, hidden, loss = by_hand([first, *others], masked_data)
     assert 0 < sum(hits) < sum(hidden)
     assert found.score == sum(hits) / sum(hidden) and found.main == "masked_accuracy"
     assert found.metrics == {"masked_accuracy": metrics.masked_accuracy(hits, hidden)}
@@ -99,17 +99,17 @@ def test_interval_is_that_of_texts_drawn_anew() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))
 
 
-def test_some_rows_in_the_order_asked_and_the_same_text_twice(cloze: TaskData) -> None:
-    model, rows = build(cloze), np.array([7, 2, 11, 3])
-    whole, some = judge(model, cloze), judge(model, cloze, rows=rows)
+def test_some_rows_in_the_order_asked_and_the_same_text_twice(masked_data: TaskData) -> None:
+    model, rows = build(masked_data), np.array([7, 2, 11, 3])
+    whole, some = evaluated(model, masked_data), evaluated(model, masked_data, rows=rows)
     assert list(some.predictions) == [whole.predictions[row] for row in rows]
-    assert judge(model, cloze).loss == whole.loss
+    assert evaluated(model, masked_data).loss == whole.loss
 
 
-def test_two_models_are_compared_text_by_text(cloze: TaskData) -> None:
-    a, b = judge(build(cloze, 0), cloze), judge(build(cloze, 3), cloze)
+def test_two_models_are_compared_text_by_text(masked_data: TaskData) -> None:
+    a, b = evaluated(build(masked_data, 0), masked_data), evaluated(build(masked_data, 3), masked_data)
     found = compare_evaluations(a, b)["masked_accuracy"]
-    assert found.difference == a.score - b.score and found.n_examples == len(cloze.splits["test"])
+    assert found.difference == a.score - b.score and found.n_examples == len(masked_data.splits["test"])
 
 
 def filled(kind: str, text: str, at: dict[int, int | None]) -> str:
@@ -118,7 +118,7 @@ def filled(kind: str, text: str, at: dict[int, int | None]) -> str:
     split = encode_examples(Examples(["other", text]), tokenizer, None, 64)
     ids = split.src[1].astype(np.int64)
     guess = np.array([ids[p if other is None else other] for p, other in at.items()])
-    guesses = Guesses(
+    guesses = MaskedPredictions(
         loss=0.0, offsets=np.array([0, 0, len(at)]), position=np.array(list(at)), guess=guess, truth=ids[list(at)]
     )
     shown = FilledTexts(guesses, np.array([1, 0]), np.array([1, 0]), split, tokenizer)
@@ -128,7 +128,7 @@ def filled(kind: str, text: str, at: dict[int, int | None]) -> str:
     return shown[0]
 
 
-def test_guesses_stand_in_brackets() -> None:
+def test_predictions_are_shown_in_brackets() -> None:
     text = "the cat saw the dog"
     assert filled("word", text, {}) == text
     assert filled("word", text, {2: None}) == "the [cat] saw the dog"

@@ -31,8 +31,8 @@ def test_alike_heads_are_as_alike_between_models_as_within() -> None:
     for _ in range(4000):
         heads = rng.normal(size=(8, 7))
         heads /= np.linalg.norm(heads, axis=1, keepdims=True)
-        likeness = (heads @ heads.T) ** 2
-        gaps.append(nearest_between(likeness[:4, 4:]) - nearest_within(likeness[:4, :4]))
+        similarity = (heads @ heads.T) ** 2
+        gaps.append(nearest_between(similarity[:4, 4:]) - nearest_within(similarity[:4, :4]))
     assert abs(np.mean(gaps)) < 4 * np.std(gaps) / len(gaps) ** 0.5
 
 

@@ -26,22 +26,22 @@ def test_the_gap_is_read_between_two_points_in_proportion() -> None:
     assert gap_at(curve, 0.1) is None and gap_at(curve, 2.0) is None and gap_at([], 1.0) is None
 
 
-def test_training_rows_are_judged_as_validation_is(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
-    """Where all rows are judged, the loss is what `evaluate` says of the split; nothing else of the run changes."""
+def test_training_rows_are_evaluated_as_validation_is(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
+    """Where all rows are evaluated, the loss is what `evaluate` says of the split; nothing else of the run changes."""
     compose = composer(tiny_classes)
     plain = run(compose([]), tmp_path / "plain", quiet=True)
-    judged = run(compose(["trainer.eval_train_rows=1000"]), tmp_path / "judged", quiet=True)
-    assert judged["metrics"] == plain["metrics"] and judged["loss"] == plain["loss"]
-    lines = [json.loads(line) for line in (tmp_path / "judged" / "metrics.jsonl").read_text().splitlines()]
+    evaluated = run(compose(["trainer.eval_train_rows=1000"]), tmp_path / "evaluated", quiet=True)
+    assert evaluated["metrics"] == plain["metrics"] and evaluated["loss"] == plain["loss"]
+    lines = [json.loads(line) for line in (tmp_path / "evaluated" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["split"] == TRAIN_JUDGED] == [6, 12]
 
     from minitx.predictor import Predictor
 
-    expected = Predictor.from_run(tmp_path / "judged", checkpoint="best").evaluate(split="train").loss
+    expected = Predictor.from_run(tmp_path / "evaluated", checkpoint="best").evaluate(split="train").loss
     assert [line["loss"] for line in lines if line["split"] == TRAIN_JUDGED][-1] == pytest.approx(expected, rel=1e-5)
 
-    add_measures(tmp_path / "judged", ["fit"])
-    found = measures_of(tmp_path / "judged")
+    add_measures(tmp_path / "evaluated", ["fit"])
+    found = measures_of(tmp_path / "evaluated")
     assert found["fit.train_loss"] == pytest.approx(expected, rel=1e-5)
     assert {key.partition("_at_")[2] for key in found if "_at_" in key} <= {f"{level:g}" for level in FIT_LEVELS}
 

@@ -53,7 +53,7 @@ def test_cells_run_once_and_are_shared(tiny_classes: dict[str, Any], tmp_path: P
 
 @pytest.mark.parametrize("on_error", ["continue", "stop"])
 def test_a_failing_cell_is_recorded(tiny_classes: dict[str, Any], tmp_path: Path, on_error: str, capfd: Any) -> None:
-    """The measure of over-fitting needs training rows that were judged; one arm has none."""
+    """The measure of over-fitting needs training rows that were evaluated; one arm has none."""
     tier = heads(
         values=[1], seeds=[0], measures=["fit"], contrasts={},
         arms={"bad": {}, "good": {"overrides": ["trainer.eval_train_rows=20", "optim.lr=0.002"]}},

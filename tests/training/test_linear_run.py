@@ -99,7 +99,7 @@ def test_the_folder_holds_what_every_run_has(linear: Path, transformer: Path) ->
     assert "c 30 " in log and "minitx inspect" not in log and "data.max_length" not in log
 
 
-def test_a_saved_run_judges_and_predicts_as_it_did(linear: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_saved_run_evaluates_and_predicts_as_it_did(linear: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = json.loads((linear / "results.json").read_text())
     predictor = minitx.load(str(linear))
     assert isinstance(predictor, LinearPredictor)
@@ -140,25 +140,25 @@ def test_equal_runs_have_equal_bits_whatever_the_seed(linear: Path, tmp_path: Pa
 
 
 def test_validation_alone_chooses_c(tmp_path: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """By accuracy, by loss where that is equal; the test split is judged once."""
+    """By accuracy, by loss where that is equal; the test split is evaluated once."""
     scores = dict(zip(C_GRID, [(0.5, 1.0), (0.75, 3.0), (0.75, 2.0), (0.25, 0.1), (0.75, 2.5)], strict=True))
-    judged: list[str] = []
-    judge = linear_run._LinearRun._judge
+    evaluated: list[str] = []
+    evaluate = linear_run._LinearRun._evaluate
 
     def arranged(self: Any, model: Any, split: str) -> Evaluation:
-        judged.append(split)
-        found = judge(self, model, split)
+        evaluated.append(split)
+        found = evaluate(self, model, split)
         if split == "test":
             return found
-        accuracy, loss = scores[C_GRID[len(judged) - 1]]
+        accuracy, loss = scores[C_GRID[len(evaluated) - 1]]
         interval = found.metrics["accuracy"]
         object.__setattr__(interval, "value", accuracy)
         object.__setattr__(found, "loss", loss)
         return found
 
-    monkeypatch.setattr(linear_run._LinearRun, "_judge", arranged)
+    monkeypatch.setattr(linear_run._LinearRun, "_evaluate", arranged)
     assert run(config_of(data), tmp_path / "run", quiet=True)["c"] == 10.0
-    assert judged == ["validation"] * len(C_GRID) + ["test"]
+    assert evaluated == ["validation"] * len(C_GRID) + ["test"]
 
 
 def test_the_manual_names_the_values_tried() -> None:

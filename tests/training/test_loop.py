@@ -183,9 +183,7 @@ def test_patience_ends_a_run_that_does_not_get_better(tiny: Callable[..., Config
     assert (results["steps"], results["best_step"]) == (6, 2)
 
 
-def test_best_holds_what_validation_judged_and_last_the_raw_weights(
-    tiny: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_best_holds_what_validation_chose_and_last_the_raw_weights(tiny: Callable[..., Config], tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     config = tiny(trainer={"average": {"kind": "ema", "decay": 0.5}, "max_steps": 6})
@@ -276,10 +274,10 @@ def test_equal_scores_are_told_apart_by_the_loss(tiny: Callable[..., Config], da
     found: list[bool] = []
     for score, loss in [(0.5, 3.0), (0.5, 2.0), (0.5, 2.5), (0.6, 1.0), (0.4, 9.0)]:
         metrics = {"per": Interval(score, score, score)}
-        judged = Evaluation(loss=loss, metrics=metrics, main="per", rows=np.arange(1), predictions=["x"])
+        evaluated = Evaluation(loss=loss, metrics=metrics, main="per", rows=np.arange(1), predictions=["x"])
         loop._validate(
             Hooks(
-                validate=lambda judged=judged: judged,
+                validate=lambda evaluated=evaluated: evaluated,
                 record=lambda record: None,
                 on_validation=lambda _, better: found.append(better),
                 save_last=lambda: None,

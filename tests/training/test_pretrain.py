@@ -282,7 +282,7 @@ def test_other_words_are_refused(make: Make, straight: Path, tmp_path: Path, wor
 def test_masked_runs_that_hide_other_tokens_are_not_compared(straight: Path) -> None:
     """Which tokens of a text are hidden goes by what is kept of it."""
     stage = Predictor.from_run(straight / "pretrain")
-    other = replace(stage, codec=replace(stage.codec, max_length=5))
+    other = replace(stage, processor=replace(stage.processor, max_length=5))
     with pytest.raises(ConfigError, match=r"^--against .* must have .*data.max_length and data.truncate"):
         stage.compare(other)
     _, _, differences = stage.compare(stage)
@@ -355,8 +355,8 @@ def test_a_masked_run_as_a_task_of_its_own(train_py: Callable[..., Said], tmp_pa
     assert "minitx evaluate mine" in said.out and "minitx predict" not in said.out
     results = json.loads((tmp_path / "mine" / "results.json").read_text())
     predictor = Predictor.from_run(tmp_path / "mine")
-    judged = predictor.evaluate()
-    assert results["metrics"]["test"] == {name: i.to_json() for name, i in judged.metrics.items()}
+    evaluated = predictor.evaluate()
+    assert results["metrics"]["test"] == {name: i.to_json() for name, i in evaluated.metrics.items()}
     assert "confusion" not in results and "decode" not in results
     with pytest.raises(ConfigError, match="must be a classifier or a translator, it guesses hidden tokens"):
         predictor.inspect("abc")

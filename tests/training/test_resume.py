@@ -158,14 +158,14 @@ def test_a_longer_run_goes_on_from_a_finished_one(
     assert one["last/model.safetensors"] == two["last/model.safetensors"]
 
 
-def test_a_finished_run_is_judged_anew_with_another_beam(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_finished_run_is_evaluated_anew_with_another_beam(tiny: Callable[..., Config], tmp_path: Path) -> None:
     """Without a step more, and as `minitx evaluate` does it."""
     first = session.run(tiny(), tmp_path / "r", quiet=True)
     again = session.run(tiny(trainer={"resume": "auto"}, decode={"beam": 3}), tmp_path / "r", quiet=True)
     assert (first["decode"]["beam"], again["decode"]["beam"]) == (1, 3)
     assert again["steps"] == first["steps"] and again["best_step"] == first["best_step"]
-    judged = Predictor.from_run(tmp_path / "r").evaluate()
-    assert again["metrics"]["test"] == {name: interval.to_json() for name, interval in judged.metrics.items()}
+    evaluated = Predictor.from_run(tmp_path / "r").evaluate()
+    assert again["metrics"]["test"] == {name: interval.to_json() for name, interval in evaluated.metrics.items()}
     assert again["loss"] == pytest.approx(first["loss"], rel=1e-5)  # other batches
 
 

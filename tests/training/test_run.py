@@ -14,7 +14,7 @@ from minitx.cli import main
 from minitx.config import Config, ConfigError
 from minitx.config.load import load
 from minitx.data import load_data
-from minitx.decoding.text import Codec
+from minitx.decoding.text import TextProcessor
 from minitx.predictor import Predictor
 from minitx.training import run as session
 
@@ -58,15 +58,15 @@ def test_from_data_to_answers(configured: Callable[..., Config], tmp_path: Path,
     assert accuracy > 0.6, "a third without learning"
     assert results["model"] == model["kind"]
     loaded = minitx.load(str(tmp_path / "run"))
-    judged = loaded.evaluate()
-    assert judged.metrics["accuracy"].value == accuracy
+    evaluated = loaded.evaluate()
+    assert evaluated.metrics["accuracy"].value == accuracy
     data = load_data(config.data)
-    assert loaded.codec == Codec.of(data, 13, "tail")
+    assert loaded.processor == TextProcessor.of(data, 13, "tail")
     test = data.splits["test"]
     assert test.n_cut > 0
     texts = [test.text(row) for row in range(len(test))]
-    assert [loaded.predict([text])[0] for text in texts[:7]] == judged.predictions[:7]
-    assert loaded.predict(texts) == judged.predictions
+    assert [loaded.predict([text])[0] for text in texts[:7]] == evaluated.predictions[:7]
+    assert loaded.predict(texts) == evaluated.predictions
 
 
 @pytest.mark.parametrize("model", KINDS)
@@ -105,7 +105,7 @@ def test_the_command_line_answers_and_says_what_it_read(
 def test_runs_that_read_other_parts_are_no_ensemble(
     configured: Callable[..., Config], tmp_path: Path, tiny_classes: dict[str, Any]
 ) -> None:
-    """Nor is one judged on data cut in another way: overrides do not reach what the model was trained to read."""
+    """Nor is one evaluated on data cut in another way: overrides do not reach what the model was trained to read."""
     config = configured({"kind": "bag", "buckets": 101})
     head = config.model_copy(update={"data": config.data.model_copy(update={"truncate": "head"})})
     for name, one in (("tail", config), ("head", head)):

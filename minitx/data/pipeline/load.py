@@ -31,8 +31,8 @@ FORMAT = 2
 def load_data(config: DataConfig, fitted: Vocabulary | None = None) -> TaskData:
     """The data of a run, from the cache where it was prepared before.
 
-    fitted: use its tokenisers and class numbers instead of fitting new ones, to judge a trained model on other data, or
-    to hold the vocabulary fixed while `train_size` varies.
+    fitted: use its tokenisers and class numbers instead of fitting new ones, to evaluate a trained model on other
+    data, or to hold the vocabulary fixed while `train_size` varies.
 
     Raises ConfigError where the configuration does not fit the data (see `check_source` and `prepare`), or the data has
     a class that `fitted` does not know.
