@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minitx.analysis.head_maps import Numbers, Place
 from minitx.batch import Batch
-from minitx.metrics.masked import most_likely
+from minitx.decoding.inference import most_likely
 from minitx.nn.build import Model
 from minitx.nn.capture import head_attentions
 from minitx.nn.classifier import Classifier, TextReader, source_rows

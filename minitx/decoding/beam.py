@@ -23,7 +23,8 @@ from torch import Tensor
 
 from minitx.batch import BOS, EOS, Batch
 from minitx.config import DecodeConfig
-from minitx.decoding.greedy import SHRINK_EVERY, full_logits, greedy, log_mean, output_limits, until_end
+from minitx.decoding.greedy import SHRINK_EVERY, greedy, output_limits, until_end
+from minitx.decoding.inference import full_logits, log_mean
 from minitx.nn.translator import Translator
 
 

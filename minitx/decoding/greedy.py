@@ -5,7 +5,6 @@ Letters in shapes: B rows of the batch, R rows still being written, S source len
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from minitx.batch import BOS, EOS, Batch
-from minitx.nn.losses import TokenPredictor
+from minitx.decoding.inference import full_logits
 from minitx.nn.translator import Translator
 
 SHRINK_EVERY = 4
@@ -54,20 +53,6 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
             cache.select(going)
     # A row's limit is of its own length, not of the longest in its batch: what goes together changes no result.
     return [until_end(ids)[:limit] for ids, limit in zip(written_BL.cpu().numpy(), limits.tolist(), strict=True)]
-
-
-def full_logits(model: TokenPredictor, hidden: Tensor) -> Tensor:
-    """(..., D) -> (..., V) in the weights' own type also under autocast.
-
-    In bfloat16 a logit of 16 is known to 0.06 only: tokens would tie, and the scores of translations add that up.
-    """
-    with torch.autocast(hidden.device.type, enabled=False):
-        return model.project(hidden.to(model.output_weight.dtype))
-
-
-def log_mean(parts: Sequence[Tensor]) -> Tensor:
-    """Logarithm of the mean of several models' probabilities, from their logarithms, all of one shape."""
-    return torch.stack(list(parts)).logsumexp(0) - math.log(len(parts))
 
 
 def output_limits(models: Sequence[Translator], batch: Batch, max_length: int | None = None) -> Tensor:

@@ -16,8 +16,16 @@ from minitx.data.pipeline.encode import encode_examples
 from minitx.data.sources.examples import Examples
 from minitx.data.splits import Task
 from minitx.decoding.beam import beam_search, translate
-from minitx.decoding.inference import GREEDY, Precision, inference, mean_log_probs, tokens_at_once, translators
-from minitx.decoding.scoring import Scored, row_scores
+from minitx.decoding.inference import (
+    GREEDY,
+    Precision,
+    Scored,
+    inference,
+    mean_log_probs,
+    row_scores,
+    tokens_at_once,
+    translators,
+)
 from minitx.nn.build import Model
 
 Answer = TypeVar("Answer")

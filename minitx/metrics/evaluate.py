@@ -26,10 +26,10 @@ from minitx.decoding.inference import (
     inference,
     masked_models,
     mean_log_probs,
+    token_log_probs,
     tokens_at_once,
     translators,
 )
-from minitx.decoding.scoring import token_log_probs
 from minitx.metrics.intervals import Interval, Ints
 from minitx.metrics.masked import FilledTexts, MaskedPredictions, predict_hidden
 from minitx.metrics.scores import ClassOutputs, MaskedOutputs, TextOutputs, main_metric, scores

@@ -13,12 +13,10 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from minitx.batch import SPECIAL_TOKENS, Batch
 from minitx.data import Split, Tokenizer
-from minitx.decoding.greedy import full_logits, log_mean
-from minitx.nn.losses import CHUNK, TokenPredictor
+from minitx.decoding.inference import most_likely
 from minitx.nn.masked import MaskedModel
 
 Ints = npt.NDArray[np.int64]
@@ -65,19 +63,6 @@ def predict_hidden(models: Sequence[MaskedModel], batches: Iterable[Batch]) -> M
     offsets = np.concatenate([[0], np.cumsum(torch.cat(counts).cpu().numpy())])
     loss = -float(torch.stack(losses).sum())
     return MaskedPredictions(loss=loss, offsets=offsets, position=position, guess=guess, truth=truth)
-
-
-def most_likely(models: Sequence[TokenPredictor], batch: Batch) -> tuple[Tensor, Tensor]:
-    """(N,) log probability of the token that was there, and (N,) the most likely one; logits some tokens at a time."""
-    size = max(1, CHUNK // len(models[0].output_weight))
-    pieces = zip(*(torch.split(model.hidden(batch), size) for model in models), strict=True)
-    log_probs, guesses = [batch.src.new_zeros(0, dtype=torch.float32)], [batch.src.new_zeros(0)]
-    for hidden, truth_C in zip(pieces, torch.split(batch.targets, size), strict=True):
-        logits = [full_logits(model, hidden_CD) for model, hidden_CD in zip(models, hidden, strict=True)]
-        log_probs_CV = log_mean([logits_CV.log_softmax(-1) for logits_CV in logits])
-        log_probs.append(log_probs_CV.gather(1, truth_C[:, None])[:, 0])
-        guesses.append(log_probs_CV.argmax(-1))
-    return torch.cat(log_probs), torch.cat(guesses)
 
 
 class FilledTexts(Sequence[str]):

@@ -12,8 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from minitx.analysis.attention_maps import inspect_texts
-from minitx.analysis.class_figures import confusion_figure, reliability_figure
-from minitx.analysis.figures import attention_figure
+from minitx.analysis.figures import attention_figure, confusion_figure, reliability_figure
 from minitx.analysis.head_maps import HeadStats, Place
 from minitx.analysis.head_statistics import HeadReport, LayerHeads, head_stats, sample_batches
 from minitx.analysis.receptive_field import HELD

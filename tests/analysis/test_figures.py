@@ -8,9 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from minitx.analysis.attention_maps import AttentionView, Kind
-from minitx.analysis.figures import MOST_TOKENS, attention_figure
+from minitx.analysis.figures import MOST_TOKENS, attention_figure, confusion_figure, reliability_figure
+from minitx.metrics.calibration import calibrate, ece
 
 
 def made_up(layers: int, heads: int, queries: int, keys: int, kind: Kind = "cross") -> AttentionView:
@@ -96,3 +98,64 @@ def test_a_long_title_is_broken_into_lines_that_fit() -> None:
     text = next(child for child in figure.get_children() if getattr(child, "get_text", str)() == shown)
     box = text.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+# ---------------------------------------------------------------------------------------------- confusion, calibration
+
+
+def test_rows_are_shares_and_counts_are_written_in() -> None:
+    confusion = np.array([[3, 1, 0], [0, 0, 0], [2, 5, 7]])
+    axes = confusion_figure(confusion, ["a", "b", "$c$"]).axes[0]
+    shares = np.array([[0.75, 0.25, 0], [0, 0, 0], [2 / 14, 5 / 14, 0.5]])
+    np.testing.assert_allclose(axes.images[0].get_array(), shares)
+    assert [text.get_text() for text in axes.texts] == [str(count) for count in confusion.ravel()]
+
+
+@pytest.mark.parametrize("n_classes", [2, 77])
+def test_any_script_and_many_classes_can_be_drawn(n_classes: int) -> None:
+    figure = confusion_figure(np.eye(n_classes, dtype=np.int64), [f"类别 {i}" for i in range(n_classes)])
+    figure.canvas.draw()
+    assert bool(figure.axes[0].texts) == (n_classes == 2)
+
+
+@pytest.mark.parametrize("n_classes", [2, 20, 77, 211])
+def test_labels_neither_overlap_nor_leave_the_picture(n_classes: int) -> None:
+    """77: as many as banking77 has, and as long."""
+    names = [f"balance_not_updated_after_cheque_or_cash_deposit_{i}" for i in range(n_classes)]
+    figure = confusion_figure(np.eye(n_classes, dtype=np.int64), names)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert all(below.y1 < above.y0 for above, below in pairwise(boxes))  # the first is at the top
+    assert len(boxes) >= min(n_classes, 77)
+    edges = [*boxes, axes.yaxis.label.get_window_extent(), axes.xaxis.label.get_window_extent()]
+    assert min(min(box.x0, box.y0) for box in edges) >= 0
+    assert max(box.y1 for box in boxes) <= figure.bbox.y1
+
+
+CHANCES = np.array([[0.8, 0.2], [0.2, 0.8], [0.4, 0.6], [0.99, 0.01]])
+LABELS = np.array([0, 0, 1, 0])
+
+
+def bars(axes: object) -> list[tuple[float, float, float]]:
+    patches = [p for p in axes.patches if isinstance(p, Rectangle)]  # type: ignore[attr-defined]
+    return [(p.get_x(), p.get_width(), p.get_height()) for p in patches]
+
+
+def test_bars_are_the_bins_that_hold_examples() -> None:
+    figure = reliability_figure(calibrate(np.log(CHANCES), LABELS), ece(np.log(CHANCES), LABELS))
+    figure.canvas.draw()
+    above, below = figure.axes
+    np.testing.assert_allclose(bars(above), [(8 / 15, 1 / 15, 1), (11 / 15, 1 / 15, 0.5), (14 / 15, 1 / 15, 1)])
+    assert [height for *_, height in bars(below)] == [1, 2, 1]
+    assert [text.get_text() for text in below.texts] == ["1", "2", "1"]
+    diagonal, marks = above.lines
+    np.testing.assert_allclose(diagonal.get_xydata(), [[0, 0], [1, 1]])
+    np.testing.assert_allclose(marks.get_xydata(), [[0.6, 1], [0.8, 0.5], [0.99, 1]])
+    assert figure.get_suptitle().startswith("says 79.8 %, right in 75.0 %: a gap within chance\nECE ")
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_one_example(right: int) -> None:
+    log_probs = np.log([[0.25, 0.75]])
+    reliability_figure(calibrate(log_probs, [right]), ece(log_probs, [right])).canvas.draw()

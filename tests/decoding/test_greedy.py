@@ -10,7 +10,8 @@ from torch.nn.functional import one_hot
 
 from minitx.batch import BOS, EOS, Batch
 from minitx.data import Split, TaskData
-from minitx.decoding.greedy import SHRINK_EVERY, full_logits, greedy, output_limit
+from minitx.decoding.greedy import SHRINK_EVERY, greedy, output_limit
+from minitx.decoding.inference import full_logits
 from minitx.nn.attention.cache import DecoderCache
 from minitx.nn.translator import Translator
 

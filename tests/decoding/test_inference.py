@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from minitx.data import TaskData
-from minitx.decoding import scoring as score
-from minitx.decoding.scoring import row_scores
+from minitx.decoding import inference as score
+from minitx.decoding.inference import row_scores
 from minitx.decoding.text import TextModel, TextProcessor
 from minitx.errors import ConfigError
 from minitx.metrics.evaluate import evaluate
