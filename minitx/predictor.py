@@ -207,7 +207,7 @@ class Predictor(TextModel):
     def check_predicts(self) -> None:
         """Raise a ConfigError of a run that has no answer to a text."""
         if self.processor.task == "masked":
-            must = "be a classifier or a translator, it guesses hidden tokens"
+            must = "be a classifier or a translator, it predicts hidden tokens"
             raise rule("RUN", self.folder.path, must, "minitx evaluate says how well")
 
     def _subtitle(self) -> str:

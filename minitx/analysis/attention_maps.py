@@ -1,4 +1,4 @@
-"""Attention maps of single texts: run a model on a text and keep what every head of every layer read."""
+"""Attention maps of single texts: the weights of every head of every layer while a model reads a text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHADES = ("#f4f8fd", "#c9ddf2", "#82b1dd", "#3a7abd", "#123f7a", "#06224a")
 """One hue from weight 0 to weight 1, over the square root of the weight: in a long text most weights are a few per
 cent, and would all look white on a linear scale. Lightness alone carries the value, so no colour vision is needed."""
 NOTHING = "#ffffff"
-"""A weight of exactly 0: what the mask forbids, told apart from what is merely ignored."""
+"""A weight of exactly 0: what the mask forbids, distinct from what is merely ignored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class AttentionView:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A text, what the model made of it, and where it looked."""
+    """A text, the model's output, and its attention."""
 
     text: str
     output: str
@@ -89,7 +89,7 @@ def inspect_texts(
     device: torch.device,
     decode: DecodeConfig = GREEDY,
 ) -> list[Inspection]:
-    """What the model makes of each text, and its attention while it does so.
+    """The model's output for each text, and its attention on the way.
 
     A translator first writes its output as `decode` says; then one captured pass over the source and that output shows
     every step at once, because each position sees exactly what it saw while it was written. In float32, one text at a
@@ -103,7 +103,7 @@ def inspect_texts(
             if isinstance(model, Translator):
                 inspections.append(_inspect_translation(model, batch, text, processor, decode))
             else:
-                assert isinstance(model, Classifier), "a masked model makes nothing of a text"
+                assert isinstance(model, Classifier), "a masked model has no output for a text"
                 inspections.append(_inspect_class(model, batch, text, processor))
     return inspections
 

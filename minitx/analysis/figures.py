@@ -25,7 +25,7 @@ from minitx.metrics.calibration import Bin, Calibration
 from minitx.metrics.intervals import Interval, Ints
 
 MOST_TOKENS = 48
-"""Tokens drawn on each side; more could not be told apart in a picture (the inspect page has them all)."""
+"""Tokens drawn on each side; more could not be seen in a picture (the inspect page has them all)."""
 LABEL_POINTS = 7.0
 LABEL_INCHES = 0.14
 """Room that one label takes across its text."""

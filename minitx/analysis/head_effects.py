@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minitx.analysis.head_maps import Numbers, Place
+from minitx.analysis.head_maps import LayerId, PerHead
 from minitx.batch import Batch
 from minitx.decoding.inference import most_likely
 from minitx.nn.build import Model
@@ -22,24 +22,24 @@ from minitx.nn.classifier import Classifier, TextReader, source_rows
 
 @dataclass(frozen=True)
 class Performance:
-    """Loss and accuracy of a model on some batches, every target weighing alike."""
+    """Loss and accuracy of a model on some batches, every target counting equally."""
 
     loss: float
     """Cross-entropy per target."""
     accuracy: float
-    """Share of targets (texts; tokens after the right ones before them; hidden tokens) that it takes for likeliest."""
+    """Share of targets (texts; next tokens given the right ones before; hidden tokens) that are the likeliest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadEffects:
     """Importance of each head of a layer, and what changes without it."""
 
-    importance: Numbers
+    importance: PerHead
     """Mean over texts of |d loss / d gate| (Michel et al. 2019, eq. 2). The loss of a text is the sum over its targets,
     and what is divided by is the number of all targets, as everywhere: of a classifier, the texts."""
-    loss_without: Numbers
+    loss_without: PerHead
     """Loss per target with the head's gate closed, less that of the whole model."""
-    accuracy_without: Numbers
+    accuracy_without: PerHead
     """The same difference of the accuracy."""
 
 
@@ -62,14 +62,14 @@ def _target_predictions(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
     return log_probs_NC.gather(1, batch.targets[:, None])[:, 0], log_probs_NC.argmax(-1)
 
 
-def head_effects(model: Model, batches: Sequence[Batch]) -> tuple[Performance, dict[Place, HeadEffects]]:
+def head_effects(model: Model, batches: Sequence[Batch]) -> tuple[Performance, dict[LayerId, HeadEffects]]:
     """The whole model's performance, and the effects of each layer's heads, in as many passes as heads and two more."""
     whole = performance(model, batches)
     importance = _importance(model, batches) if head_attentions(model) else {}
     found = {}
-    for place, importance_H in importance.items():
-        without = [_without(model, place, head, batches) for head in range(len(importance_H))]
-        found[place] = HeadEffects(
+    for layer_id, importance_H in importance.items():
+        without = [_without(model, layer_id, head, batches) for head in range(len(importance_H))]
+        found[layer_id] = HeadEffects(
             importance=tuple(importance_H.tolist()),
             loss_without=tuple(one.loss - whole.loss for one in without),
             accuracy_without=tuple(one.accuracy - whole.accuracy for one in without),
@@ -77,52 +77,52 @@ def head_effects(model: Model, batches: Sequence[Batch]) -> tuple[Performance, d
     return whole, found
 
 
-def _without(model: Model, place: Place, head: int, batches: Sequence[Batch]) -> Performance:
+def _without(model: Model, layer_id: LayerId, head: int, batches: Sequence[Batch]) -> Performance:
     weight = next(model.parameters())
-    gate_H = weight.new_ones(head_attentions(model)[place.role][place.layer].n_heads)
+    gate_H = weight.new_ones(head_attentions(model)[layer_id.role][layer_id.layer].n_heads)
     gate_H[head] = 0
-    with gated(model, {place: gate_H}):
+    with gated(model, {layer_id: gate_H}):
         return performance(model, batches)
 
 
-def _importance(model: Model, batches: Sequence[Batch]) -> dict[Place, Tensor]:
+def _importance(model: Model, batches: Sequence[Batch]) -> dict[LayerId, Tensor]:
     """(H,) of every layer of heads."""
     n_targets = sum(batch.n_targets for batch in batches)
-    sums: dict[Place, Tensor] = {}
+    sums: dict[LayerId, Tensor] = {}
     for batch in batches:
-        for place, gradient_BH in _gate_gradients(model, batch).items():
-            sums[place] = sums.get(place, 0) + gradient_BH.double().abs().sum(0) / n_targets
+        for layer_id, gradient_BH in _gate_gradients(model, batch).items():
+            sums[layer_id] = sums.get(layer_id, 0) + gradient_BH.double().abs().sum(0) / n_targets
     return sums
 
 
-def _gate_gradients(model: Model, batch: Batch) -> dict[Place, Tensor]:
+def _gate_gradients(model: Model, batch: Batch) -> dict[LayerId, Tensor]:
     """(B, H) of every layer: the gradient of each text's loss by the gates, all 1. A text has gates of its own, so that
     one backward pass has those of all texts apart; its chunks share them."""
     weight = next(model.parameters())
     rows = source_rows(batch, model.chunk if isinstance(model, TextReader) else None)
     n_chunks = len(rows.ids) // batch.n_rows
     leaves = {
-        Place(role, i): weight.new_ones(batch.n_rows, attention.n_heads).requires_grad_()
+        LayerId(role, i): weight.new_ones(batch.n_rows, attention.n_heads).requires_grad_()
         for role, stack in head_attentions(model).items()
         for i, attention in enumerate(stack)
     }
     with torch.enable_grad():
-        gates = {place: leaf.repeat_interleave(n_chunks, dim=0) for place, leaf in leaves.items()}
+        gates = {layer_id: leaf.repeat_interleave(n_chunks, dim=0) for layer_id, leaf in leaves.items()}
         with gated(model, gates):
             loss = model.loss(batch)
     return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
 @contextmanager
-def gated(model: Model, gates: Mapping[Place, Tensor]) -> Iterator[None]:
+def gated(model: Model, gates: Mapping[LayerId, Tensor]) -> Iterator[None]:
     """Within the block some layers have these gates (`set_gates`); then again those that they had."""
     stacks = head_attentions(model)
-    attentions = {place: stacks[place.role][place.layer] for place in gates}
-    before = {place: attention.gate_H for place, attention in attentions.items()}
+    attentions = {layer_id: stacks[layer_id.role][layer_id.layer] for layer_id in gates}
+    before = {layer_id: attention.gate_H for layer_id, attention in attentions.items()}
     try:
-        for place, attention in attentions.items():
-            attention.set_gates(gates[place])
+        for layer_id, attention in attentions.items():
+            attention.set_gates(gates[layer_id])
         yield
     finally:
-        for place, attention in attentions.items():
-            attention.set_gates(before[place])
+        for layer_id, attention in attentions.items():
+            attention.set_gates(before[layer_id])

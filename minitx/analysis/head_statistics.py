@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from minitx.analysis.head_effects import HeadEffects, Performance, head_effects
-from minitx.analysis.head_maps import HeadStats, HeadStatSums, Numbers, Place, head_layers, read_batch
+from minitx.analysis.head_maps import HeadStats, HeadStatSums, LayerId, PerHead, head_layers, read_batch
 from minitx.analysis.receptive_field import ReceptiveField, measure_receptive_field
 from minitx.analysis.similarity import Similarity, SimilaritySums
 from minitx.batch import Batch
@@ -38,14 +38,14 @@ BATCH_TOKENS = 2048
 class LayerHeads:
     """The heads of one layer, in their order."""
 
-    place: Place
+    layer_id: LayerId
     stats: HeadStats
     effects: HeadEffects
     maps: Similarity
     """Of the heads' maps among themselves, 1 - JSD."""
     outputs: Similarity
     """Of their outputs, linear CKA."""
-    rank: Numbers
+    rank: PerHead
     """Effective rank of each head's output."""
     joint_rank: float
     """Of all of them side by side."""
@@ -73,7 +73,7 @@ class HeadReport:
 class LayerPair:
     """The heads of one layer of the first model (rows) against those of the same layer of the second (columns)."""
 
-    place: Place
+    layer_id: LayerId
     maps: Similarity
     outputs: Similarity
 
@@ -117,27 +117,27 @@ def sample_batches(
 
 def head_statistics(model: Model, batches: Sequence[Batch], seed: int = 0) -> HeadReport:
     """Everything of a model (itself, not a compiled wrapper). seed: of the receptive field's random draws."""
-    places = head_layers(model)
-    stats, alike = ({p: HeadStatSums(p) for p in places}, {p: SimilaritySums(within=True) for p in places})
+    layer_ids = head_layers(model)
+    stats, similar = ({p: HeadStatSums(p) for p in layer_ids}, {p: SimilaritySums(within=True) for p in layer_ids})
     with inference([model], batches[0].src.device, "fp32"):
-        for batch in batches if places else ():
-            for place, queries in read_batch(model, batch).items():
-                stats[place].add(queries)
-                alike[place].add(queries, queries)
+        for batch in batches if layer_ids else ():
+            for layer_id, queries in read_batch(model, batch).items():
+                stats[layer_id].add(queries)
+                similar[layer_id].add(queries, queries)
         whole, effects = head_effects(model, batches)
         receptive_field = measure_receptive_field(model, batches, seed)
-    layers = tuple(_layer(p, stats[p].result(), effects[p], alike[p]) for p in places)
+    layers = tuple(_layer(p, stats[p].result(), effects[p], similar[p]) for p in layer_ids)
     return HeadReport(n_rows=_n_rows(batches), performance=whole, layers=layers, receptive_field=receptive_field)
 
 
-def _layer(place: Place, stats: HeadStats, effects: HeadEffects, alike: SimilaritySums) -> LayerHeads:
-    rank, joint_rank = alike.ranks()
+def _layer(layer_id: LayerId, stats: HeadStats, effects: HeadEffects, similar: SimilaritySums) -> LayerHeads:
+    rank, joint_rank = similar.ranks()
     return LayerHeads(
-        place=place,
+        layer_id=layer_id,
         stats=stats,
         effects=effects,
-        maps=alike.maps(),
-        outputs=alike.outputs(),
+        maps=similar.maps(),
+        outputs=similar.outputs(),
         rank=rank,
         joint_rank=joint_rank,
     )
@@ -148,28 +148,28 @@ def compare_heads(first: Model, second: Model, batches: Sequence[Batch]) -> Pair
 
     Both must be of the task and the vocabulary of the batches and have the same layers of heads, else a ValueError.
     """
-    places = head_layers(first)
-    if places != head_layers(second):
+    layer_ids = head_layers(first)
+    if layer_ids != head_layers(second):
         listed = (", ".join(map(str, head_layers(model))) or "none" for model in (first, second))
         raise ValueError(f"two models must have the same layers of heads to be compared, not {' and '.join(listed)}")
-    sums = {place: SimilaritySums(within=False) for place in places}
+    sums = {layer_id: SimilaritySums(within=False) for layer_id in layer_ids}
     with inference([first, second], batches[0].src.device, "fp32"):
         for batch in batches:
             mine, theirs = read_batch(first, batch), read_batch(second, batch)
-            for place in places:
-                sums[place].add(mine[place], theirs[place])
-    layers = tuple(LayerPair(place=p, maps=sums[p].maps(), outputs=sums[p].outputs()) for p in places)
+            for layer_id in layer_ids:
+                sums[layer_id].add(mine[layer_id], theirs[layer_id])
+    layers = tuple(LayerPair(layer_id=p, maps=sums[p].maps(), outputs=sums[p].outputs()) for p in layer_ids)
     return PairReport(n_rows=_n_rows(batches), layers=layers)
 
 
-def head_stats(model: Model, batches: Sequence[Batch]) -> dict[Place, HeadStats]:
+def head_stats(model: Model, batches: Sequence[Batch]) -> dict[LayerId, HeadStats]:
     """`HeadStats` of each layer alone, in one pass."""
-    sums = {place: HeadStatSums(place) for place in head_layers(model)}
+    sums = {layer_id: HeadStatSums(layer_id) for layer_id in head_layers(model)}
     with inference([model], batches[0].src.device, "fp32"):
         for batch in batches if sums else ():
-            for place, queries in read_batch(model, batch).items():
-                sums[place].add(queries)
-    return {place: of_layer.result() for place, of_layer in sums.items()}
+            for layer_id, queries in read_batch(model, batch).items():
+                sums[layer_id].add(queries)
+    return {layer_id: of_layer.result() for layer_id, of_layer in sums.items()}
 
 
 def _n_rows(batches: Sequence[Batch]) -> int:

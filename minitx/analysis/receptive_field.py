@@ -84,11 +84,11 @@ def _add_rows(sums: _OffsetSums, model: Model, rows: SourceRows, seeds: Sequence
     lengths = rows.real.sum(1).tolist()
     draws = [draw(length, states_BSD.shape[2], seed) for length, seed in zip(lengths, seeds, strict=True)]
     for number in range(max(len(positions) for positions, _ in draws)):
-        asked = [b for b, (positions, _) in enumerate(draws) if number < len(positions)]
-        places = [int(draws[b][0][number]) for b in asked]
-        directions = torch.from_numpy(np.stack([draws[b][1][number] for b in asked])).to(states_BSD)
-        gradient_BS = _gradient(states_BSD, tokens_BSD, asked, places, directions)
-        for b, place in zip(asked, places, strict=True):
+        texts = [b for b, (positions, _) in enumerate(draws) if number < len(positions)]
+        places = [int(draws[b][0][number]) for b in texts]
+        directions = torch.from_numpy(np.stack([draws[b][1][number] for b in texts])).to(states_BSD)
+        gradient_BS = _gradient(states_BSD, tokens_BSD, texts, places, directions)
+        for b, place in zip(texts, places, strict=True):
             sums.add(gradient_BS[b, : lengths[b]], place)
 
 
@@ -100,11 +100,11 @@ def draw(length: int, width: int, seed: tuple[int, ...]) -> tuple[npt.NDArray[np
 
 
 def _gradient(
-    states_BSD: Tensor, tokens_BSD: Tensor, asked: list[int], places: list[int], directions: Tensor
+    states_BSD: Tensor, tokens_BSD: Tensor, texts: list[int], places: list[int], directions: Tensor
 ) -> Floats:
     """(B, S) mean absolute gradient by each token, of one position of each of some texts: rows know nothing of each
     other, so one backward pass serves them all."""
-    wanted = (states_BSD[asked, places] * directions).sum()
+    wanted = (states_BSD[texts, places] * directions).sum()
     (gradient_BSD,) = torch.autograd.grad(wanted, tokens_BSD, retain_graph=True)
     found: Floats = gradient_BSD.double().abs().mean(2).cpu().numpy()
     return found

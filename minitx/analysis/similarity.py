@@ -1,4 +1,4 @@
-"""How alike heads are: their maps by Jensen-Shannon divergence, their outputs by linear CKA; and which head is which.
+"""Similarity of heads: of their maps by Jensen-Shannon divergence, of their outputs by linear CKA, and their matching.
 
 Maps: a row is a distribution over keys, so two heads' rows are compared by 1 - JSD in bits. It is 1 for equal rows and
 0 for rows that share no key, needs no smoothing where one row is 0 (as the Kullback-Leibler divergence would), and does
@@ -21,7 +21,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from minitx.analysis.head_maps import Numbers, RealQueries
+from minitx.analysis.head_maps import PerHead, RealQueries
 
 Matrix = npt.NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def _blocks(cross_AB: Tensor, n_rows: int, n_columns: int) -> Tensor:
 
 def effective_rank(covariance_WW: Tensor) -> float:
     """exp of the entropy of the normalised singular values (Roy & Vetterli 2007), of the rows that this is the
-    covariance of, less their mean: what is the same for every token says nothing. NaN where nothing varies."""
+    covariance of, less their mean: what is the same for every token is no information. NaN where nothing varies."""
     singular_W = torch.linalg.eigvalsh(covariance_WW).clamp(min=0).sqrt()
     return float(torch.special.entr(singular_W / singular_W.sum()).sum().exp())
 
@@ -129,7 +129,7 @@ class SimilaritySums:
 
     def add(self, first: RealQueries, second: RealQueries) -> None:
         """Within a layer both are the same."""
-        self.n += len(first.place_N)
+        self.n += len(first.position_N)
         self.n_heads = len(first.weights_HNK), len(second.weights_HNK)
         self.maps_HG = self.maps_HG + map_similarity(first.weights_HNK, second.weights_HNK)
         x_NA, y_NB = (side.outputs_HNW.transpose(0, 1).flatten(1) for side in (first, second))
@@ -145,7 +145,7 @@ class SimilaritySums:
         cka_HG = linear_cka(self.cross.sum_AB, self.own.sum_AB, self.other.sum_AB, self.n_heads)
         return Similarity.of(cka_HG.cpu().numpy(), within=self.within)
 
-    def ranks(self) -> tuple[Numbers, float]:
+    def ranks(self) -> tuple[PerHead, float]:
         """Effective rank of what each of the first layer's heads writes, and of all of them side by side."""
         own_AA, n_heads = self.own.sum_AB, self.n_heads[0]
         parts_HWHW = own_AA.view(n_heads, -1, n_heads, len(own_AA) // n_heads)

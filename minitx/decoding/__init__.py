@@ -1,1 +1,1 @@
-"""From a trained model to text: greedy and beam search, scores of given translations, answers to new texts."""
+"""From a trained model to text: greedy and beam search, scores of given translations, prediction on new texts."""

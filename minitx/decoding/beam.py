@@ -1,10 +1,10 @@
 """Beam search over one translator or several: n-best lists with scores, batched, with a key/value cache.
 
 Every source text keeps its `beam` most likely unfinished translations. Each step extends all of them by one token and
-looks at the 2 x beam most likely extensions: those among the first `beam` that end are finished, and the first `beam`
+takes the 2 x beam most likely extensions: those among the first `beam` that end are finished, and the first `beam`
 that do not end go on. A source is done when `beam` translations are finished, or at its length limit. This is the
-search of fairseq (arXiv 1904.01038), but for the limit, where what is unfinished counts as it stands. With a beam of 1
-it is greedy decoding.
+search of fairseq (arXiv 1904.01038), except at the limit, where unfinished translations count as finished. With a beam
+of 1 it is greedy decoding.
 
 Letters in shapes: B source texts still being searched, K beams, R = B * K rows, C = 2 K candidates, L length limit,
 V vocabulary.
@@ -81,8 +81,8 @@ def translate(models: Sequence[Translator], batch: Batch, decode: DecodeConfig) 
     return [hypotheses[0].ids if hypotheses else nothing for hypotheses in found]
 
 
-class _Reader:
-    """One model with what it keeps of the texts that are searched."""
+class _ModelState:
+    """One model with its encoded texts and its key/value cache."""
 
     def __init__(self, model: Translator, batch: Batch) -> None:
         self.model = model
@@ -118,7 +118,7 @@ class _Search:
     ) -> None:
         n, device = batch.n_rows, batch.src.device
         self.beam, self.length_penalty = beam, length_penalty
-        self.readers = [_Reader(model, batch) for model in models]
+        self.states = [_ModelState(model, batch) for model in models]
         self.found: list[list[Hypothesis]] = [[] for _ in range(n)]
         self.limit_B = output_limits(models, batch, max_length)
         self.source_B = torch.arange(n, device=device)
@@ -126,7 +126,7 @@ class _Search:
         self.token_BK = torch.full((n, beam), BOS, device=device)
         self.written_BKL = torch.full((n, beam, int(self.limit_B.max())), EOS, device=device)
         self.ended_BKL = self.written_BKL.clone()
-        self.score_BK = torch.full((n, beam), -math.inf, dtype=self.readers[0].dtype, device=device)
+        self.score_BK = torch.full((n, beam), -math.inf, dtype=self.states[0].dtype, device=device)
         self.ended_log_prob_BK = self.score_BK.clone()
         self.log_prob_BK = self.score_BK.clone()
         self.log_prob_BK[:, 0] = 0  # before the first step all beams are one
@@ -143,13 +143,13 @@ class _Search:
         self.written_BKL = _rows(written_BCL, chosen_BK)
         self.token_BK = token_BC.gather(1, chosen_BK)
         first_row_B1 = torch.arange(len(chosen_BK), device=chosen_BK.device)[:, None] * self.beam
-        for reader in self.readers:
-            reader.cache.reorder((first_row_B1 + origin_BC.gather(1, chosen_BK)).flatten())
+        for state in self.states:
+            state.cache.reorder((first_row_B1 + origin_BC.gather(1, chosen_BK)).flatten())
 
     def _candidates(self) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C) each: log probability, the beam that is extended and the token, the most likely first."""
         n, beam = self.token_BK.shape
-        parts = [reader.log_probs(self.token_BK.flatten()) for reader in self.readers]
+        parts = [state.log_probs(self.token_BK.flatten()) for state in self.states]
         log_prob_BKV = log_mean(parts).view(n, beam, -1)
         total = (log_prob_BKV + self.log_prob_BK[:, :, None]).flatten(1)
         value_BC, index_BC = total.topk(min(2 * beam, total.shape[1]))
@@ -157,7 +157,7 @@ class _Search:
         return value_BC, index_BC // n_tokens, index_BC % n_tokens
 
     def _finish(self, step: int, value_BC: Tensor, ends_BC: Tensor, written_BCL: Tensor) -> None:
-        """Take in what has ended, or is cut off by the limit, among the first `beam` candidates."""
+        """Add what has ended, or is cut off by the limit, to the finished ones: among the first `beam` candidates."""
         last_B1 = (self.limit_B == step + 1)[:, None]
         taken_BC = (ends_BC | last_B1) & ~self.done_B[:, None]
         taken_BC[:, self.beam :] = False
@@ -188,8 +188,8 @@ class _Search:
     def _keep(self, sources: Tensor) -> None:
         first_rows = sources[:, None] * self.beam
         rows = (first_rows + torch.arange(self.beam, device=sources.device)).flatten()
-        for reader in self.readers:
-            reader.keep(sources, rows)
+        for state in self.states:
+            state.keep(sources, rows)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[sources])

@@ -50,7 +50,7 @@ def translators(models: Sequence[nn.Module]) -> list[Translator]:
 
 
 def masked_models(models: Sequence[nn.Module]) -> list[MaskedModel]:
-    """The same models, known to guess hidden tokens."""
+    """The same models, known to predict hidden tokens."""
     return [model for model in models if isinstance(model, MaskedModel)]
 
 
@@ -80,8 +80,8 @@ def mean_log_probs(models: Sequence[nn.Module], batch: Batch) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
-    """A given translation, as a model sees it."""
+class TranslationScore:
+    """How probable a given translation is."""
 
     log_prob: float
     """Natural logarithm of its probability given the source text, its end included."""
@@ -95,14 +95,14 @@ def token_log_probs(models: Sequence[Translator], batch: Batch) -> Tensor:
     return log_mean([_token_log_probs(model, batch) for model in models])
 
 
-def row_scores(models: Sequence[Translator], batch: Batch) -> list[Scored]:
+def row_scores(models: Sequence[Translator], batch: Batch) -> list[TranslationScore]:
     """Each row's target as a whole."""
     assert batch.tgt_in is not None and batch.target_index is not None, "scoring needs targets"
     values_N = token_log_probs(models, batch).double()
     row_N = batch.target_index // batch.tgt_in.shape[1]
     sums = values_N.new_zeros(batch.n_rows).index_add_(0, row_N, values_N)
     counts = torch.bincount(row_N, minlength=batch.n_rows)
-    return [Scored(log_prob=s, n_tokens=n) for s, n in zip(sums.tolist(), counts.tolist(), strict=True)]
+    return [TranslationScore(log_prob=s, n_tokens=n) for s, n in zip(sums.tolist(), counts.tolist(), strict=True)]
 
 
 def _token_log_probs(model: Translator, batch: Batch) -> Tensor:
@@ -119,10 +119,10 @@ def most_likely(models: Sequence[TokenPredictor], batch: Batch) -> tuple[Tensor,
     """(N,) log probability of the token that was there, and (N,) the most likely one; logits some tokens at a time."""
     size = max(1, CHUNK // len(models[0].output_weight))
     pieces = zip(*(torch.split(model.hidden(batch), size) for model in models), strict=True)
-    log_probs, guesses = [batch.src.new_zeros(0, dtype=torch.float32)], [batch.src.new_zeros(0)]
+    log_probs, likeliest = [batch.src.new_zeros(0, dtype=torch.float32)], [batch.src.new_zeros(0)]
     for hidden, truth_C in zip(pieces, torch.split(batch.targets, size), strict=True):
         logits = [full_logits(model, hidden_CD) for model, hidden_CD in zip(models, hidden, strict=True)]
         log_probs_CV = log_mean([logits_CV.log_softmax(-1) for logits_CV in logits])
         log_probs.append(log_probs_CV.gather(1, truth_C[:, None])[:, 0])
-        guesses.append(log_probs_CV.argmax(-1))
-    return torch.cat(log_probs), torch.cat(guesses)
+        likeliest.append(log_probs_CV.argmax(-1))
+    return torch.cat(log_probs), torch.cat(likeliest)

@@ -19,7 +19,7 @@ from minitx.decoding.beam import beam_search, translate
 from minitx.decoding.inference import (
     GREEDY,
     Precision,
-    Scored,
+    TranslationScore,
     inference,
     mean_log_probs,
     row_scores,
@@ -28,12 +28,13 @@ from minitx.decoding.inference import (
 )
 from minitx.nn.build import Model
 
-Answer = TypeVar("Answer")
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextProcessor:
-    """What stands between text and a model's numbers, on both sides; with the weights, all that prediction needs."""
+    """Texts to token ids and model outputs to text: tokenisers, class names, length limit. With the weights, all that
+    prediction needs."""
 
     task: Task
     src_tokenizer: Tokenizer
@@ -110,7 +111,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class TextModel:
-    """Models (several = an ensemble: the mean of their probabilities) with the processor they share, where they run."""
+    """Models (several = an ensemble by mean probability) with the processor they share, and how to run them."""
 
     models: tuple[Model, ...]
     processor: TextProcessor
@@ -126,7 +127,7 @@ class TextModel:
         translated to nothing.
         """
         if self.processor.task == "masked":
-            raise ValueError("a masked model guesses hidden tokens; only `evaluate` is for it")
+            raise ValueError("a masked model predicts hidden tokens; only `evaluate` is for it")
         if self.processor.task == "classification":
             return self._in_order(self.processor.encode(texts), self._labels)
         outputs = self._in_order(self.processor.encode(texts), self._best)
@@ -148,7 +149,7 @@ class TextModel:
         """How many texts are longer than the processor's `max_length` and are read in part."""
         return self.processor.encode(texts).n_cut
 
-    def score(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> list[Scored]:
+    def score(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> list[TranslationScore]:
         """How probable each given translation is. first: the number of the first pair, as an error calls it.
 
         Raises:
@@ -164,13 +165,13 @@ class TextModel:
         if self.processor.task != "translation":
             raise ValueError(f"a model of {self.processor.task} has no translations")
 
-    def _in_order(self, split: Split, answer: Callable[[Batch], Iterable[Answer]]) -> list[Answer]:
-        """`answer` for batches of rows of about equal length, put back into the order of the split."""
+    def _in_order(self, split: Split, compute: Callable[[Batch], Iterable[Output]]) -> list[Output]:
+        """`compute` for batches of rows of about equal length, put back into the order of the split."""
         if not len(split):
             return []
         plan = plan_eval(split.lengths, tokens_at_once(self.batch_tokens, self.decode))
         with inference(self.models, self.device, self.precision):
-            found = [item for rows in plan for item in answer(split.batch(rows).to(self.device))]
+            found = [item for rows in plan for item in compute(split.batch(rows).to(self.device))]
         return [found[i] for i in np.argsort(np.concatenate(plan))]
 
     def _labels(self, batch: Batch) -> list[str]:
@@ -187,5 +188,5 @@ class TextModel:
             for best in found
         ]
 
-    def _score(self, batch: Batch) -> list[Scored]:
+    def _score(self, batch: Batch) -> list[TranslationScore]:
         return row_scores(translators(self.models), batch)

@@ -1,7 +1,7 @@
-"""Does a classifier know how often it is right? Reliability bins and the expected calibration error.
+"""Calibration of a classifier: does its confidence match its accuracy? Bins and expected calibration error.
 
-Confidence is the largest probability of an example. Of all examples said with 80 % confidence a calibrated model gets
-80 % right; bins of equal width hold the examples of about equal confidence (Guo et al. 2017, arXiv:1706.04599).
+Confidence is the largest probability of an example. A calibrated model gets 80 % of the examples
+with confidence 80 % right. Bins of equal width group examples by confidence (Guo et al. 2017, arXiv:1706.04599).
 
 Letters in shapes: N examples, C classes, B bins, R resamples.
 """
@@ -26,8 +26,8 @@ def ece(log_probs_NC: npt.ArrayLike, labels_N: npt.ArrayLike) -> Interval:
 
     Read its interval with care. Chance alone moves every bin off the diagonal, either way, and the absolute value adds
     that up: a perfectly calibrated model's error is above 0, the more so the fewer examples it has. Resampling adds
-    the same once more, so the interval reaches higher than it should and may even lie above the value itself. It says
-    how far the error is from settled, not whether it could be 0.
+    the same once more, so the interval lies higher than it should and may even exclude the value itself. It shows
+    how uncertain the error is, not whether it could be 0.
     """
     confidence_N, right_N = _outcomes(log_probs_NC, labels_N)
     gaps_NB = np.zeros((len(right_N), N_BINS))
@@ -56,7 +56,7 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How sure a classifier was and how often right, all in all and bin by bin."""
+    """Mean confidence and accuracy of a classifier, over all examples and in each bin."""
 
     confidence: float
     accuracy: float
@@ -66,7 +66,7 @@ class Calibration:
 
     @property
     def verdict(self) -> str:
-        """Which way it leans, where the examples can tell."""
+        """Over-confident or under-confident, where the gap is larger than chance."""
         gap = self.confidence - self.accuracy
         if abs(gap) <= self.margin:
             return "a gap within chance"

@@ -1,4 +1,4 @@
-"""A classifier's evaluation in detail: scores of each class, what is taken for what, calibration, the hardest examples.
+"""A classifier's evaluation in detail: scores by class, the classes it confuses, calibration, the hardest examples.
 
 Everything follows from the log-probabilities that an `Evaluation` keeps; here it becomes small values that the console,
 TensorBoard and evaluation.json all show.
@@ -57,7 +57,7 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True)
 class HardExample:
-    """A row whose true class the model held for improbable."""
+    """A row whose true class the model gave a low probability."""
 
     row: int
     """Of the split, counted from 0."""
@@ -71,7 +71,7 @@ class HardExample:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassReport:
-    """All that is said of a classifier on some rows."""
+    """A classifier's evaluation on some rows, in detail."""
 
     evaluation: Evaluation
     names: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Two runs evaluated on the same examples: how far their scores lie apart, and whether chance alone would do that.
 
-Both answers keep each example's two outputs together, for what is hard for one run is mostly hard for the other: their
+Both keep each example's two outputs together, for what is hard for one run is mostly hard for the other: their
 difference is then known far better than either score. What is drawn are never examples but *distinct pairs* of rows of
 statistics (see `intervals.bootstrap`), at most four for an accuracy.
 
@@ -143,7 +143,7 @@ class McNemar:
 def mcnemar(a: Evaluation, b: Evaluation) -> McNemar:
     """McNemar's test (1947) of two classifiers' accuracies on the same rows, by the exact binomial distribution.
 
-    Rows that both get right, or both wrong, say nothing about which is better and do not count.
+    Rows that both get right, or both wrong, are no evidence of which is better and do not count.
     """
     from scipy.stats import binomtest  # half a second of imports, which training need not wait for
 
@@ -201,7 +201,7 @@ def _pair(a: Examples, b: Examples) -> tuple[_Pairs, list[int]]:
     """The distinct pairs of two runs, and the signs that turn differences one - other into a - b.
 
     Which run is `one` goes by the statistics, not by who is called a: else the same draws would fall on other pairs in
-    `compare(b, a)`. Both signs come back where the two cannot be told apart, there being as many pairs (x, y) as
+    `compare(b, a)`. Both signs come back where the two are indistinguishable, there being as many pairs (x, y) as
     (y, x): only an interval of both is then its own mirror image.
     """
     rows_DF, place_D = np.unique(np.concatenate([a.rows_DF, b.rows_DF]), axis=0, return_inverse=True)

@@ -54,7 +54,7 @@ class Evaluation:
     rows: npt.NDArray[np.int64]
     """The rows evaluated, in the order asked for."""
     predictions: Sequence[str] = field(repr=False)
-    """Label name or output text of each of `rows`; or the text with its hidden tokens as they were guessed."""
+    """Label name or output text of each of `rows`; or the text with its hidden tokens as they were predicted."""
     log_probs: LogProbs | None = field(default=None, repr=False)
     """Classification: (N, C) natural logarithms of each row's probabilities; `class_report` has what follows."""
     labels: Ints | None = field(default=None, repr=False)
@@ -80,11 +80,11 @@ def evaluate(
     masking: MaskingConfig = MASKING,
     ensemble: Sequence[Model] = (),
 ) -> Evaluation:
-    """Judge `rows` of a split (all when None) with a model of the task of `data`, which names the metrics.
+    """Evaluate `rows` of a split (all when None) with a model of the task of `data`, which names the metrics.
 
     A translator must be the model itself, not a compiled wrapper: it is also decoded, token by token. `bleu_tokenize`
     is sacrebleu's name for how it splits the text (13a, zh, char, ...). masking: which tokens a MaskedModel has to
-    guess; they are the same ones whatever model is evaluated. ensemble: further models, of the same
+    predict; they are the same ones whatever model is evaluated. ensemble: further models, of the same
     vocabulary and classes, whose probabilities are averaged with the first one's. No rows are a ValueError.
     """
     rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -124,7 +124,7 @@ def batches_of(
 def evaluate_classes(
     log_probs_NC: npt.NDArray[np.floating[Any]], rows: npt.NDArray[np.int64], split: Split, data: TaskData
 ) -> Evaluation:
-    """Judge any classifier by the log-probabilities (N, C) that it gives the classes of these N `rows` of a split."""
+    """Evaluate any classifier by its log-probabilities (N, C) of the classes of these N `rows` of a split."""
     assert split.labels is not None and data.label_names is not None, "a classification task has labels and their names"
     labels, names = split.labels[rows].astype(np.int64), data.label_names
     if log_probs_NC.shape != (len(rows), len(names)):
@@ -144,7 +144,7 @@ def evaluate_classes(
 
 
 def evaluate_linear(model: TfidfClassifier, split: Split, data: TaskData) -> Evaluation:
-    """Judge all rows of a split with a model that reads the texts themselves."""
+    """Evaluate all rows of a split with a model that reads the texts themselves."""
     return evaluate_classes(model.log_probs(list(split.texts)), np.arange(len(split)), split, data)
 
 
@@ -170,14 +170,14 @@ def _total(losses: list[Tensor]) -> float:
     return float(torch.stack(losses).double().sum())
 
 
-def _evaluate_masked(guesses: MaskedPredictions, back: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
-    """back: the place of each of `rows` among the guesses."""
+def _evaluate_masked(predicted: MaskedPredictions, back: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
+    """back: the place of each of `rows` among the predictions."""
     return Evaluation(
-        loss=guesses.loss / max(1, len(guesses.guess)),
-        metrics=scores("masked", MaskedOutputs(hits=guesses.hits[back], hidden=guesses.hidden[back])),
+        loss=predicted.loss / max(1, len(predicted.token)),
+        metrics=scores("masked", MaskedOutputs(hits=predicted.hits[back], hidden=predicted.hidden[back])),
         main=main_metric("masked"),
         rows=rows,
-        predictions=FilledTexts(guesses, back, rows, split, data.src_tokenizer),
+        predictions=FilledTexts(predicted, back, rows, split, data.src_tokenizer),
     )
 
 

@@ -43,10 +43,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class Interval:
-    """A score and its 95 % percentile-bootstrap interval over examples; `signature` says how BLEU or chrF was made.
+    """A score and its 95 % percentile-bootstrap interval over examples; `signature` names the settings of BLEU or chrF.
 
-    The interval speaks of the examples that happened to be in the split, not of seeds or training runs. It has no
-    width where every example scores alike (an accuracy of exactly 1).
+    The interval is about the choice of examples, not about seeds or training runs. It has no
+    width where every example has the same score (an accuracy of exactly 1).
     """
 
     value: float

@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MaskedPredictions:
-    """What was guessed in some texts, text after text and in each from left to right."""
+    """Predicted tokens of some texts, text after text and in each from left to right."""
 
     loss: float
     """Cross-entropy summed over the hidden tokens."""
@@ -32,8 +32,8 @@ class MaskedPredictions:
     """(R + 1,): those of text r are offsets[r] to offsets[r + 1] of the N."""
     position: Ints
     """(N,) place of each in its text."""
-    guess: Ints
-    """(N,) token."""
+    token: Ints
+    """(N,) the most likely token."""
     truth: Ints
     """(N,) the token that was there."""
 
@@ -44,8 +44,8 @@ class MaskedPredictions:
 
     @property
     def hits(self) -> Ints:
-        """(R,) how many of them were guessed."""
-        right = np.concatenate([[0], np.cumsum(self.guess == self.truth)])
+        """(R,) how many of them were predicted rightly."""
+        right = np.concatenate([[0], np.cumsum(self.token == self.truth)])
         return np.asarray(np.diff(right[self.offsets]))
 
 
@@ -54,26 +54,26 @@ def predict_hidden(models: Sequence[MaskedModel], batches: Iterable[Batch]) -> M
     losses, counts, columns = [], [], []
     for batch in batches:
         assert batch.target_index is not None, "a masked model's batch says which tokens are hidden"
-        log_prob_N, guess_N = most_likely(models, batch)
+        log_prob_N, token_N = most_likely(models, batch)
         row_N, position_N = batch.target_index // batch.src.shape[1], batch.target_index % batch.src.shape[1]
         losses.append(log_prob_N.double().sum())
         counts.append(torch.bincount(row_N, minlength=batch.n_rows))
-        columns.append(torch.stack([position_N, guess_N, batch.targets]))
-    position, guess, truth = torch.cat(columns, 1).cpu().numpy()
+        columns.append(torch.stack([position_N, token_N, batch.targets]))
+    position, token, truth = torch.cat(columns, 1).cpu().numpy()
     offsets = np.concatenate([[0], np.cumsum(torch.cat(counts).cpu().numpy())])
     loss = -float(torch.stack(losses).sum())
-    return MaskedPredictions(loss=loss, offsets=offsets, position=position, guess=guess, truth=truth)
+    return MaskedPredictions(loss=loss, offsets=offsets, position=position, token=token, truth=truth)
 
 
 class FilledTexts(Sequence[str]):
-    """The texts as the model read them, with its guesses in brackets: `the [cat] sat` where it was right, and `the
-    [cat → dog] sat` where it guessed cat and dog was there. Written only when one is looked at."""
+    """The texts as the model read them, with its predictions in brackets: `the [cat] sat` where it was right, and `the
+    [cat → dog] sat` where it predicted cat and dog was there. Each text is made when it is indexed."""
 
     def __init__(
-        self, guesses: MaskedPredictions, places: Ints, rows: Ints, split: Split, tokenizer: Tokenizer
+        self, predicted: MaskedPredictions, places: Ints, rows: Ints, split: Split, tokenizer: Tokenizer
     ) -> None:
-        """places: of each text among the guesses; rows: of each in the split."""
-        self._guesses, self._places, self._rows = guesses, places, rows
+        """places: of each text among the predictions; rows: of each in the split."""
+        self._predicted, self._places, self._rows = predicted, places, rows
         self._split, self._tokenizer = split, tokenizer
 
     def __len__(self) -> int:
@@ -89,10 +89,10 @@ class FilledTexts(Sequence[str]):
         return self._text(range(len(self))[index])
 
     def _text(self, index: int) -> str:
-        found, place = self._guesses, self._places[index]
+        found, place = self._predicted, self._places[index]
         own = slice(found.offsets[place], found.offsets[place + 1])
         ids = self._split.src[int(self._rows[index])].astype(np.int64)
-        at = dict(zip(found.position[own].tolist(), found.guess[own].tolist(), strict=True))
+        at = dict(zip(found.position[own].tolist(), found.token[own].tolist(), strict=True))
         parts = []
         for is_hidden, group in groupby(range(len(ids)), key=lambda i: i in at):
             positions = list(group)
@@ -102,12 +102,12 @@ class FilledTexts(Sequence[str]):
                 parts.append(self._tokenizer.decode(ids[positions]))
         return self._tokenizer.joiner.join(part for part in parts if part)
 
-    def _bracketed(self, guess: int, truth: int) -> str:
+    def _bracketed(self, token: int, truth: int) -> str:
         """White space that begins a piece stays outside."""
         wanted = self._piece(truth)
         lead = wanted[: len(wanted) - len(wanted.lstrip())]
-        guessed = self._piece(guess).strip()
-        return f"{lead}[{guessed}]" if guess == truth else f"{lead}[{guessed} → {wanted.strip()}]"
+        predicted = self._piece(token).strip()
+        return f"{lead}[{predicted}]" if token == truth else f"{lead}[{predicted} → {wanted.strip()}]"
 
     def _piece(self, token: int) -> str:
         return SPECIAL_TOKENS[token] if token < len(SPECIAL_TOKENS) else self._tokenizer.decode([token])

@@ -42,7 +42,7 @@ def accuracy(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> Interval:
 
 
 def masked_accuracy(hits: npt.ArrayLike, hidden: npt.ArrayLike) -> Interval:
-    """Fraction of hidden tokens that were guessed; an example is a text, with hits (N,) of so many hidden (N,)."""
+    """Fraction of hidden tokens predicted rightly. An example is a text: (N,) hits of (N,) hidden tokens."""
     return bootstrap(np.stack([np.asarray(hits), np.asarray(hidden)], axis=1), ratio)
 
 

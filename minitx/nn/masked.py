@@ -1,4 +1,4 @@
-"""The masked model: guesses hidden tokens of a text from those around them (Devlin et al. 2019, section 3.1).
+"""The masked model: predicts hidden tokens of a text from those around them (Devlin et al. 2019, section 3.1).
 
 Letters in shapes: B rows, S source length, D model width, V vocabulary, N hidden tokens.
 """

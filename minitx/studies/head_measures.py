@@ -31,7 +31,7 @@ def heads(path: Path, config: Config) -> dict[str, float]:
     """
     model, data = loaded(path)
     report = head_statistics(model, sample_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS))
-    layers = [layer for layer in report.layers if layer.place.role == "encoder"]
+    layers = [layer for layer in report.layers if layer.layer_id.role == "encoder"]
     found = {
         "spread": _mean([x for layer in layers for x in layer.stats.spread]),
         "distance": _mean([x for layer in layers for x in layer.stats.relative_distance]),
@@ -58,8 +58,8 @@ def across(path: Path, other: Path) -> dict[str, float]:
     model, data = loaded(path)
     theirs = loaded(other)[0]
     batches = sample_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
-    pairs = [pair for pair in compare_heads(model, theirs, batches).layers if pair.place.role == "encoder"]
-    layers = [layer for layer in head_statistics(model, batches).layers if layer.place.role == "encoder"]
+    pairs = [pair for pair in compare_heads(model, theirs, batches).layers if pair.layer_id.role == "encoder"]
+    layers = [layer for layer in head_statistics(model, batches).layers if layer.layer_id.role == "encoder"]
     between, within = _alike(pairs, nearest_between), _alike(layers, nearest_within)
     found = {
         **between,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from minitx.analysis.attention_maps import inspect_texts
 from minitx.analysis.figures import attention_figure, confusion_figure, reliability_figure
-from minitx.analysis.head_maps import HeadStats, Place
+from minitx.analysis.head_maps import HeadStats, LayerId
 from minitx.analysis.head_statistics import HeadReport, LayerHeads, head_stats, sample_batches
 from minitx.analysis.receptive_field import HELD
 from minitx.config import Config, DecodeConfig, MaskingConfig, TrainerConfig
@@ -140,7 +140,7 @@ def _shown_effort(results: Mapping[str, Any]) -> str:
 
 
 def next_steps(reporter: Reporter, folder: RunFolder, texts: Split | None, *, attends: bool) -> None:
-    """What to type next. texts: of which one is to try the run on; None of a run that only guesses hidden tokens.
+    """What to type next. texts: of which one is to try the run on; None of a run that only predicts hidden tokens.
     attends: there is something to inspect."""
     reporter.say("\nnext:")
     reporter.say(f"  tensorboard --logdir {folder.path.parent}")
@@ -255,11 +255,11 @@ LEGEND = (
 )
 
 
-def head_stat_scalars(stats: Mapping[Place, HeadStats]) -> dict[str, float]:
+def head_stat_scalars(stats: Mapping[LayerId, HeadStats]) -> dict[str, float]:
     """`encoder_L1/H2/entropy` and so on, layers and heads counted from 1."""
     return {
-        f"{place}/H{head + 1}/{name}": values[head]
-        for place, of_layer in stats.items()
+        f"{layer_id}/H{head + 1}/{name}": values[head]
+        for layer_id, of_layer in stats.items()
         for name, values in _shown(of_layer).items()
         for head in range(len(values))
     }
@@ -285,7 +285,7 @@ def say_heads(reporter: Reporter, report: HeadReport, what: str) -> None:
         maps, outputs, width = layer.maps.mean, layer.outputs.mean, f"joint rank {layer.joint_rank:.1f}"
         if len(layer.rank) > 1:
             reporter.say(
-                f"{layer.place}: similarity of heads {_share(maps)} in maps, {_share(outputs)} in outputs; {width}"
+                f"{layer.layer_id}: similarity of heads {_share(maps)} in maps, {_share(outputs)} in outputs; {width}"
             )
     seen = report.receptive_field
     width = f"{100 * HELD:.0f} % of the gradient within {seen.width:,} positions"
@@ -296,7 +296,7 @@ def _rows(layer: LayerHeads) -> list[tuple[str, ...]]:
     stats, effects = layer.stats, layer.effects
     return [
         (
-            str(layer.place),
+            str(layer.layer_id),
             str(head + 1),
             f"{stats.entropy[head]:.3f}",
             _share(stats.spread[head]),

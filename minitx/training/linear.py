@@ -131,7 +131,7 @@ class _LinearRun:
         return len(self.data.splits["train"]) + (len(self.data.splits["validation"]) if self.model.refit else 0)
 
     def _tried(self, c: float, model: TfidfClassifier) -> None:
-        """Judge on validation, tell, and keep the better one: by accuracy, by loss where that is equal."""
+        """Evaluate on validation, log, and keep the better one: by accuracy, by loss where that is equal."""
         self.n_tries += 1
         found = self._evaluate(model, "validation")
         best = self.best.evaluation if self.best else None

@@ -97,7 +97,7 @@ class Hooks:
     """What the loop calls and does not know: evaluate, log, save."""
 
     validate: Callable[[], Evaluation]
-    """Judge the model as it is now on the validation split."""
+    """Evaluate the model as it is now on the validation split."""
     record: Callable[[dict[str, Any]], None]
     """Take one line for metrics.jsonl and TensorBoard."""
     on_validation: Callable[[Evaluation, bool], None]
@@ -317,7 +317,7 @@ def build_loop(
     masker: Masker | None = None,
 ) -> Loop:
     """A loop at its beginning. model: on the compute's device already. sentences: it reads sentence numbers. packed: it
-    computes real tokens alone (attention.backend varlen). masker: it guesses hidden tokens, and this hides them."""
+    computes real tokens alone (attention.backend varlen). masker: it predicts hidden tokens, and this hides them."""
     stepper = Stepper(
         model,
         optim,

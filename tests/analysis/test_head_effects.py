@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from minitx.analysis.head_effects import gated, head_effects, performance
-from minitx.analysis.head_maps import Place, head_layers
+from minitx.analysis.head_maps import LayerId, head_layers
 from minitx.analysis.head_statistics import sample_batches
 from minitx.config import MaskingConfig, TransformerConfig
 from minitx.data import Masker, TaskData
@@ -74,8 +74,8 @@ def test_a_masked_head_is_one_without_weights(
     assert whole.loss == pytest.approx(sum(losses) / n_targets(data), rel=1e-6) and whole.accuracy == accuracy
     assert list(found) == head_layers(model)
     changes = []
-    for place, of_layer in found.items():
-        attention = head_attentions(model)[place.role][place.layer]
+    for layer_id, of_layer in found.items():
+        attention = head_attentions(model)[layer_id.role][layer_id.layer]
         width, kept = attention.head_dim, attention.output.weight.detach().clone()
         for head in range(attention.n_heads):
             with torch.no_grad():
@@ -99,14 +99,14 @@ def test_importance_is_the_mean_size_of_finite_differences(
     with inference([model], CPU, "fp32"):
         _, found = head_effects(model, batches)
     step = 1e-5
-    for place, of_layer in found.items():
+    for layer_id, of_layer in found.items():
         n_heads = len(of_layer.importance)
         for head in range(n_heads):
             moved = []
             for sign in (1, -1):
                 gate = torch.ones(n_heads)
                 gate[head] += sign * step
-                with gated(model, {place: gate}):
+                with gated(model, {layer_id: gate}):
                     moved.append(np.array(slow_quality(model, data)[0]))
             expected = np.abs((moved[0] - moved[1]) / (2 * step)).sum() / n_targets(data)
             assert of_layer.importance[head] == pytest.approx(expected, rel=1e-5)
@@ -130,15 +130,15 @@ def test_quality_of_a_masked_model_is_that_of_its_evaluation(beginning: TaskData
     hidden = Masker(split, masking, data.src_tokenizer.vocab_size)(split.batch(np.arange(3)), np.arange(3))
     with inference([model], CPU, "fp32"):
         assert performance(model, [hidden]).loss == pytest.approx(float(model.loss(hidden)) / hidden.n_targets)
-    assert len(of_heads[Place("encoder", 0)].importance) == 3
+    assert len(of_heads[LayerId("encoder", 0)].importance) == 3
 
 
 def test_gates_that_were_there_come_back(classifier: Callable[..., Classifier]) -> None:
-    model, place = classifier(), Place("encoder", 1)
+    model, layer_id = classifier(), LayerId("encoder", 1)
     attention = head_attentions(model)["encoder"][1]
     before = torch.tensor([0.5, 1.0, 2.0])
     attention.set_gates(before)
-    with pytest.raises(RuntimeError, match="boom"), gated(model, {place: torch.zeros(3)}):
+    with pytest.raises(RuntimeError, match="boom"), gated(model, {layer_id: torch.zeros(3)}):
         assert attention.gate_H is not before
         raise RuntimeError("boom")
     assert attention.gate_H is before

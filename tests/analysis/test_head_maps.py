@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from minitx.analysis.head_maps import HeadStats, Place, head_layers
+from minitx.analysis.head_maps import HeadStats, LayerId, head_layers
 from minitx.analysis.head_statistics import head_stats, sample_batches
 from minitx.batch import Batch
 from minitx.data import TaskData
@@ -24,7 +24,7 @@ ALL = 99
 MayRead = Callable[[int, int], bool]
 
 
-def stats_of(model: Model, data: TaskData, batch_tokens: int = 53) -> dict[Place, HeadStats]:
+def stats_of(model: Model, data: TaskData, batch_tokens: int = 53) -> dict[LayerId, HeadStats]:
     batches = sample_batches(model, data.splits["test"], data, device=CPU, rows=ALL, batch_tokens=batch_tokens)
     assert batch_tokens < 53 or any(batch.src_mask is not None for batch in batches), "some rows are padded"
     return head_stats(model, batches)
@@ -80,11 +80,11 @@ def test_encoder_heads_are_what_loops_say(
 ) -> None:
     model = classifier(span=span)
     found = stats_of(model, beginning)
-    assert list(found) == head_layers(model) == [Place("encoder", 0), Place("encoder", 1)]
-    for place, of_layer in found.items():
+    assert list(found) == head_layers(model) == [LayerId("encoder", 0), LayerId("encoder", 1)]
+    for layer_id, of_layer in found.items():
         maps, rules = [], []
         for batch, seen in one_by_one(model, beginning):
-            maps.append(seen.layers["encoder"][place.layer].weights[0].numpy())
+            maps.append(seen.layers["encoder"][layer_id.layer].weights[0].numpy())
             rules.append(_rule(span, batch))
         assert_same(of_layer, slow_stats(maps, rules, crossing=False))
 
@@ -103,15 +103,17 @@ def _rule(span: str, batch: Batch) -> MayRead:
 def test_translators_have_three_roles(translator: Callable[..., Translator], spelling: TaskData, span: str) -> None:
     model = translator(n_decoder_layers=1, span=span)
     found = stats_of(model, spelling)
-    assert [str(place) for place in found] == ["encoder_L1", "encoder_L2", "decoder_L1", "cross_L1"]
-    for place, of_layer in found.items():
-        maps = [seen.layers[place.role][place.layer].weights[0].numpy() for _, seen in one_by_one(model, spelling)]
+    assert [str(layer_id) for layer_id in found] == ["encoder_L1", "encoder_L2", "decoder_L1", "cross_L1"]
+    for layer_id, of_layer in found.items():
+        maps = [
+            seen.layers[layer_id.role][layer_id.layer].weights[0].numpy() for _, seen in one_by_one(model, spelling)
+        ]
         may = {
             "encoder": lambda i, j: span == "global" or abs(i - j) <= 2,
             "decoder": lambda i, j: j <= i and (span == "global" or i - j <= 2),
             "cross": lambda i, j: True,
-        }[place.role]
-        assert_same(of_layer, slow_stats(maps, [may] * len(maps), crossing=place.role == "cross"))
+        }[layer_id.role]
+        assert_same(of_layer, slow_stats(maps, [may] * len(maps), crossing=layer_id.role == "cross"))
 
 
 def test_chunks_are_texts_of_their_own(classifier: Callable[..., Classifier], beginning: TaskData) -> None:
@@ -124,7 +126,7 @@ def test_chunks_are_texts_of_their_own(classifier: Callable[..., Classifier], be
             maps.append(chunk[:, : min(3, left), : min(3, left)])
             left -= 3
     expected = slow_stats(maps, [lambda i, j: True] * len(maps), crossing=False)
-    assert_same(stats_of(model, beginning)[Place("encoder", 1)], expected)
+    assert_same(stats_of(model, beginning)[LayerId("encoder", 1)], expected)
 
 
 def test_of_a_last_layer_that_is_read_at_its_first_position_that_one_counts(
@@ -136,8 +138,8 @@ def test_of_a_last_layer_that_is_read_at_its_first_position_that_one_counts(
     for _, seen in one_by_one(model, beginning):
         weights = seen.layers["encoder"][1].weights[0, :, 0]
         firsts.append(torch.special.entr(weights).sum(-1).numpy())
-    np.testing.assert_allclose(found[Place("encoder", 1)].entropy, np.mean(firsts, axis=0), rtol=1e-9)
-    assert_same(found[Place("encoder", 0)], stats_of(classifier(pooling="mean"), beginning)[Place("encoder", 0)])
+    np.testing.assert_allclose(found[LayerId("encoder", 1)].entropy, np.mean(firsts, axis=0), rtol=1e-9)
+    assert_same(found[LayerId("encoder", 0)], stats_of(classifier(pooling="mean"), beginning)[LayerId("encoder", 0)])
 
 
 @pytest.mark.parametrize("task", ["spelling", "beginning"])
@@ -150,8 +152,8 @@ def test_batches_change_nothing(
     data: TaskData = request.getfixturevalue(task)
     model: Model = translator() if data.task == "translation" else classifier()
     alone, together = (stats_of(model, data, batch_tokens) for batch_tokens in (1, 10_000))
-    for place, of_layer in alone.items():
-        assert_same(together[place], of_layer)
+    for layer_id, of_layer in alone.items():
+        assert_same(together[layer_id], of_layer)
 
 
 def test_a_query_with_one_key_has_no_spread(translator: Callable[..., Translator], spelling: TaskData) -> None:
@@ -165,5 +167,5 @@ def test_a_query_with_one_key_has_no_spread(translator: Callable[..., Translator
         tgt_in=batch.tgt_in[:, :1], target_index=torch.tensor([0]),  # type: ignore[index]
     )  # fmt: skip
     found = head_stats(model, [cut])
-    assert found[Place("decoder", 0)].entropy == (0.0,) * 3
-    assert all(math.isnan(x) for place in found for x in found[place].spread)
+    assert found[LayerId("decoder", 0)].entropy == (0.0,) * 3
+    assert all(math.isnan(x) for layer_id in found for x in found[layer_id].spread)

@@ -73,7 +73,7 @@ def test_likeness_and_ranks_are_those_of_all_texts(made: tuple[Callable[..., Mod
     make, data = made
     model = make()
     for of_layer in head_statistics(model, batches_for(model, data)).layers:
-        maps, outputs_NHW = captured(model, data, of_layer.place.role, of_layer.place.layer)
+        maps, outputs_NHW = captured(model, data, of_layer.layer_id.role, of_layer.layer_id.layer)
         for h in range(3):
             for g in range(3):
                 expected = slow_likeness(maps, maps, h, g)
@@ -92,14 +92,14 @@ def test_two_models_are_compared_head_by_head(made: tuple[Callable[..., Model], 
     report = compare_heads(first, second, batches_for(first, data))
     assert report.n_rows == len(data.splits["test"])
     for pair in report.layers:
-        place = pair.place.role, pair.place.layer
-        (mine, x_NHW), (theirs, y_NGW) = captured(first, data, *place), captured(second, data, *place)
+        layer_id = pair.layer_id.role, pair.layer_id.layer
+        (mine, x_NHW), (theirs, y_NGW) = captured(first, data, *layer_id), captured(second, data, *layer_id)
         assert np.shape(pair.maps.similarity) == (3, 2) and len(pair.maps.pairs) == 2
         for h in range(3):
             for g in range(2):
                 assert pair.maps.similarity[h][g] == pytest.approx(slow_likeness(mine, theirs, h, g), rel=1e-7)
                 assert pair.outputs.similarity[h][g] == pytest.approx(slow_cka(x_NHW[:, h], y_NGW[:, g]), rel=1e-9)
-    assert json.loads(json.dumps(report.to_json()))["layers"][0]["place"] == {"role": "encoder", "layer": 0}
+    assert json.loads(json.dumps(report.to_json()))["layers"][0]["layer_id"] == {"role": "encoder", "layer": 0}
 
 
 def test_matching_finds_heads_that_changed_places(classifier: Callable[..., Classifier], beginning: TaskData) -> None:
@@ -135,7 +135,7 @@ def test_a_report_is_plain_and_the_same_again(made: tuple[Callable[..., Model], 
     told = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert told == report.to_json()
     layer = told["layers"][0]
-    assert layer["place"] == {"role": "encoder", "layer": 0}
+    assert layer["layer_id"] == {"role": "encoder", "layer": 0}
     assert layer["stats"]["entropy"] == list(report.layers[0].stats.entropy)
     assert np.shape(layer["maps"]["similarity"]) == (3, 3) and len(layer["effects"]["importance"]) == 3
     assert (

@@ -214,7 +214,7 @@ def test_inspect_shows_heads_in_numbers(
     assert list(shown) == [(f"{role}_L1", str(h)) for role in ("encoder", "decoder", "cross") for h in (1, 2)]
     for layer in report.layers:
         for head in range(2):
-            row = shown[str(layer.place), str(head + 1)]
+            row = shown[str(layer.layer_id), str(head + 1)]
             assert row[0] == f"{layer.stats.entropy[head]:.3f}" and row[4] == f"{layer.effects.loss_without[head]:+.4f}"
             assert row[5] == f"{100 * layer.effects.accuracy_without[head]:+.2f}"
     assert any(

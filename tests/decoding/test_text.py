@@ -122,7 +122,7 @@ def only_letters_that_end(model: Classifier | Translator) -> None:
 def test_best_of_n_is_the_prediction_and_scores_are_those_of_its_text(
     spelling: TaskData, translator: MakeModel
 ) -> None:
-    """Scored anew, each candidate has the log probability that the search gave it."""
+    """TranslationScore anew, each candidate has the log probability that the search gave it."""
     processor, model = TextProcessor.of(spelling, MAX_LENGTH), translator(2)
     only_letters_that_end(model)
     ready = TextModel(models=(model,), processor=processor, device=CPU, decode=DecodeConfig(beam=4, length_penalty=0.0))

@@ -39,7 +39,7 @@ def build(data: TaskData, seed: int = 0) -> MaskedModel:
     assert isinstance(model, MaskedModel)
     split, rows = data.splits["test"], np.arange(len(data.splits["test"]))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for epoch in range(12):  # so that it guesses something
+    for epoch in range(12):  # so that it predicted something
         optimizer.zero_grad()
         batch = Masker(split, MASKING, data.src_tokenizer.vocab_size, seed)(split.batch(rows), rows, epoch)
         torch.autograd.backward(model.loss(batch))
@@ -113,15 +113,15 @@ def test_two_models_are_compared_text_by_text(masked_data: TaskData) -> None:
 
 
 def filled(kind: str, text: str, at: dict[int, int | None]) -> str:
-    """`text` with these tokens hidden, guessed as the token at another place; None = rightly."""
+    """`text` with these tokens hidden, predicted as the token at another place; None = rightly."""
     tokenizer = Tokenizer.fit(TokenizerConfig(kind=kind, vocab_size=300), [text] * 9)  # type: ignore[arg-type]
     split = encode_examples(Examples(["other", text]), tokenizer, None, 64)
     ids = split.src[1].astype(np.int64)
-    guess = np.array([ids[p if other is None else other] for p, other in at.items()])
-    guesses = MaskedPredictions(
-        loss=0.0, offsets=np.array([0, 0, len(at)]), position=np.array(list(at)), guess=guess, truth=ids[list(at)]
+    token = np.array([ids[p if other is None else other] for p, other in at.items()])
+    predicted = MaskedPredictions(
+        loss=0.0, offsets=np.array([0, 0, len(at)]), position=np.array(list(at)), token=token, truth=ids[list(at)]
     )
-    shown = FilledTexts(guesses, np.array([1, 0]), np.array([1, 0]), split, tokenizer)
+    shown = FilledTexts(predicted, np.array([1, 0]), np.array([1, 0]), split, tokenizer)
     assert len(shown) == 2 and shown[-2] == shown[0] == shown[0:1][0]
     with pytest.raises(IndexError):
         shown[2]

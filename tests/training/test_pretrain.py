@@ -358,9 +358,9 @@ def test_a_masked_run_as_a_task_of_its_own(train_py: Callable[..., Said], tmp_pa
     evaluated = predictor.evaluate()
     assert results["metrics"]["test"] == {name: i.to_json() for name, i in evaluated.metrics.items()}
     assert "confusion" not in results and "decode" not in results
-    with pytest.raises(ConfigError, match="must be a classifier or a translator, it guesses hidden tokens"):
+    with pytest.raises(ConfigError, match="must be a classifier or a translator, it predicts hidden tokens"):
         predictor.inspect("abc")
-    with pytest.raises(ValueError, match="guesses hidden tokens"):
+    with pytest.raises(ValueError, match="predicts hidden tokens"):
         predictor.predict(["abc"])
     _, _, differences = predictor.compare(predictor)
     assert differences["masked_accuracy"].difference == 0
