@@ -78,19 +78,6 @@ class LayerPair:
     outputs: Similarity
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairReport:
-    """Two models on the same rows of a split."""
-
-    n_rows: int
-    layers: tuple[LayerPair, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As `HeadReport.to_json`."""
-        found: dict[str, Any] = _plain(asdict(self))
-        return found
-
-
 def sample_batches(
     model: Model,
     split: Split,
@@ -127,7 +114,9 @@ def head_statistics(model: Model, batches: Sequence[Batch], seed: int = 0) -> He
         whole, effects = head_effects(model, batches)
         receptive_field = measure_receptive_field(model, batches, seed)
     layers = tuple(_layer(p, stats[p].result(), effects[p], similar[p]) for p in layer_ids)
-    return HeadReport(n_rows=_n_rows(batches), performance=whole, layers=layers, receptive_field=receptive_field)
+    return HeadReport(
+        n_rows=sum(batch.n_rows for batch in batches), performance=whole, layers=layers, receptive_field=receptive_field
+    )
 
 
 def _layer(layer_id: LayerId, stats: HeadStats, effects: HeadEffects, similar: SimilaritySums) -> LayerHeads:
@@ -143,7 +132,7 @@ def _layer(layer_id: LayerId, stats: HeadStats, effects: HeadEffects, similar: S
     )
 
 
-def compare_heads(first: Model, second: Model, batches: Sequence[Batch]) -> PairReport:
+def compare_heads(first: Model, second: Model, batches: Sequence[Batch]) -> tuple[LayerPair, ...]:
     """Heads against heads at the same queries; the models may differ in number and width of heads.
 
     Both must be of the task and the vocabulary of the batches and have the same layers of heads, else a ValueError.
@@ -158,8 +147,7 @@ def compare_heads(first: Model, second: Model, batches: Sequence[Batch]) -> Pair
             mine, theirs = read_batch(first, batch), read_batch(second, batch)
             for layer_id in layer_ids:
                 sums[layer_id].add(mine[layer_id], theirs[layer_id])
-    layers = tuple(LayerPair(layer_id=p, maps=sums[p].maps(), outputs=sums[p].outputs()) for p in layer_ids)
-    return PairReport(n_rows=_n_rows(batches), layers=layers)
+    return tuple(LayerPair(layer_id=p, maps=sums[p].maps(), outputs=sums[p].outputs()) for p in layer_ids)
 
 
 def head_stats(model: Model, batches: Sequence[Batch]) -> dict[LayerId, HeadStats]:
@@ -170,10 +158,6 @@ def head_stats(model: Model, batches: Sequence[Batch]) -> dict[LayerId, HeadStat
             for layer_id, queries in read_batch(model, batch).items():
                 sums[layer_id].add(queries)
     return {layer_id: of_layer.result() for layer_id, of_layer in sums.items()}
-
-
-def _n_rows(batches: Sequence[Batch]) -> int:
-    return sum(batch.n_rows for batch in batches)
 
 
 def _plain(value: Any) -> Any:

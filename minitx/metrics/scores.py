@@ -21,16 +21,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from minitx.data.splits import Metrics
 from minitx.metrics.calibration import ece
-from minitx.metrics.intervals import (
-    NO_EXAMPLES,
-    Examples,
-    Floats,
-    Interval,
-    Ints,
-    bootstrap,
-    bootstrap_distinct,
-    ratio,
-)
+from minitx.metrics.intervals import NO_EXAMPLES, Examples, Floats, Interval, Ints, bootstrap, bootstrap_distinct, ratio
 
 # ----------------------------------------------------------------------------------------------------- classification
 
@@ -154,6 +145,11 @@ class ClassOutputs:
     log_probs: npt.NDArray[np.floating[Any]]
     labels: Ints
 
+    @property
+    def classes(self) -> Ints:
+        """(N,) the likeliest classes."""
+        return np.asarray(self.log_probs.argmax(axis=1))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextOutputs:
@@ -177,7 +173,7 @@ class MaskedOutputs:
     hidden: Ints
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric:
     """One metric."""
 
@@ -186,47 +182,20 @@ class Metric:
     """The data it is for, see `data.metrics`."""
     score: Callable[[Any], Interval]
     """From the outputs of that kind: ClassOutputs, TextOutputs or MaskedOutputs."""
-    higher_is_better: bool
+    higher_is_better: bool = True
     unit: Literal["fraction", "points"] = "fraction"
     """A fraction is 0 to 1 and shown in per cent; points, 0 to 100, are shown as they are."""
 
 
 METRICS = (
-    Metric(
-        name="accuracy",
-        of="classification",
-        score=lambda o: accuracy(o.log_probs.argmax(axis=1), o.labels),
-        higher_is_better=True,
-    ),
-    Metric(
-        name="macro_f1",
-        of="classification",
-        score=lambda o: macro_f1(o.log_probs.argmax(axis=1), o.labels, o.log_probs.shape[1]),
-        higher_is_better=True,
-    ),
-    Metric(name="ece", of="classification", score=lambda o: ece(o.log_probs, o.labels), higher_is_better=False),
-    Metric(
-        name="masked_accuracy",
-        of="masked",
-        score=lambda o: masked_accuracy(o.hits, o.hidden),
-        higher_is_better=True,
-    ),
-    Metric(name="per", of="error_rate", score=lambda o: phoneme_error_rate(*o.symbols), higher_is_better=False),
-    Metric(name="wer", of="error_rate", score=lambda o: word_error_rate(*o.symbols), higher_is_better=False),
-    Metric(
-        name="bleu",
-        of="bleu",
-        score=lambda o: bleu(o.hypotheses, o.references, o.bleu_tokenize),
-        higher_is_better=True,
-        unit="points",
-    ),
-    Metric(
-        name="chrf",
-        of="bleu",
-        score=lambda o: chrf(o.hypotheses, o.references),
-        higher_is_better=True,
-        unit="points",
-    ),
+    Metric("accuracy", "classification", lambda o: accuracy(o.classes, o.labels)),
+    Metric("macro_f1", "classification", lambda o: macro_f1(o.classes, o.labels, o.log_probs.shape[1])),
+    Metric("ece", "classification", lambda o: ece(o.log_probs, o.labels), higher_is_better=False),
+    Metric("masked_accuracy", "masked", lambda o: masked_accuracy(o.hits, o.hidden)),
+    Metric("per", "error_rate", lambda o: phoneme_error_rate(*o.symbols), higher_is_better=False),
+    Metric("wer", "error_rate", lambda o: word_error_rate(*o.symbols), higher_is_better=False),
+    Metric("bleu", "bleu", lambda o: bleu(o.hypotheses, o.references, o.bleu_tokenize), unit="points"),
+    Metric("chrf", "bleu", lambda o: chrf(o.hypotheses, o.references), unit="points"),
 )
 """The first of each kind of data is its main metric: checkpoints, patience, tuning and tables go by it."""
 _BY_NAME = {metric.name: metric for metric in METRICS}

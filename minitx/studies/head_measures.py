@@ -58,7 +58,7 @@ def across(path: Path, other: Path) -> dict[str, float]:
     model, data = loaded(path)
     theirs = loaded(other)[0]
     batches = sample_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
-    pairs = [pair for pair in compare_heads(model, theirs, batches).layers if pair.layer_id.role == "encoder"]
+    pairs = [pair for pair in compare_heads(model, theirs, batches) if pair.layer_id.role == "encoder"]
     layers = [layer for layer in head_statistics(model, batches).layers if layer.layer_id.role == "encoder"]
     between, within = _alike(pairs, nearest_between), _alike(layers, nearest_within)
     found = {

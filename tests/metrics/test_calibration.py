@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 
 from minitx.metrics.calibration import N_BINS, Calibration, calibrate, ece
 
@@ -77,6 +78,15 @@ def test_bins_add_up() -> None:
     assert sum(b.n * (b.confidence or 0) for b in full) / 997 == pytest.approx(found.confidence)
     gaps = sum(b.n * abs((b.accuracy or 0) - (b.confidence or 0)) for b in full)
     assert gaps / 997 == pytest.approx(ece(log_probs, labels).value)
+
+
+def test_bins_are_those_of_sklearns_calibration_curve() -> None:
+    log_probs, labels = some_outputs(997, 5, sharpness=1.3)
+    right, confidence = log_probs.argmax(1) == labels, np.exp(log_probs.max(1))
+    accuracies, confidences = calibration_curve(right, confidence, n_bins=N_BINS)
+    full = [b for b in calibrate(log_probs, labels).bins if b.n]
+    np.testing.assert_allclose([b.accuracy for b in full], accuracies)
+    np.testing.assert_allclose([b.confidence for b in full], confidences)
 
 
 @pytest.mark.parametrize(

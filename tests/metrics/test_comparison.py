@@ -14,13 +14,13 @@ from rapidfuzz.distance import Levenshtein
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 
 from minitx.metrics import comparison as module
 from minitx.metrics.calibration import ece
 from minitx.metrics.comparison import TRIALS, Comparison, McNemar, compare, compare_evaluations, mcnemar
 from minitx.metrics.evaluate import Evaluation
-from minitx.metrics.intervals import Interval, bootstrap
+from minitx.metrics.intervals import Interval, bootstrap, ratio
 from minitx.metrics.scores import TextOutputs, accuracy, bleu, chrf, macro_f1, scores
 
 CLASSES = 3
@@ -154,6 +154,22 @@ def test_p_value_of_accuracy_is_mcnemars(seed: int) -> None:
     wins, losses = int(((a == truth) & (b != truth)).sum()), int(((a != truth) & (b == truth)).sum())
     exact = binomtest(wins, wins + losses).pvalue
     assert compared("accuracy", a, b, truth).p_value == pytest.approx(exact, abs=0.02)
+
+
+def test_p_value_of_a_mean_is_scipys() -> None:
+    """The paired permutation test of scipy, which swaps the two outputs of each example or not."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=40)
+    y = x + rng.normal(0.25, 1, size=40)
+    one, other = (bootstrap(np.stack([values, np.ones(40)], axis=1), ratio) for values in (x, y))
+    theirs = permutation_test(
+        (x, y),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=9999,
+        random_state=1,
+    )
+    assert compare(one, other).p_value == pytest.approx(theirs.pvalue, abs=0.02)
 
 
 @pytest.mark.parametrize(("metric", "theirs"), [("bleu", BLEU), ("chrf", CHRF)])

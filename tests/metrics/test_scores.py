@@ -11,6 +11,7 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
+from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
@@ -211,6 +212,16 @@ def test_bleu_interval_equals_naive_resampling_of_sentences() -> None:
         resampled.append(sacrebleu.corpus_bleu([hypotheses[i] for i in rows], of_rows).score)
     found = bleu(hypotheses, [[r] for r in references])
     np.testing.assert_allclose((found.low, found.high), np.percentile(resampled, (2.5, 97.5)), atol=2.0)
+
+
+def test_bootstrap_agrees_with_scipys_percentile_interval() -> None:
+    values = np.random.default_rng(8).exponential(size=101)
+    found = bootstrap(np.stack([values, np.ones_like(values)], axis=1), intervals.ratio)
+    theirs = scipy_bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", random_state=1
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    np.testing.assert_allclose((found.low, found.high), (theirs.low, theirs.high), atol=0.1 * width)
 
 
 def test_many_distinct_statistics_are_resampled_in_pieces() -> None:
