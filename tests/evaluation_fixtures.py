@@ -104,7 +104,7 @@ def classifier(beginning: TaskData) -> MakeClassifier:
 
 
 def _built(model_type: type[Model], shape: ModelShape, seed: int, **settings: object) -> Model:
-    """Untied and with loud weights, so that what an untrained model says depends on what it reads."""
+    """Untied and with large weights, so that an untrained model's output depends on its input."""
     torch.manual_seed(seed)
     model = build_model(_config(**settings), shape)
     assert isinstance(model, model_type)

@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from minitx.metrics.evaluate import Evaluation
 from minitx.metrics.intervals import RESAMPLES, Examples, Floats, Interval, Ints, Statistic
-
-if TYPE_CHECKING:
-    from minitx.metrics.evaluate import Evaluation
 
 TRIALS = 10_000
 """Trials of the randomisation test: a p-value of 0.05 is then known to 0.004 (two standard errors)."""

@@ -69,7 +69,7 @@ def slow_rank(x: np.ndarray) -> float:
     return math.exp(-float((share * np.log(share)).sum()))
 
 
-def test_likeness_and_ranks_are_those_of_all_texts(made: tuple[Callable[..., Model], TaskData]) -> None:
+def test_similarity_and_ranks_are_those_of_all_texts(made: tuple[Callable[..., Model], TaskData]) -> None:
     make, data = made
     model = make()
     for of_layer in head_statistics(model, batches_for(model, data)).layers:
@@ -129,15 +129,15 @@ def test_a_report_is_plain_and_the_same_again(made: tuple[Callable[..., Model], 
     batches = batches_for(model, data, rows=7)
     report = head_statistics(model, batches)
     assert report.n_rows == 7 and head_statistics(model, batches).to_json() == report.to_json()
-    told = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert told == report.to_json()
-    layer = told["layers"][0]
+    stored = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert stored == report.to_json()
+    layer = stored["layers"][0]
     assert layer["layer_id"] == {"role": "encoder", "layer": 0}
     assert layer["stats"]["entropy"] == list(report.layers[0].stats.entropy)
     assert np.shape(layer["maps"]["similarity"]) == (3, 3) and len(layer["effects"]["importance"]) == 3
     assert (
-        told["receptive_field"]["farthest"] == report.receptive_field.farthest
-        and told["performance"]["loss"] == report.performance.loss
+        stored["receptive_field"]["farthest"] == report.receptive_field.farthest
+        and stored["performance"]["loss"] == report.performance.loss
     )
 
 

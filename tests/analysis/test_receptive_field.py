@@ -1,4 +1,4 @@
-"""The field of every encoder, against loops of autograd calls and against what its configuration says."""
+"""The receptive field of every encoder, against loops of autograd calls and against its configuration."""
 
 from __future__ import annotations
 

@@ -205,10 +205,10 @@ def test_inspect_shows_heads_in_numbers(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "140")
     out = lines_of(capsys, "inspect", trained, "--heads", "--rows", 7, "-o", tmp_path / "page.html")
-    told = json.loads((tmp_path / "heads.json").read_text())
+    stored = json.loads((tmp_path / "heads.json").read_text())
     assert out[-1] == str(tmp_path / "heads.json") and not (tmp_path / "page.html").exists()
     report = minitx.load(str(trained)).head_statistics(rows=7)
-    assert told == {"split": "validation", **report.to_json()} and told["n_rows"] == 7
+    assert stored == {"split": "validation", **report.to_json()} and stored["n_rows"] == 7
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out]
     shown = {(row[0], row[1]): row[2:] for row in cells if row}
     assert list(shown) == [(f"{role}_L1", str(h)) for role in ("encoder", "decoder", "cross") for h in (1, 2)]
@@ -230,7 +230,7 @@ def test_inspect_shows_heads_in_numbers(
 def test_inspect_of_other_models(
     classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_data: dict[str, Any]
 ) -> None:
-    """Pooling weights where there are any; where nothing attends, one line that says so."""
+    """Pooling weights where there are any; where nothing attends, one line of error."""
     raw = yaml.safe_load((classifier / "config.yaml").read_text())
     for pooling in ("additive", "max"):
         folder = tmp_path / pooling
@@ -253,7 +253,7 @@ def test_inspect_of_other_models(
 
 @pytest.mark.parametrize("way", ["graphs", "varlen"])
 def test_a_run_of_a_gpu_is_used_on_a_cpu(trained: Path, tmp_path: Path, way: str) -> None:
-    """How it was trained does not stand in the way of a prediction."""
+    """How it was trained does not prevent a prediction."""
     copy = tmp_path / "run"
     shutil.copytree(trained, copy, symlinks=True)
     raw = yaml.safe_load((copy / "config.yaml").read_text())

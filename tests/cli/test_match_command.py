@@ -64,7 +64,7 @@ def test_a_configuration_does_as_well_as_its_run(digits: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "overrides", "says"),
+    ("kind", "overrides", "message"),
     [
         ("bag", [], r"model \(bag\) must not be matched in size"),
         ("linear", [], r"model \(linear\) must not be matched in size"),
@@ -75,8 +75,8 @@ def test_a_configuration_does_as_well_as_its_run(digits: Path) -> None:
         ("cnn", ["model.n_layers=99"], r"model.channels \(1\) must bring .* within 5 % .*; change model.n_layers"),
     ],
 )  # fmt: skip
-def test_mistakes_say_what_to_do(digits: Path, kind: str, overrides: list[str], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+def test_mistakes_name_the_remedy(digits: Path, kind: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         match_run(kind, digits, overrides)
 
 

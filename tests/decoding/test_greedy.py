@@ -104,8 +104,8 @@ def test_ended_rows_leave_the_batch(
     monkeypatch.setattr(model, "decode", watched)
     lengths = np.array([len(ids) for ids in greedy(model, batch, LIMIT)])
     # At step s (0-based) the rows are those that had not ended before the last look.
-    looked = np.arange(len(sizes)) // SHRINK_EVERY * SHRINK_EVERY
-    assert sizes == [int((lengths >= seen).sum()) for seen in looked]
+    checked = np.arange(len(sizes)) // SHRINK_EVERY * SHRINK_EVERY
+    assert sizes == [int((lengths >= seen).sum()) for seen in checked]
     assert sizes[-1] < sizes[0]
 
 
@@ -160,7 +160,7 @@ def test_one_row_batch(translator: MakeTranslator, spelling: TaskData) -> None:
 
 
 def test_logits_are_in_full_precision_under_autocast(translator: MakeTranslator, spelling: TaskData) -> None:
-    """Two tokens whose logits bfloat16 cannot tell apart."""
+    """Two tokens whose logits bfloat16 cannot distinguish."""
     model = translator(0).float()
     hidden = torch.randn(
         7, model.output_weight.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float32

@@ -58,7 +58,7 @@ def test_order_is_kept_whatever_the_batches(case: Case, batch_tokens: int) -> No
 
 
 def test_a_long_text_is_read_as_it_was_in_training(beginning: TaskData, classifier: MakeModel) -> None:
-    """Its last letters, or both ends: the answer is that for the part by itself."""
+    """Its last letters, or both ends: the output is that for the part alone."""
     head = TextProcessor.of(beginning, 12)
     long = "abbabaobabcafebeef"
     kinds: list[tuple[Truncation, str]] = [("tail", long[-11:]), ("head_tail", long[:3] + long[-8:])]

@@ -20,7 +20,7 @@ def some_outputs(n: int, n_classes: int, sharpness: float, seed: int = 0) -> tup
 
 
 def naive_ece(log_probs: np.ndarray, labels: np.ndarray) -> float:
-    """Guo et al. 2017, equation 3, as it stands."""
+    """Guo et al. 2017, equation 3, word for word."""
     n, total = len(labels), 0.0
     for b in range(15):
         members = [i for i in range(n) if b / 15 < np.exp(max(log_probs[i])) <= (b + 1) / 15]

@@ -113,7 +113,7 @@ def test_p_value_is_that_of_all_swaps(metric: str) -> None:
 
     wanted = abs(difference(np.zeros(n, dtype=bool)))
     p = np.mean([abs(difference(np.array(tossed))) >= wanted - 1e-9 for tossed in product([False, True], repeat=n)])
-    assert 0.01 < p < 0.9  # else the case says little
+    assert 0.01 < p < 0.9  # else the case is no test
     assert compared(metric, a, b, truth).p_value == pytest.approx(p, abs=0.02)  # four standard errors
 
 
@@ -130,7 +130,7 @@ def test_rounding_breaks_no_tie() -> None:
 
 @each_metric
 def test_interval_is_that_of_resampled_examples(metric: str) -> None:
-    """Drawing examples one by one, and scoring what both runs said about them."""
+    """Drawing examples one by one, and scoring the outputs of both runs."""
     n, value = 25, VALUES[metric]
     a, b, truth = two_runs(metric, n, seed=2)
     rng, differences = np.random.default_rng(3), []
@@ -192,7 +192,7 @@ def test_agrees_with_sacrebleus_paired_tests(metric: str, theirs: Any, seed: int
     assert centred == pytest.approx(p_values["bs"], abs=0.06)
 
 
-# ------------------------------------------------------------------------------------------------------- known answers
+# ------------------------------------------------------------------------------------------------------- known results
 
 
 @each_metric
@@ -238,7 +238,7 @@ def test_examples_are_kept_paired() -> None:
     found = compare(a, b)
     independent = np.hypot(a.high - a.low, b.high - b.low)
     assert found.high - found.low < 0.3 * independent
-    # And by as much as theory says: the mean of 1,000 values out of -1, 0 and 1.
+    # And by as much as theory predicts: the mean of 1,000 values out of -1, 0 and 1.
     error = (hits.astype(float) - also).std() / np.sqrt(1000)
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
     shuffled = compare(a, accuracy(rng.permutation(also), np.ones(1000, dtype=bool)))

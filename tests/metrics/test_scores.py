@@ -271,7 +271,7 @@ def test_no_examples_are_an_error(score: Callable[[], Any]) -> None:
 
 
 def test_interval_remembers_its_examples() -> None:
-    """In their order; neither equality nor what is stored or printed tells of them."""
+    """In their order; equality, JSON and repr leave them out."""
     found = phoneme_error_rate([list("ab"), list("c"), list("ab")], [[list("ab")], [list("cd")], [list("ax")]])
     assert found.examples is not None
     np.testing.assert_array_equal(found.examples.rows_DF[found.examples.which_N], [[0, 2], [1, 2], [1, 2]])
