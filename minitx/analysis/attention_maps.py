@@ -63,10 +63,12 @@ class AttentionView:
 
     @property
     def n_layers(self) -> int:
+        """L."""
         return int(self.weights.shape[0])
 
     @property
     def n_heads(self) -> int:
+        """H."""
         return int(self.weights.shape[1])
 
 

@@ -47,9 +47,9 @@ def performance(model: Model, batches: Sequence[Batch]) -> Performance:
     """Of a model in `inference`, on at least one batch."""
     losses, hits, n_targets = [], [], 0
     for batch in batches:
-        log_prob_N, guess_N = _target_predictions(model, batch)
+        log_prob_N, likeliest_N = _target_predictions(model, batch)
         losses.append(-log_prob_N.double().sum())
-        hits.append((guess_N == batch.targets).sum())
+        hits.append((likeliest_N == batch.targets).sum())
         n_targets += batch.n_targets
     return Performance(float(torch.stack(losses).sum()) / n_targets, int(torch.stack(hits).sum()) / n_targets)
 

@@ -120,6 +120,7 @@ class HeadStatSums:
         self.entropy_H = self.spread_H = self.distance_H = self.relative_H = torch.zeros((), dtype=torch.float64)
 
     def add(self, queries: RealQueries) -> None:
+        """Add one layer's queries of a batch."""
         weights_HNK, n_N = queries.weights_HNK, queries.n_readable_N
         entropy_HN = torch.special.entr(weights_HNK).sum(-1)
         several_N = n_N > 1
@@ -137,6 +138,7 @@ class HeadStatSums:
         self.relative_H = self.relative_H + torch.einsum("hnk,nk->h", weights_HNK, relative_NK)
 
     def result(self) -> HeadStats:
+        """Means over all queries added."""
         return HeadStats(
             entropy=_numbers(self.entropy_H / self.n),
             spread=_numbers(self.spread_H / self.n_several),

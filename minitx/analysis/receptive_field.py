@@ -119,6 +119,7 @@ class _OffsetSums:
         self.farthest = 0
 
     def add(self, gradient_S: Floats, place: int) -> None:
+        """Add the gradients at the tokens of one text, of the state at `place`."""
         for offset, value in zip(count(-place), gradient_S.tolist(), strict=False):
             self.sums[offset] = self.sums.get(offset, 0.0) + value
             self.counts[offset] = self.counts.get(offset, 0) + 1
@@ -126,6 +127,7 @@ class _OffsetSums:
                 self.farthest = max(self.farthest, abs(offset))
 
     def result(self) -> ReceptiveField:
+        """Means by offset."""
         offsets = sorted(self.sums)  # without gaps: each position has some up to its text's ends, 0 among them
         sums, counts = (np.array([of[offset] for offset in offsets]) for of in (self.sums, self.counts))
         return ReceptiveField.of(sums, counts, -offsets[0], self.farthest)

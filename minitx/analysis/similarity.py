@@ -139,9 +139,11 @@ class SimilaritySums:
             self.other.add(y_NB, y_NB)
 
     def maps(self) -> Similarity:
+        """Of attention maps: mean of 1 - JSD over the queries."""
         return Similarity.of((self.maps_HG / self.n).cpu().numpy(), within=self.within)
 
     def outputs(self) -> Similarity:
+        """Of outputs: linear CKA."""
         cka_HG = linear_cka(self.cross.sum_AB, self.own.sum_AB, self.other.sum_AB, self.n_heads)
         return Similarity.of(cka_HG.cpu().numpy(), within=self.within)
 

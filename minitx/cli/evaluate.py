@@ -6,16 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minitx.cli.shared import (
-    Commands,
-    add_command,
-    add_decoding_options,
-    add_ensemble_option,
-    add_run_options,
-    count,
-    load_predictor,
-    with_decoding_options,
-)
+from minitx.cli import shared
 from minitx.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,20 +19,20 @@ WORST_CLASSES = 10
 """Classes shown of a classifier of many."""
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: shared.Commands) -> None:
     """Register the command and its options."""
     summary = "metrics of the best checkpoint, with intervals"
-    parser = add_command(commands, "evaluate", run, summary, "minitx evaluate RUN --against OTHER_RUN")
-    add_run_options(parser)
-    add_ensemble_option(parser)
-    add_decoding_options(parser)
+    parser = shared.add_command(commands, "evaluate", run, summary, "minitx evaluate RUN --against OTHER_RUN")
+    shared.add_run_options(parser, ensemble=True, decoding=True)
     parser.add_argument("overrides", nargs="*", help="other data: data.* keys, e.g. data.path=other/folder")
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
     parser.add_argument(
         "--against", metavar="RUN", help="another run, evaluated on the same rows: a paired test of each metric"
     )
     parser.add_argument("--per-class", action="store_true", help="every class, also of a classifier of many")
-    parser.add_argument("--hardest", type=count, metavar="N", help="a classifier's N hardest examples (default 3)")
+    parser.add_argument(
+        "--hardest", type=shared.count, metavar="N", help="a classifier's N hardest examples (default 3)"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="of a classifier: evaluation.json and two pictures there"
     )
@@ -53,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from minitx.training.console import Reporter
     from minitx.training.display import HARDEST, say_classes, shown_metric
 
-    predictor = load_predictor(options)
+    predictor = shared.load_predictor(options)
     _check_options(predictor, options)
     if options.against is not None:
         _compare(predictor, options)
@@ -110,7 +101,7 @@ def _compare(predictor: Predictor, options: argparse.Namespace) -> None:
     from minitx.training.display import shown_difference, shown_metric
 
     other = Predictor.from_run(options.against, options.device, options.checkpoint)
-    other = with_decoding_options(other, options)
+    other = shared.with_decoding_options(other, options)
     mine, theirs, differences = predictor.compare(other, options.split, options.overrides)
     reporter = Reporter()
     scores = [[name, shown_metric(mine, name), shown_metric(theirs, name)] for name in differences]

@@ -5,46 +5,34 @@ from __future__ import annotations
 import argparse
 import sys
 
-from minitx.cli.shared import (
-    Commands,
-    LineProgress,
-    add_command,
-    add_decoding_options,
-    add_ensemble_option,
-    add_run_options,
-    chunk_size,
-    chunks,
-    count,
-    load_predictor,
-    print_lines,
-    read_lines,
-)
+from minitx.cli import shared
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: shared.Commands) -> None:
     """Register the command and its options."""
-    parser = add_command(commands, "predict", run, "label or translate texts", "minitx predict RUN 'attention'")
-    add_run_options(parser)
-    add_ensemble_option(parser)
-    add_decoding_options(parser)
+    parser = shared.add_command(commands, "predict", run, "label or translate texts", "minitx predict RUN 'attention'")
+    shared.add_run_options(parser, ensemble=True, decoding=True)
     parser.add_argument("text", nargs="*", help="texts; without any, the lines of standard input")
     parser.add_argument(
-        "--n-best", type=count, metavar="N", help="the N best of each, as line number, score and text; widens the beam"
+        "--n-best",
+        type=shared.count,
+        metavar="N",
+        help="the N best of each, as line number, score and text; widens the beam",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """One line per text, or `n_best` of them; texts that were cut are counted in a warning at the end."""
-    predictor = load_predictor(options)
+    predictor = shared.load_predictor(options)
     predictor.check_predicts()
-    progress, n_cut = LineProgress(silent=bool(options.text)), 0
-    for chunk in chunks(options.text or read_lines(), chunk_size(predictor.decode.beam)):
+    progress, n_cut = shared.LineProgress(silent=bool(options.text)), 0
+    for chunk in shared.chunks(options.text or shared.read_lines(), shared.chunk_size(predictor.decode.beam)):
         if options.n_best is None:
             lines = predictor.predict(chunk)
         else:
             found = enumerate(predictor.n_best(chunk, options.n_best), start=progress.n_lines + 1)
             lines = [f"{number}\t{c.score:.4f}\t{c.text}" for number, best in found for c in best]
-        print_lines(lines)
+        shared.print_lines(lines)
         n_cut += predictor.n_cut(chunk)
         progress.advance(len(chunk))
     progress.close()

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minitx.errors import ConfigError
@@ -46,35 +47,19 @@ def count(text: str) -> int:
     return int(text)
 
 
-# ---------------------------------------------------------------------------------------------------- a trained run
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """RUN, --device and --checkpoint."""
+def add_run_options(parser: argparse.ArgumentParser, *, ensemble: bool = False, decoding: bool = False) -> None:
+    """RUN, --device and --checkpoint; and --ensemble; and how a translator decodes."""
     parser.add_argument("run", metavar="RUN", help="a run folder, e.g. outputs/runs/<date>/<time>-...")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--checkpoint", default="best", choices=["best", "last"])
-
-
-def add_ensemble_option(parser: argparse.ArgumentParser) -> None:
-    """--ensemble RUN, which may be repeated."""
-    parser.add_argument(
-        "--ensemble",
-        action="append",
-        default=[],
-        metavar="RUN",
-        help="one more run (may be repeated); the mean of all probabilities decides",
-    )
-
-
-def add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    """--beam and --length-penalty."""
-    parser.add_argument("--beam", type=count, help="unfinished translations kept (default: the run's decode.beam)")
-    parser.add_argument(
-        "--length-penalty",
-        type=float,
-        help="candidates of a beam are ranked by log probability / tokens ** this (default: the run's)",
-    )
+    if ensemble:
+        more = "one more run (may be repeated); the mean of all probabilities decides"
+        parser.add_argument("--ensemble", action="append", default=[], metavar="RUN", help=more)
+    if decoding:
+        kept = "unfinished translations kept (default: the run's decode.beam)"
+        ranked = "candidates of a beam are ranked by log probability / tokens ** this (default: the run's)"
+        parser.add_argument("--beam", type=count, help=kept)
+        parser.add_argument("--length-penalty", type=float, help=ranked)
 
 
 def load_predictor(options: argparse.Namespace) -> Predictor:
@@ -98,9 +83,6 @@ def with_decoding_options(predictor: Predictor, options: argparse.Namespace) -> 
     return predictor.with_decoding(**changes)
 
 
-# ----------------------------------------------------------------------------------------------- standard input, output
-
-
 def read_lines() -> Iterator[str]:
     """Lines of standard input without their ends; one that is not UTF-8 is a ConfigError, whatever the locale."""
     for number, raw in enumerate(sys.stdin.buffer, start=1):
@@ -122,13 +104,8 @@ def chunk_size(beam: int = 1) -> int:
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """The items in lists of `size`, the last one shorter."""
-    chunk: list[Item] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
         yield chunk
 
 
