@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from minitx.cli.shared import Commands, add_command
-from minitx.config import MODELS, Config, ConfigError, NetConfig, rule
-from minitx.config.load import load, override_tree
+from minitx.errors import ConfigError
 
 if TYPE_CHECKING:
+    from minitx.config import Config, NetConfig
     from minitx.nn.sizes import ModelShape
 
 SIZE_KEYS = (
@@ -65,6 +63,8 @@ def match_run(kind: str, like: Path, overrides: Sequence[str] = ()) -> Matched:
     Raises:
         ConfigError: kind is unknown or cannot be matched, an override is none of the model, or no width comes near.
     """
+    from minitx.config import MODELS, NetConfig, rule
+    from minitx.config.load import override_tree
     from minitx.nn.sizes import match, no_width, size_of
 
     section = MODELS.get(kind)
@@ -92,6 +92,10 @@ def match_run(kind: str, like: Path, overrides: Sequence[str] = ()) -> Matched:
 
 def _read(like: Path) -> tuple[Config, ModelShape]:
     """Configuration and shape: from a checkpoint where there is one, else from the data."""
+    import yaml
+
+    from minitx.config import NetConfig, rule
+    from minitx.config.load import load
     from minitx.data import load_data
     from minitx.nn.sizes import ModelShape
     from minitx.training.checkpoint import load_checkpoint
