@@ -1,10 +1,10 @@
-"""Two runs evaluated on the same examples: how far their scores lie apart, and whether chance alone would do that.
+"""Two runs on the same examples: the difference of their scores by paired bootstrap, and a paired randomisation test.
 
-Both keep each example's two outputs together, for what is hard for one run is mostly hard for the other: their
-difference is then known far better than either score. What is drawn are never examples but *distinct pairs* of rows of
-statistics (see `intervals.bootstrap`), at most four for an accuracy.
+Pairing keeps each example's two outputs together, because what is hard for one run is mostly hard for the other: the
+difference is then known far better than either score. Instead of examples, *distinct pairs* of rows of statistics are
+drawn (see `intervals.bootstrap`), at most four for an accuracy.
 
-Like an interval, a comparison speaks of the examples in the split, not of seeds: a run trained again would differ too.
+Like an interval, a comparison is about the choice of examples, not about seeds: a run trained again would differ too.
 
 Letters in shapes: N examples, D distinct rows of statistics, P distinct pairs of rows, F statistics of one example,
 R resamples or trials.
@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitx.metrics.evaluate import Evaluation
-from minitx.metrics.intervals import RESAMPLES, Examples, Floats, Interval, Ints, Statistic
+from minitx.metrics.intervals import RESAMPLES, Floats, Interval, Ints, RowStatistics, Statistic
 
 TRIALS = 10_000
 """Trials of the randomisation test: a p-value of 0.05 is then known to 0.004 (two standard errors)."""
@@ -32,7 +31,7 @@ PIECE = 1_000_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """Score of run a minus score of run b on the same examples, its 95 % interval, and how surprising it is.
+    """Score of run a minus score of run b on the same examples, its 95 % interval, and its p-value.
 
     `p_value`: how often a difference at least this large, either way, arises when it does not matter which run an
     output came from; never below 1 / (n_trials + 1). For error rates a negative difference is the good news
@@ -45,11 +44,6 @@ class Comparison:
     p_value: float
     n_examples: int
     n_trials: int
-
-    def to_json(self) -> dict[str, Any]:
-        """`{"difference": x, "ci95": [low, high], "p_value": p, "n_examples": n, "n_trials": n}`."""
-        shown: dict[str, Any] = {"difference": self.difference, "ci95": [self.low, self.high], "p_value": self.p_value}
-        return shown | {"n_examples": self.n_examples, "n_trials": self.n_trials}
 
 
 def compare(a: Interval, b: Interval) -> Comparison:
@@ -103,7 +97,7 @@ def _check_same_rows(a: Evaluation, b: Evaluation) -> None:
         )
 
 
-def _comparable(a: Interval, b: Interval) -> tuple[Examples, Examples]:
+def _comparable(a: Interval, b: Interval) -> tuple[RowStatistics, RowStatistics]:
     """The examples of both, if they can be paired."""
     if a.signature != b.signature:
         raise ValueError(
@@ -119,7 +113,7 @@ def _comparable(a: Interval, b: Interval) -> tuple[Examples, Examples]:
     return one, other
 
 
-def _examples(interval: Interval, which: str) -> Examples:
+def _examples(interval: Interval, which: str) -> RowStatistics:
     if interval.examples is None:
         raise ValueError(f"the {which} score must know its examples, not only its numbers; compare what a metric made")
     return interval.examples
@@ -130,7 +124,7 @@ def _examples(interval: Interval, which: str) -> Examples:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Rows that only one of two classifiers gets right, and how surprising their split is."""
+    """Rows that only one of two classifiers gets right, and the p-value of McNemar's test."""
 
     a_alone: int
     b_alone: int
@@ -195,7 +189,7 @@ def _in_pieces(draw: Callable[[int], Ints], n: int, width: int) -> Iterator[Ints
     return (draw(min(piece, n - start)) for start in range(0, n, piece))
 
 
-def _pair(a: Examples, b: Examples) -> tuple[_Pairs, list[int]]:
+def _pair(a: RowStatistics, b: RowStatistics) -> tuple[_Pairs, list[int]]:
     """The distinct pairs of two runs, and the signs that turn differences one - other into a - b.
 
     Which run is `one` goes by the statistics, not by who is called a: else the same draws would fall on other pairs in

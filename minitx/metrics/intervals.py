@@ -28,7 +28,7 @@ MANY_ROWS = 1500
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class RowStatistics:
     """The statistics behind a score: their distinct rows, the row of each example, and the function of their sums."""
 
     rows_DF: Floats
@@ -53,7 +53,7 @@ class Interval:
     low: float
     high: float
     signature: str | None = None
-    examples: Examples | None = field(default=None, repr=False, compare=False)
+    examples: RowStatistics | None = field(default=None, repr=False, compare=False)
     """The examples behind the score, in their order; None where only the numbers are known."""
 
     def to_json(self) -> dict[str, Any]:
@@ -71,10 +71,10 @@ def bootstrap(stats_NF: npt.ArrayLike, statistic: Statistic) -> Interval:
     """
     rows_DF, which_N = np.unique(np.asarray(stats_NF, dtype=np.float64), axis=0, return_inverse=True)
     # One index per example, also in numpy 2.0, where the inverse along an axis has two dimensions.
-    return bootstrap_distinct(Examples(rows_DF, which_N.reshape(-1), statistic))
+    return bootstrap_distinct(RowStatistics(rows_DF, which_N.reshape(-1), statistic))
 
 
-def bootstrap_distinct(examples: Examples) -> Interval:
+def bootstrap_distinct(examples: RowStatistics) -> Interval:
     """`bootstrap` of examples whose rows are distinct already."""
     rows_DF, counts_D, statistic = examples.rows_DF, examples.counts_D, examples.statistic
     if counts_D.sum() == 0:

@@ -21,7 +21,16 @@ from sacrebleu.metrics.chrf import CHRF
 
 from minitx.data.splits import Metrics
 from minitx.metrics.calibration import ece
-from minitx.metrics.intervals import NO_EXAMPLES, Examples, Floats, Interval, Ints, bootstrap, bootstrap_distinct, ratio
+from minitx.metrics.intervals import (
+    NO_EXAMPLES,
+    Floats,
+    Interval,
+    Ints,
+    RowStatistics,
+    bootstrap,
+    bootstrap_distinct,
+    ratio,
+)
 
 # ----------------------------------------------------------------------------------------------------- classification
 
@@ -50,7 +59,7 @@ def macro_f1(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int) ->
     one_CC = np.eye(n_classes)
     hit_DC = one_CC[true_D] * (true_D == predicted_D)[:, None]
     seen_DC = one_CC[true_D] + one_CC[predicted_D]
-    return bootstrap_distinct(Examples(np.hstack([hit_DC, seen_DC]), which_N, _mean_f1))
+    return bootstrap_distinct(RowStatistics(np.hstack([hit_DC, seen_DC]), which_N, _mean_f1))
 
 
 def _mean_f1(sums_RF: Floats) -> Floats:
