@@ -84,8 +84,8 @@ def _cells(predicted: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int) -> I
 def phoneme_error_rate(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> Interval:
     """Edits per symbol of the nearest reference; each example has one or more references.
 
-    The smallest edit distance to any reference over *that* reference's length, both summed before dividing (so it may
-    exceed 1). Where references tie, the longest counts: the rule must not depend on their order.
+    The smallest edit distance (Levenshtein 1966) to any reference over *that* reference's length, both summed before
+    dividing (so it may exceed 1). Where references tie, the longest counts: the rule must not depend on their order.
     """
     _check_references(hypotheses, references)
     return bootstrap([_nearest(h, wanted) for h, wanted in zip(hypotheses, references, strict=True)], ratio)
@@ -108,7 +108,10 @@ def word_error_rate(hypotheses: Sequence[Sequence[str]], references: Sequence[Se
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenize: str = "13a") -> Interval:
-    """Corpus BLEU in points by sacrebleu (Post 2018); `tokenize` is sacrebleu's (13a, zh, char, flores200, ...)."""
+    """Corpus BLEU (Papineni et al. 2002) in points by sacrebleu (Post 2018).
+
+    tokenize: sacrebleu's name for how it splits the text (13a, zh, char, flores200, ...).
+    """
     # force: text that is declared to be tokenised needs no warning that it is.
     return _sacrebleu(BLEU(tokenize=tokenize, force=tokenize == "none"), hypotheses, references)
 
@@ -207,7 +210,6 @@ METRICS = (
     Metric("chrf", "bleu", lambda o: chrf(o.hypotheses, o.references), unit="points"),
 )
 """The first of each kind of data is its main metric: checkpoints, patience, tuning and tables go by it."""
-_BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def scores(of: Metrics, outputs: ClassOutputs | TextOutputs | MaskedOutputs) -> dict[str, Interval]:
@@ -222,12 +224,19 @@ def main_metric(of: Metrics) -> str:
 
 def higher_is_better(metric: str) -> bool:
     """The direction of a metric, or of "loss"."""
-    return metric != "loss" and _BY_NAME[metric].higher_is_better
+    return metric != "loss" and _named(metric).higher_is_better
 
 
 def in_points(metric: str) -> bool:
     """True of a metric of 0 to 100 points, False of a fraction, which is shown in per cent."""
-    return _BY_NAME[metric].unit == "points"
+    return _named(metric).unit == "points"
+
+
+def _named(name: str) -> Metric:
+    found = [metric for metric in METRICS if metric.name == name]
+    if not found:
+        raise ValueError(f"metric ({name}) must be one of {', '.join(metric.name for metric in METRICS)}")
+    return found[0]
 
 
 def better(a: float, b: float, metric: str) -> bool:

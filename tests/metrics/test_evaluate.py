@@ -74,6 +74,21 @@ def test_classification_evaluates_each_row(classifier: MakeClassifier, beginning
     assert found.main == "accuracy" and found.score == found.metrics["accuracy"].value
 
 
+def test_a_new_metric_is_one_entry(
+    classifier: MakeClassifier, beginning: TaskData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = metrics.Metric(
+        "errors", "classification", lambda o: metrics.accuracy(o.classes != o.labels, 1), higher_is_better=False
+    )
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, errors))
+    found = evaluated(classifier(), beginning)
+    assert list(found.metrics) == ["accuracy", "macro_f1", "ece", "errors"] and found.main == "accuracy"
+    assert found.metrics["errors"].value == pytest.approx(1 - found.score)
+    assert metrics.better(0.1, 0.2, "errors") and not metrics.in_points("errors")
+    with pytest.raises(ValueError, match=r"metric \(nonsense\) must be one of accuracy, "):
+        metrics.higher_is_better("nonsense")
+
+
 def test_error_rates_evaluate_symbols_against_all_references(translator: MakeTranslator, spelling: TaskData) -> None:
     model, split = translator(2), spelling.splits["test"]
     assert spelling.tgt_tokenizer is not None
