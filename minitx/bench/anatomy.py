@@ -1,148 +1,265 @@
-"""Parts that look at our own model: where a step's time goes, and how memory, time and speed grow."""
+"""Our own model in detail: where the time of a training step goes, and memory and time against the length."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
-from minitx.bench.job import BACKENDS, Ids, Job
-from minitx.bench.plan import CLASSIFICATION, HEAD_WIDTH
-from minitx.bench.process import Life
-from minitx.bench.record import Bench, Summary, Table
-from minitx.bench.rounds import growth_exponent, turn
-from minitx.bench.throughput import TRANSLATORS, training_job
+import torch
+from torch import Tensor, nn
 
-Measured = Mapping[str, Any]
+from minitx.batch import Batch
+from minitx.bench.jobs import Job
+from minitx.bench.measure import now
+from minitx.bench.ours import prepare, trainer_config, training_loop
+from minitx.bench.workloads import batch_budget, load_split
+from minitx.config import AttentionConfig, LstmConfig, TransformerConfig
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.classifier import Classifier
+from minitx.nn.encoders import make_encoder
+from minitx.nn.transformer import Encoder, FeedForward
+from minitx.nn.translator import Translator
+from minitx.training.device import peak_bytes
+from minitx.training.step import Stepper
 
-
-# -------------------------------------------------------------------------------------------------------------- split
-
-
-def split(bench: Bench) -> None:
-    plan = bench.plan
-    tasks = (
-        (plan.classification, plan.classification_ids, None),
-        (plan.translation, plan.translation_ids, plan.batch_tokens),
-    )
-    for size, ids, tokens in tasks:
-        job = training_job(bench, size, ids, batch_tokens=tokens)
-        bench.measure(size.task, 0, job.model_copy(update={"work": "split"}))
+FIRST_LENGTH = 64
+"""A step this long comes first: it loads libraries and starts threads, which belong to no length."""
+LEAST_REPETITIONS, MOST_REPETITIONS = 3, 200
 
 
-def sum_split(measurements: Sequence[Measured]) -> Summary:
-    found = {m["label"]: m for m in measurements if "parts" in m}
-    facts = {label: {key: m[key] for key in ("parts", "step_ms", "bare_ms")} for label, m in found.items()}
-    tables = [_split_table(label, m) for label, m in found.items()]
-    return Summary(facts, tables)
+def memory(job: Job) -> dict[str, Any]:
+    """{"bytes": {length: highest use during the step, less what was in use before it}}.
+
+    Freed memory goes back to the system, as it does unless training is told otherwise.
+    """
+    device = _begin(job)
+    _step(_encoder(job, FIRST_LENGTH, device), _states(job, FIRST_LENGTH, device), job)
+    taken = {}
+    for length in job.lengths:
+        encoder, states = _encoder(job, length, device), _states(job, length, device)
+        taken[str(length)] = peak_bytes(device, lambda: _step(encoder, states, job))  # noqa: B023  (called at once)
+    return {"bytes": taken}
 
 
-def _split_table(label: str, measured: Measured) -> Table:
-    """The parts in the order of a step, `other` last."""
-    total = measured["step_ms"]
-    parts = sorted(measured["parts"].items(), key=lambda item: item[0] == "other")
-    rows = [[name, f"{ms:,.2f}", f"{100 * ms / total:.1f} %"] for name, ms in parts]
-    title = f"a step of ours, {label}: {total:,.1f} ms with the clocks in it, {measured['bare_ms']:,.1f} ms without"
-    return Table(title, ["part", "ms", "share"], [*rows, ["sum", f"{total:,.2f}", "100.0 %"]])
+def cost(job: Job) -> dict[str, Any]:
+    """{"seconds": {length: median}, "timings": {length: every one}}, after one step that is not counted."""
+    device = _begin(job)
+    timings: dict[str, list[float]] = {}
+    for length in job.lengths:
+        try:
+            timings[str(length)] = _timings(job, length, device)
+        except torch.OutOfMemoryError:  # longer rows need even more
+            break
+    return {"seconds": {length: statistics.median(t) for length, t in timings.items()}, "timings": timings}
 
 
-# ----------------------------------------------------------------------------------------------------- memory and cost
+def _timings(job: Job, length: int, device: torch.device) -> list[float]:
+    """Seconds of repeated steps at one length."""
+    encoder, states = _encoder(job, length, device), _states(job, length, device)
+    _step(encoder, states, job)
+    taken: list[float] = []
+    while len(taken) < LEAST_REPETITIONS or (sum(taken) < job.seconds and len(taken) < MOST_REPETITIONS):
+        start = now(device)
+        _step(encoder, states, job)
+        taken.append(now(device) - start)
+    return taken
 
 
-def memory(bench: Bench) -> None:
-    """On the CPU every length in a fresh process: what an earlier one left behind would count."""
-    for backend in BACKENDS:
-        for length in bench.plan.lengths:
-            bench.measure(backend, 0, _growth_job(bench, "memory", backend, (length,)), _life(bench))
+def parallel(job: Job) -> dict[str, Any]:
+    """{"seconds": {device: {model: {length: median}}}} of a training step on `job.rows` rows, on the CPU and on
+    `job.device`: what each gains from the wider machine (claim C6). Both have one layer of the same width."""
+    width = job.size.d_model
+    encoders: dict[str, Callable[[int], nn.Module]] = {
+        "transformer": lambda length: make_encoder(
+            TransformerConfig(d_model=width, n_layers=1, n_heads=job.size.n_heads, dropout=0.0), length
+        ),
+        "lstm": lambda length: make_encoder(LstmConfig(d_model=width, hidden=width, dropout=0.0), length),
+    }
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for device in dict.fromkeys(("cpu", job.device)):
+        for name, make in encoders.items():
+            for length in job.lengths:
+                encoder = make(length).to(device)
+                states = torch.randn(job.rows, length, width, device=device, requires_grad=True)
+                taken = []
+                for _ in range(1 + LEAST_REPETITIONS):
+                    start = now(states.device)
+                    _step(encoder, states, job)
+                    taken.append(now(states.device) - start)
+                found.setdefault(device, {}).setdefault(name, {})[str(length)] = statistics.median(taken[1:])
+    return {"seconds": found}
 
 
-def cost(bench: Bench) -> None:
-    for number in range(bench.plan.rounds):
-        for backend in turn(BACKENDS, number):
-            bench.measure(backend, number, _growth_job(bench, "cost", backend, bench.plan.lengths), _life(bench))
+def _begin(job: Job) -> torch.device:
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    torch.manual_seed(job.seed)
+    return torch.device(job.device)
 
 
-def _life(bench: Bench) -> Life:
-    """One process per contestant on a GPU: start-up would take longer than the measurements."""
-    return "contestant" if bench.plan.device == "cuda" else "measurement"
+def _encoder(job: Job, length: int, device: torch.device) -> Encoder:
+    size = job.size
+    if job.backend == "window":
+        attention = AttentionConfig(span="window", window=job.window)
+    else:
+        attention = AttentionConfig(backend=job.backend)
+    config = TransformerConfig(
+        d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads, d_ff=size.d_ff, dropout=0.0,
+        activation=size.activation, attention=attention,
+    )  # fmt: skip
+    return Encoder(config, length).to(device)
 
 
-def _growth_job(bench: Bench, work: str, backend: str, lengths: tuple[int, ...]) -> Job:
-    plan = bench.plan
-    changes = {"work": work, "backend": backend, "lengths": lengths, "size": plan.growth, "seconds": plan.cost_seconds}
-    return plan.base.model_copy(update=changes)
+def _states(job: Job, length: int, device: torch.device) -> Tensor:
+    return torch.randn(1, length, job.size.d_model, device=device, requires_grad=True)
 
 
-def sum_memory(measurements: Sequence[Measured]) -> Summary:
-    return _sum_growth(measurements, "bytes", 2**-20, "MiB", "highest memory of a training step")
+def _step(encoder: nn.Module, states: Tensor, job: Job) -> None:
+    """Forward and backward; the gradients are dropped, so that every step finds the same memory."""
+    with torch.autocast(states.device.type, torch.bfloat16, enabled=job.precision == "bf16"):
+        loss = encoder(states).float().square().mean()
+    torch.autograd.backward(loss)
+    encoder.zero_grad(set_to_none=True)
+    states.grad = None
 
 
-def sum_cost(measurements: Sequence[Measured]) -> Summary:
-    return _sum_growth(measurements, "seconds", 1e3, "ms", "time of a training step")
+HEAD = "head and loss"
 
 
-def _sum_growth(measurements: Sequence[Measured], key: str, scale: float, unit: str, what: str) -> Summary:
-    """Medians over rounds by backend and length, and the exponent between the last three lengths."""
-    values: dict[str, dict[int, list[float]]] = {}
-    for measured in measurements:
-        for length, value in measured.get(key, {}).items() if measured["status"] == "ok" else ():
-            values.setdefault(measured["label"], {}).setdefault(int(length), []).append(value)
-    points = {label: {n: statistics.median(v) for n, v in each.items()} for label, each in values.items()}
-    exponents = {label: growth_exponent(each) for label, each in points.items()}
-    lengths = sorted({n for each in points.values() for n in each})
-    rows = [
-        [label, *(f"{scale * each[n]:,.1f}" if n in each else "" for n in lengths), _shown(exponents[label])]
-        for label, each in points.items()
-    ]
-    columns = ["backend", *(f"{n:,}" for n in lengths), "exponent"]
-    title = f"{what}, {unit}, by length (one row, two layers); exponent of the last three"
-    return Summary({"unit": key, "points": points, "exponents": exponents}, [Table(title, columns, rows)])
+class _Clocks:
+    """Exclusive times: whoever was entered last has the clock."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._stack = ["other"]
+        self._mark = now(device)
+
+    def lap(self, owner: str) -> None:
+        """Give the time since the last mark to `owner`."""
+        moment = now(self.device)
+        self.seconds[owner] += moment - self._mark
+        self._mark = moment
+
+    def enter(self, name: str) -> None:
+        self.lap(self._stack[-1])
+        self._stack.append(name)
+
+    def leave(self, name: str) -> None:
+        """Leave `name` and whatever was entered inside it; nothing, if it was not entered."""
+        if name not in self._stack:
+            return
+        self.lap(self._stack[-1])
+        while self._stack.pop() != name:
+            pass
+
+    def swap(self, old: str, new: str) -> None:
+        """One part ends where the next begins."""
+        self.leave(old)
+        self.enter(new)
+
+    def restart(self) -> None:
+        """Back to the outside; a gradient hook that never fired must not own the next step."""
+        self.lap(self._stack[-1])
+        self._stack = ["other"]
 
 
-def _shown(exponent: float | None) -> str:
-    return "" if exponent is None else f"{exponent:.2f}"
+def split(job: Job) -> dict[str, Any]:
+    """{"parts": {part: ms per step}, "step_ms": with marks, "bare_ms": without}, all of them means."""
+    prepare(job)
+    data = load_split(job.size, job.ids)
+    loop = training_loop(job, data, trainer_config(job, batch_budget(job, data)))
+    stepper, stream, make_batch = loop.stepper, loop.stream, loop.make_batch
+    lr = stepper.optim.lr
+
+    def step(clocks: _Clocks | None) -> float:
+        start = now(stepper.device)
+        if clocks is not None:
+            clocks.restart()
+            clocks.enter("batch")
+        batch = make_batch(stream.next(), stream.epoch)
+        if clocks is not None:
+            clocks.leave("batch")
+        stepper.step([batch], lr)
+        if clocks is not None:
+            clocks.restart()
+        return now(stepper.device) - start
+
+    for _ in range(job.warmup):
+        step(None)
+    bare = [step(None) for _ in range(job.steps)]
+    clocks = _Clocks(stepper.device)
+    _hang(stepper, clocks)
+    step(clocks)
+    clocks.restart()
+    clocks.seconds.clear()
+    marked = [step(clocks) for _ in range(job.steps)]
+    total = sum(clocks.seconds.values())
+    return {
+        "parts": {name: 1e3 * seconds / job.steps for name, seconds in clocks.seconds.items()},
+        "step_ms": 1e3 * total / job.steps,
+        "bare_ms": 1e3 * statistics.mean(bare),
+        "bare_seconds": bare,
+        "step_seconds": marked,
+    }
 
 
-# ------------------------------------------------------------------------------------------------------------ scaling
+def _hang(stepper: Stepper, clocks: _Clocks) -> None:
+    """Hooks on the model's parts and on the optimiser."""
+    model = stepper.model
+    assert isinstance(model, Classifier | Translator)
+    for module in model.modules():
+        name = _part(module, model)
+        if name is not None:
+            _watch(module, name, clocks)
+    loss = stepper._loss
+
+    def timed(batch: Batch, label_smoothing: float, r_drop: float) -> Tensor:
+        clocks.enter(HEAD)  # until the backward pass ends, where nobody else has the clock
+        return loss(batch, label_smoothing, r_drop)
+
+    stepper._loss = timed
+    stepper.optimizer.register_step_pre_hook(lambda *_: clocks.swap("clip", "optimizer"))
+    stepper.optimizer.register_step_post_hook(lambda *_: clocks.leave("optimizer"))
+    tables = {id(table): table for table in (model.src_tokens, getattr(model, "tgt_tokens", None)) if table is not None}
+    for table in tables.values():
+        assert isinstance(table, nn.Embedding)
+        weight: Any = table.weight  # torch leaves this hook untyped
+        weight.register_post_accumulate_grad_hook(lambda _: _backward_ends(clocks))
 
 
-def scaling(bench: Bench) -> None:
-    """One factor at a time; full rows, so that everybody's batches are equal."""
-    for factor, values in bench.plan.scaling.items():
-        for position, value in enumerate(values):
-            for name in turn(TRANSLATORS, position):
-                job = _scaling_job(bench, factor, value).model_copy(update={"contestant": name})
-                bench.measure(name, 0, job, _life(bench), factor=factor, value=value)
+def _backward_ends(clocks: _Clocks) -> None:
+    """The token tables receive their gradients last; what follows until the optimiser is the clipping."""
+    clocks.leave("clip")
+    clocks.swap(HEAD, "clip")
 
 
-def _scaling_job(bench: Bench, factor: str, value: int) -> Job:
-    plan = bench.plan
-    at = {**plan.scaling_base, factor: value}
-    width, length = at["width"], at["length"]
-    sizes = {
-        "d_model": width, "n_heads": max(1, width // HEAD_WIDTH), "d_ff": 4 * width, "n_layers": at["layers"],
-        "max_length": length, "vocab": plan.classification.vocab,
-    }  # fmt: skip
-    size = CLASSIFICATION.model_copy(update=sizes)
-    rows = max(1, at["batch tokens"] // length)
-    steps = plan.base.warmup + plan.scaling_steps
-    changes = {
-        "size": size, "ids": Ids(source="full", rows=rows * (steps + 1)), "rows": rows, "batch_tokens": rows * length,
-        "steps": plan.scaling_steps, "threads": at.get("threads"),
-    }  # fmt: skip
-    return plan.base.model_copy(update=changes)
+def _part(module: nn.Module, model: Classifier | Translator) -> str | None:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if isinstance(module, MultiHeadAttention):
+        return "attention"
+    if isinstance(module, FeedForward):
+        return "feed-forward"
+    stacks = [model.encoder] + ([model.decoder] if isinstance(model, Translator) else [])
+    return "norm+dropout+residual" if any(module is stack for stack in stacks) else None
 
 
-def sum_scaling(measurements: Sequence[Measured]) -> Summary:
-    """{factor: {contestant: {value: tokens per second}}}, by median steps, so that no stall counts."""
-    found: dict[str, dict[str, dict[int, float]]] = {}
-    for m in measurements:
-        if m["status"] == "ok":
-            speed = m["tokens_per_step"] / statistics.median(m["step_seconds"])
-            found.setdefault(m["factor"], {}).setdefault(m["label"], {})[m["value"]] = speed
-    tables = []
-    for factor, by_name in found.items():
-        values = sorted({v for each in by_name.values() for v in each})
-        rows = [[n, *(f"{each[v]:,.0f}" if v in each else "" for v in values)] for n, each in by_name.items()]
-        tables.append(Table(f"training tokens/s by {factor}, two layers", ["", *(f"{v:,}" for v in values)], rows))
-    return Summary({"tokens_per_second": found}, tables)
+def _watch(module: nn.Module, name: str, clocks: _Clocks) -> None:
+    """Forward and backward of one module. An embedding's backward ends when its table's gradient is there."""
+
+    def before(*_: Any) -> None:
+        clocks.enter(f"forward {name}")
+
+    def after(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        clocks.leave(f"forward {name}")
+        if name == "embedding" and output.requires_grad:
+            output.register_hook(lambda _: clocks.enter("backward embedding"))  # type: ignore[no-untyped-call]
+
+    module.register_forward_pre_hook(before)
+    module.register_forward_hook(after)
+    if name != "embedding":
+        module.register_full_backward_pre_hook(lambda *_: clocks.enter(f"backward {name}"))
+        module.register_full_backward_hook(lambda *_: clocks.leave(f"backward {name}"))

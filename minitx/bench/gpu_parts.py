@@ -1,8 +1,7 @@
-"""Parts of the gpu suite alone: a large model, the price of padding, the tests, and training as a user starts it."""
+"""Parts of the gpu suite alone: the tests, the default run, a large model, the price of padding, parallel work."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -10,17 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minitx.bench.job import Ids, Job
-from minitx.bench.process import PACKAGE_ROOT, end, start, tail
-from minitx.bench.record import Bench, OutOfTime, Summary, Table
-from minitx.bench.rounds import medians
-from minitx.bench.throughput import compare, sum_training, training_job
+from minitx.bench.jobs import Ids, Job
+from minitx.bench.parts import GRAPH_WARMUPS, compare, life_of, medians, sum_training, training_job
+from minitx.bench.report import Bench, OutOfTime, Summary, Table
+from minitx.bench.worker import PACKAGE_ROOT, end_process, start_process, tail
 
 Measured = Mapping[str, Any]
 LARGE_ROWS = 32
-TRAINING_MINUTES = {1: 1.0, 2: 0.4}
-"""Of each run, by the number of runs: start-up, validations and the test come on top."""
-SUMMARY_KEYS = ("status", "steps", "seconds", "tokens_per_second", "device", "precision", "n_params", "metrics")
 
 
 # -------------------------------------------------------------------------------------------------- large and padding
@@ -52,17 +47,23 @@ def padding(bench: Bench) -> None:
     real = training_job(bench, plan.classification, plan.classification_ids)
     mean = bench.measure("ids", 0, real.model_copy(update={"work": "data"}))["mean_length"]["src"]
     full = _full(real, plan.rows, round(mean))
-    compare(bench, {"real lengths": real, "full rows": full}, rounds=min(2, plan.rounds))
+    jobs = {"real lengths": real, "full rows": full}
+    if plan.device == "cuda":
+        jobs["real lengths, varlen"] = real.model_copy(update={"how": "varlen"})
+        jobs["full rows, varlen"] = full.model_copy(update={"how": "varlen"})
+    compare(bench, jobs, rounds=min(2, plan.rounds))
 
 
 def sum_padding(measurements: Sequence[Measured]) -> Summary:
     training = sum_training(measurements, "padding")
     speed = medians([m for m in measurements if m["label"] != "peak"], "tokens_per_second")
-    facts, rows = dict(training.facts), []
-    if "real lengths" in speed and "full rows" in speed:
-        facts["cost"] = 1 - speed["real lengths"] / speed["full rows"]
-        rows = [["real tokens/s lost to unequal lengths", f"{100 * facts['cost']:.1f} %"]]
-    return Summary(facts, [*training.tables, Table("padding", ["", "cost"], rows)])
+    facts: dict[str, Any] = {**training.facts, "cost": {}}
+    for ending in ("", ", varlen"):
+        real, full = speed.get(f"real lengths{ending}"), speed.get(f"full rows{ending}")
+        if real and full:
+            facts["cost"][f"padded{ending}" if not ending else "varlen"] = 1 - real / full
+    rows = [[name, f"{100 * cost:.1f} %"] for name, cost in facts["cost"].items()]
+    return Summary(facts, [*training.tables, Table("real tokens/s lost to unequal lengths", ["", "cost"], rows)])
 
 
 # --------------------------------------------------------------------------------------------------- tests and training
@@ -80,46 +81,122 @@ def tests(bench: Bench) -> None:
         bench.reporter.warn("tests: the gpu tests need CUDA and skip themselves here")
 
 
-def training(bench: Bench) -> None:
-    """train.py with its own recipe, as a user types it, cut by the clock."""
+def recipe(bench: Bench) -> None:
+    """The default run's own training with everything for speed off, then with each alone, and its first losses beside
+    the CPU's in float32."""
+    config = _recipe_config(bench)
+    if config is None:
+        return
+    device, dry = bench.plan.device, bench.plan.dry
+    for label, overrides in FIRST_LOSSES.items():
+        where = "cpu" if label == "cpu fp32" else device
+        job = Job(
+            work="recipe", config=config, warmup=0, steps=2 if dry else 20, device=device,
+            overrides=(f"trainer.device={where}", "trainer.log_every=1", *overrides),
+        )  # fmt: skip
+        bench.measure(f"losses {label}", 0, job, life_of(bench))
+    for label, overrides in SPEEDS.items():
+        if device == "cpu" and label not in ("all off", "default"):
+            continue
+        warm = GRAPH_WARMUPS if "graphs" in label and not dry else 1
+        job = Job(
+            work="recipe", config=config, device=device, overrides=(f"trainer.device={device}", *overrides),
+            steps=bench.plan.recipe_steps, warmup=warm * bench.plan.base.warmup,
+        )  # fmt: skip
+        bench.measure(f"speed {label}", 0, job, life_of(bench))
+
+
+OFF = ("trainer.cuda_graphs=false", "trainer.speed.resident=false", "trainer.speed.fused_optimizer=false")
+FIRST_LOSSES: Mapping[str, tuple[str, ...]] = {
+    "cpu fp32": ("trainer.precision=fp32",),
+    "fp32": ("trainer.precision=fp32",),
+    "bf16": ("trainer.precision=bf16",),
+}
+SPEEDS: Mapping[str, tuple[str, ...]] = {
+    "all off": OFF,
+    "resident": (*OFF[:1], "trainer.speed.resident=true", OFF[2]),
+    "fused optimizer": (*OFF[:2], "trainer.speed.fused_optimizer=true"),
+    "graphs": ("trainer.cuda_graphs=true", "trainer.speed.resident=true", "trainer.speed.fused_optimizer=true"),
+    "varlen": (OFF[0], "model.attention.backend=varlen"),
+    "default": (),
+    "compiled": (OFF[0], "trainer.compile=true"),
+}
+"""The last takes minutes to compile: it comes last."""
+
+
+def _recipe_config(bench: Bench) -> str | None:
+    """Prepare the default run's data, and let `train.py` itself resolve its configuration."""
     if not (PACKAGE_ROOT / "train.py").is_file():
         bench.note("train.py", 0, {"status": "failed", "error": f"no train.py beside {PACKAGE_ROOT}/minitx"})
-        return
-    runs: dict[str, list[str]] = {bench.plan.training_data: []}
-    multi30k = bench.plan.translation_ids.path
-    if multi30k is not None and not bench.plan.dry:
-        runs["multi30k"] = [f"data.path={Path(multi30k).resolve() if Path(multi30k).exists() else multi30k}"]
-    limit = [] if bench.plan.dry else [f"trainer.max_minutes={TRAINING_MINUTES[len(runs)]}"]
-    for data, extra in runs.items():
-        folder = (bench.folder / f"train-{data}").resolve()
-        typed = [f"data={data}", f"trainer.device={bench.plan.device}", *extra, *limit, *bench.plan.training]
-        typed += [f"data.cache_dir={(bench.folder / 'cache').resolve()}", f"hydra.run.dir={folder}"]
-        said = _said(bench, [sys.executable, str(PACKAGE_ROOT / "train.py"), *typed], PACKAGE_ROOT)
-        bench.note(f"train.py data={data}", 0, {**said, "results": _results(folder)})
+        return None
+    folder = (bench.folder / "recipe").resolve()
+    typed = [f"hydra.run.dir={folder}", f"data.cache_dir={(bench.folder / 'cache').resolve()}", *bench.plan.recipe]
+    short = ["trainer.max_steps=1", "trainer.eval_rows=4", "trainer.attention_maps=0", "trainer.resume=auto"]
+    command = [sys.executable, str(PACKAGE_ROOT / "train.py"), *typed, f"trainer.device={bench.plan.device}", *short]
+    bench.note("train.py", 0, _said(bench, command, PACKAGE_ROOT))
+    config = folder / "config.yaml"
+    return str(config) if config.is_file() else None
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    file = folder / "results.json"
-    if not file.is_file():
-        return {}
-    results = json.loads(file.read_text(encoding="utf-8"))
-    return {key: results.get(key) for key in SUMMARY_KEYS}
+def sum_recipe(measurements: Sequence[Measured]) -> Summary:
+    """Speeds against everything off, and the largest relative difference of the first losses from the CPU's."""
+    done = {m["label"]: m for m in measurements if m["status"] == "ok" and "losses" in m}
+    base = done.get("speed all off", {}).get("tokens_per_second")
+    reference = done.get("losses cpu fp32", {}).get("losses")
+    facts: dict[str, Any] = {"speed": {}, "loss_difference": {}}
+    speeds, losses = [], []
+    for label, m in done.items():
+        kind, _, name = label.partition(" ")
+        if kind == "speed":
+            facts["speed"][name] = {key: m[key] for key in ("tokens_per_second", "ms_per_step", "precision")}
+            times = f"{m['tokens_per_second'] / base:.2f}" if base else ""
+            speeds.append([name, f"{m['tokens_per_second']:,.0f}", f"{m['ms_per_step']:.2f}", times])
+        elif reference and m is not done["losses cpu fp32"]:
+            pairs = zip(reference, m["losses"], strict=False)
+            facts["loss_difference"][name] = max(abs(a - b) / a for a, b in pairs)
+            losses.append([name, f"{facts['loss_difference'][name]:.1e}"])
+    tables = [
+        Table("the default run: training", ["", "tokens/s", "ms a step", "times all off"], speeds),
+        Table("its first losses against the CPU's in fp32", ["", "largest relative difference"], losses),
+    ]
+    return Summary(facts, tables)
+
+
+def parallel(bench: Bench) -> None:
+    """A training step of a layer, Transformer and LSTM, on the CPU and here."""
+    plan = bench.plan
+    size = plan.classification.model_copy(update={"n_layers": 1})
+    job = Job(work="parallel", size=size, rows=plan.rows, lengths=plan.parallel_lengths, device=plan.device)
+    bench.measure("parallel", 0, job, life_of(bench))
+
+
+def sum_parallel(measurements: Sequence[Measured]) -> Summary:
+    """How many times as fast each is here as on the CPU, by length."""
+    done = [m for m in measurements if m["status"] == "ok"]
+    if not done or len(done[0]["seconds"]) < 2:
+        return Summary({}, [])
+    cpu, gpu = done[0]["seconds"].values()
+    gain = {name: {n: cpu[name][n] / gpu[name][n] for n in cpu[name]} for name in cpu}
+    lengths = list(next(iter(gain.values())))
+    rows = [[name, *(f"{each[n]:.1f}" for n in lengths)] for name, each in gain.items()]
+    title = "a training step of one layer: times as fast as on the CPU, by length"
+    return Summary({"seconds": done[0]["seconds"], "gain": gain}, [Table(title, ["", *lengths], rows)])
 
 
 def _said(bench: Bench, command: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run a command within the part's time: its exit code, seconds and the end of what it said."""
     before = bench.seconds_left
     with tempfile.TemporaryFile() as output:
-        process = start(command, output, stdout=output, cwd=folder, stdin=subprocess.DEVNULL)
+        process = start_process(command, output, stdout=output, cwd=folder, stdin=subprocess.DEVNULL)
         try:
             code = process.wait(max(0.0, before))
         except subprocess.TimeoutExpired:
             said = {"status": "timed out", "error": f"did not end within {before:.0f} s"}
-            end(process)
+            end_process(process)
             bench.note(" ".join(map(str, command[1:4])), 0, {**said, "tail": tail(output, 3000)})
             raise OutOfTime from None
         except BaseException:
-            end(process)
+            end_process(process)
             raise
         text = tail(output, 3000)
     last = (text.strip().splitlines() or ["it said nothing"])[-1]
@@ -129,13 +206,11 @@ def _said(bench: Bench, command: Sequence[str], folder: Path) -> dict[str, Any]:
 
 
 def sum_commands(measurements: Sequence[Measured]) -> Summary:
-    """Exit codes, and what train.py reached."""
-    kept = ("status", "exit_code", "seconds", "results")
+    """Exit codes, and the last line of what was printed."""
+    kept = ("status", "exit_code", "seconds")
     facts = {m["label"]: {key: m[key] for key in kept if key in m} for m in measurements}
     rows = []
     for m in measurements:
-        results = m.get("results") or {}
-        said = (m.get("tail", "").strip().splitlines() or [m.get("error", "")])[-1]
-        speed = f"{results['tokens_per_second']:,.0f} tokens/s" if results.get("tokens_per_second") else said
-        rows.append([m["label"], str(m["status"]), f"{m.get('seconds', 0):.0f} s", speed])
+        last = (m.get("tail", "").strip().splitlines() or [m.get("error", "")])[-1]
+        rows.append([m["label"], str(m["status"]), f"{m.get('seconds', 0):.0f} s", last])
     return Summary(facts, [Table("commands", ["", "status", "took", "said"], rows)])

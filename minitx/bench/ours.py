@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 from minitx.batch import EOS, Batch
-from minitx.bench.job import Job, Size
-from minitx.bench.timing import StepClock, now, training_result
-from minitx.bench.workloads import budget_for, load_split
-from minitx.config import OptimConfig, TrainerConfig, TransformerConfig
-from minitx.data import Split, plan_eval
+from minitx.bench.jobs import Job, Size
+from minitx.bench.measure import StepClock, now, training_result
+from minitx.bench.workloads import batch_budget, load_split
+from minitx.config import AttentionConfig, NetConfig, OptimConfig, TrainerConfig, TransformerConfig
+from minitx.config.load import override_tree
+from minitx.data import Split, load_data, plan_eval
 from minitx.data.splits import IntArray
+from minitx.decoding.beam import beam_search
 from minitx.decoding.greedy import greedy
 from minitx.decoding.inference import inference
 from minitx.nn.build import Model, build_model
@@ -28,11 +32,14 @@ from minitx.training.console import Reporter
 from minitx.training.device import frozen_garbage, prepare_process, resolve_compute
 from minitx.training.loop import Hooks, Loop, build_loop
 from minitx.training.optim import WeightAverage
+from minitx.training.run import model_shape
 from minitx.training.signals import StopRequest
 
 PREDICTION_TOKENS = 4096
 """Padded tokens in a batch of `minitx predict`."""
 MANY_STEPS = 1_000_000
+LOSSES = 20
+"""Steps whose losses are compared between devices."""
 
 
 class _Stopwatch(StopRequest):
@@ -54,10 +61,19 @@ def train(job: Job) -> dict[str, Any]:
     prepare(job)
     split = load_split(job.size, job.ids)
     budget = batch_budget(job, split)
-    config = trainer_config(job, budget)
-    loop = training_loop(job, split, config)
-    make_batch = loop.make_batch
-    batches: list[IntArray] = []
+    loop = training_loop(job, split, trainer_config(job, budget))
+    clock, batches = timed(loop, job)
+    model = loop.stepper.model
+    first_only = computes_first_only(model, split)
+    result = training_result(job, clock, split, batches[job.warmup :], model, first_only=first_only)
+    return {**result, "batch_tokens": budget}
+
+
+def timed(
+    loop: Loop, job: Job, record: Callable[[dict[str, Any]], None] | None = None
+) -> tuple[StepClock, list[IntArray]]:
+    """Run the loop for the job's steps; its clock, and the rows of each batch."""
+    make_batch, batches = loop.make_batch, list[IntArray]()
 
     def noted(rows: IntArray, epoch: int) -> Batch:
         batches.append(rows)
@@ -65,12 +81,40 @@ def train(job: Job) -> dict[str, Any]:
 
     loop.make_batch = noted
     clock = StepClock(job.warmup, job.steps, loop.stepper.device)
+    hooks = Hooks(validate=_never, record=record or (lambda _: None), on_validation=_never, save_last=lambda: None)
     with frozen_garbage(job.speed.freeze_gc):
-        loop.run(_HOOKS, _Stopwatch(clock, loop))
-    model = loop.stepper.model
-    first_only = computes_first_only(model, split)
-    result = training_result(job, clock, split, batches[job.warmup :], model, first_only=first_only)
-    return {**result, "batch_tokens": budget}
+        loop.run(hooks, _Stopwatch(clock, loop))
+    return clock, batches
+
+
+def recipe(job: Job) -> dict[str, Any]:
+    """Steps of a run's own training: speed, and the logged losses."""
+    assert job.config is not None, "a recipe is that of a run"
+    text = Path(job.config).read_text(encoding="utf-8")
+    never = [f"trainer.{key}={MANY_STEPS}" for key in ("eval_every", "save_every", "max_steps")]
+    unlimited = ["trainer.max_epochs=null", "trainer.max_minutes=null", "trainer.min_steps=null"]
+    config = override_tree(yaml.safe_load(text), [*never, *unlimited, *job.overrides])
+    assert isinstance(config.model, NetConfig)
+    compute = resolve_compute(config.trainer)
+    prepare_process(config.trainer.speed, compute.device, job.threads)
+    data = load_data(config.data)
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, model_shape(config, data)).to(compute.device)
+    average = WeightAverage(model, config.trainer.average)
+    loop = build_loop(
+        model, data.splits["train"], config.optim, config.trainer, compute, average,
+        Reporter(stream=io.StringIO(), quiet=True), seed=config.seed, sentences=config.model.reads_sentences,
+        packed=config.model.reads_unpadded,
+    )  # fmt: skip
+    losses: list[float] = []
+    clock, batches = timed(loop, job, lambda line: losses.append(line["loss"]))
+    seconds = clock.times[-1] - clock.times[0]
+    lengths = (data.splits["train"].tgt or data.splits["train"].src).lengths
+    tokens = sum(int(lengths[rows].sum()) for rows in batches[job.warmup * config.trainer.accumulate :])
+    return {
+        "precision": compute.precision, "steps": job.steps, "ms_per_step": 1e3 * seconds / job.steps,
+        "tokens_per_second": tokens / seconds, "losses": losses[:LOSSES],
+    }  # fmt: skip
 
 
 def training_loop(job: Job, split: Split, config: TrainerConfig) -> Loop:
@@ -79,9 +123,10 @@ def training_loop(job: Job, split: Split, config: TrainerConfig) -> Loop:
     optim = OptimConfig(
         lr=3e-4, schedule="constant", warmup_steps=0, clip=1.0, label_smoothing=job.size.label_smoothing
     )
-    model = build(job.size).to(compute.device)
+    packed = job.how == "varlen"
+    model = build(job.size, "varlen" if packed else "auto").to(compute.device)
     reporter, average = Reporter(stream=io.StringIO(), quiet=True), WeightAverage(model, config.average)
-    return build_loop(model, split, optim, config, compute, average, reporter, seed=job.seed)
+    return build_loop(model, split, optim, config, compute, average, reporter, seed=job.seed, packed=packed)
 
 
 def prepare(job: Job) -> None:
@@ -108,28 +153,17 @@ def _never(*_: object) -> NoReturn:
     raise AssertionError("a measurement is too short to be validated")
 
 
-_HOOKS = Hooks(validate=_never, record=lambda record: None, on_validation=_never, save_last=lambda: None)
-
-
-def build(size: Size) -> Model:
+def build(size: Size, backend: Literal["auto", "varlen"] = "auto") -> Model:
     """Our model of this size: pre-norm, cls pooling or one tied joint vocabulary."""
     config = TransformerConfig(
         d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads, d_ff=size.d_ff,
-        activation=size.activation, dropout=size.dropout, pooling="cls",
+        activation=size.activation, dropout=size.dropout, pooling="cls", attention=AttentionConfig(backend=backend),
     )  # fmt: skip
     shape = ModelShape(
         task=size.task, src_vocab=size.vocab, tgt_vocab=size.vocab, n_classes=size.n_classes, joint=True,
         max_length=size.max_length,
     )  # fmt: skip
     return build_model(config, shape)
-
-
-def batch_budget(job: Job, split: Split) -> int:
-    """The budget given, or the one that holds as many real tokens per step as `rows` rows of average length."""
-    if job.batch_tokens is not None:
-        return job.batch_tokens
-    lengths = split.lengths.astype(np.int64)
-    return budget_for(lengths, job.rows * float(lengths.mean()), job.seed)
 
 
 @torch.no_grad()
@@ -183,6 +217,9 @@ def _batches(split: Split, rows: int, tokens: int, device: torch.device) -> Iter
 def _answer(model: Model, batch: Batch, job: Job) -> int:
     """Rows classified, or tokens written."""
     if isinstance(model, Translator):
+        if job.beam > 1:
+            found = beam_search([model], batch, job.beam, max_length=job.written)
+            return sum(len(hypotheses[0].ids) for hypotheses in found)
         return sum(len(ids) for ids in greedy(model, batch, job.written))
     return len(model(batch).argmax(-1).tolist())
 

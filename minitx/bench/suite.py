@@ -16,12 +16,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn
 
-from minitx.bench import anatomy, gpu_parts, throughput
-from minitx.bench.flops import FORMULA
-from minitx.bench.job import Job
-from minitx.bench.plan import Options, make_plan
-from minitx.bench.process import Workers
-from minitx.bench.record import NOTES, Bench, Summary
+from minitx.bench import gpu_parts
+from minitx.bench import growth_parts as anatomy
+from minitx.bench import parts as throughput
+from minitx.bench.jobs import Job, Options, make_plan
+from minitx.bench.measure import FORMULA
+from minitx.bench.report import NOTES, Bench, Summary
+from minitx.bench.worker import Workers
 from minitx.config import ConfigError, rule
 from minitx.errors import RunError
 from minitx.training.console import Reporter
@@ -55,7 +56,8 @@ PARTS = {
     "large": _training_part(gpu_parts.large, "large model"),
     "padding": Part(gpu_parts.padding, gpu_parts.sum_padding),
     "tests": Part(gpu_parts.tests, gpu_parts.sum_commands),
-    "training": Part(gpu_parts.training, gpu_parts.sum_commands),
+    "recipe": Part(gpu_parts.recipe, gpu_parts.sum_recipe),
+    "parallel": Part(gpu_parts.parallel, gpu_parts.sum_parallel),
 }
 
 
@@ -92,6 +94,8 @@ def _run(options: Options, parts: Sequence[str], workers: Workers) -> Path:
     stopped: int | None = None
     try:
         for name in parts:
+            if bench.is_done(name):
+                continue
             bench.run_part(name, PARTS[name].run, PARTS[name].summarise)
             bench.report["load_average_after"] = _load()
         bench.report["status"] = "finished"
@@ -144,7 +148,7 @@ def _introduce(bench: Bench, machine: dict[str, Any]) -> None:
 
 def _finish(bench: Bench) -> None:
     """Figures of what there is, and where everything lies."""
-    from minitx.bench.figures import write_figures
+    from minitx.bench.report import write_figures
 
     figures = write_figures(bench.report, bench.folder)
     bench.report["figures"] = [path.name for path in figures]

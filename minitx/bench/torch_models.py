@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from minitx.batch import BOS, EOS, PAD
-from minitx.bench.job import Job, Size
-from minitx.bench.timing import StepClock, now, training_result
+from minitx.bench.jobs import Job, Size
+from minitx.bench.measure import StepClock, now, training_result
 from minitx.bench.workloads import load_split
 from minitx.data import Split
 from minitx.data.splits import IntArray, Ragged

@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from minitx.batch import PAD
-from minitx.bench.job import Job
-from minitx.bench.timing import StepClock, now, training_result
+from minitx.bench.jobs import Job
+from minitx.bench.measure import StepClock, now, training_result
 from minitx.bench.torch_models import padded
 from minitx.bench.workloads import load_split
 from minitx.data import Split

@@ -5,11 +5,14 @@ Letters in shapes: R rows.
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from minitx.batch import CLS, EOS, SPECIAL_TOKENS
-from minitx.bench.job import Ids, Size
+from minitx.bench.jobs import Ids, Job, Size
 from minitx.config import DataConfig, TokenizerConfig
 from minitx.data import Split, load_data, plan_epoch
 from minitx.data.splits import Ragged, Texts, offsets_of
@@ -131,3 +134,29 @@ def budget_for(lengths: Ints, tokens_per_step: float, seed: int = 0) -> int:
             break
         budget *= tokens_per_step / real
     return max(1, round(budget))
+
+
+def batch_budget(job: Job, split: Split) -> int:
+    """The budget given, or the one that holds as many real tokens per step as `rows` rows of average length."""
+    if job.batch_tokens is not None:
+        return job.batch_tokens
+    lengths = split.lengths.astype(np.int64)
+    return budget_for(lengths, job.rows * float(lengths.mean()), job.seed)
+
+
+def data(job: Job) -> dict[str, Any]:
+    """Rows, deciles of the lengths, the token budget of who has one, and a digest: contestants rebuild these ids."""
+    split = load_split(job.size, job.ids)
+    sides = {"src": split.src} if split.tgt is None else {"src": split.src, "tgt": split.tgt}
+    deciles = np.linspace(0, 1, 11)
+    digest = hashlib.sha256()
+    for side in sides.values():
+        digest.update(np.ascontiguousarray(side.flat).tobytes())
+    return {
+        "source": job.ids.source,
+        "rows": len(split),
+        "mean_length": {name: float(side.lengths.mean()) for name, side in sides.items()},
+        "deciles": {name: np.quantile(side.lengths, deciles).tolist() for name, side in sides.items()},
+        "batch_tokens": batch_budget(job, split),
+        "sha256": digest.hexdigest()[:16],
+    }

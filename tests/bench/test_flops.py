@@ -9,8 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from minitx.bench import ours, torch_models
-from minitx.bench.flops import count_flops
-from minitx.bench.job import Ids, Size
+from minitx.bench.jobs import Ids, Size
+from minitx.bench.measure import count_flops
 from minitx.bench.workloads import load_split
 
 CLASSIFIER = Size(d_model=24, n_layers=3, n_heads=2, d_ff=40, dropout=0.0, vocab=50, max_length=17, n_classes=3)

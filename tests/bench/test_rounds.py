@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from minitx.bench.rounds import growth_exponent, medians, ratios, turn
-from minitx.bench.throughput import sum_training
+from minitx.bench.parts import growth_exponent, medians, ratios, sum_training, turn
 
 
 def row(label: str, number: int, speed: float, status: str = "ok") -> dict[str, Any]:

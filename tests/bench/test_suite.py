@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 from tiny import ROOT
 
-from minitx.bench import process
-from minitx.bench.figures import write_figures
-from minitx.bench.plan import CPU_PARTS, GPU_PARTS, GPU_SECONDS, Options, make_plan
-from minitx.bench.process import Workers
-from minitx.bench.record import Bench
+from minitx.bench import worker as process
+from minitx.bench.jobs import CPU_PARTS, GPU_PARTS, GPU_SHARES, Options, make_plan
+from minitx.bench.parts import peak, sum_peak
+from minitx.bench.report import Bench, write_figures
 from minitx.bench.suite import PARTS, run_suite
-from minitx.bench.throughput import peak, sum_peak
+from minitx.bench.worker import Workers
 from minitx.config import ConfigError
 from minitx.training.console import Reporter
 
@@ -75,8 +74,11 @@ def test_a_dry_run_of_the_cpu_suite(tmp_path: Path) -> None:
 def test_a_dry_run_of_the_gpu_suite_on_the_cpu(tmp_path: Path) -> None:
     found = dry(tmp_path, "--suite", "gpu", "--device", "cpu")
     assert_complete(found, GPU_PARTS)
-    trained = found["parts"]["training"]["summary"]["train.py data=digits"]
-    assert trained["exit_code"] == 0 and trained["results"]["steps"] == 2
+    recipe = found["parts"]["recipe"]["summary"]
+    assert recipe["loss_difference"].keys() == {"fp32", "bf16"} and recipe["loss_difference"]["fp32"] == 0
+    assert recipe["speed"]["default"]["tokens_per_second"] > 0
+    again = dry(tmp_path, "--suite", "gpu", "--device", "cpu")
+    assert again["parts"] == found["parts"], "a second call has nothing left to do"
     assert "needs CUDA" in (log := (tmp_path / "bench.log").read_text()) or "need CUDA" in log
 
 
@@ -132,9 +134,21 @@ def test_a_part_that_breaks_does_not_end_the_others(tmp_path: Path) -> None:
     assert report(tmp_path)["parts"]["peak"]["error"] == "ZeroDivisionError: by hand"
 
 
-def test_the_limits_of_the_gpu_suite_fit_into_25_minutes() -> None:
-    assert set(GPU_SECONDS) == set(GPU_PARTS) <= set(PARTS)
-    assert sum(GPU_SECONDS.values()) <= 25 * 60
+def test_the_parts_of_the_gpu_suite_share_the_minutes() -> None:
+    plan = make_plan(Options(suite="gpu", minutes=3), "cuda", 1)
+    assert set(GPU_SHARES) == set(GPU_PARTS) <= set(PARTS)
+    assert sum(plan.part_seconds.values()) == pytest.approx(180)
+
+
+def test_a_second_call_measures_what_is_missing(tmp_path: Path) -> None:
+    """Parts that are done stay; one that failed, and one of another machine, are measured again."""
+    parts = {"peak": {"status": "done"}, "cost": {"status": "timed out"}}
+    earlier = {"dry_run": True, "machine": {"gpu": {"name": "a"}}, "parts": parts}
+    (tmp_path / "bench.json").write_text(json.dumps(earlier))
+    for gpu, done in (("a", True), ("b", False)):
+        bench = Bench(make_plan(Options(dry_run=True), "cpu", 1), tmp_path, Reporter(quiet=True), Workers())
+        bench.begin({"gpu": {"name": gpu}}, [], {})
+        assert (bench.is_done("peak"), bench.is_done("cost")) == (done, False)
 
 
 def test_wrong_options() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from minitx.bench import process
-from minitx.bench.job import Ids, Job, Size
-from minitx.bench.process import Worker, Workers
+from minitx.bench import worker as process
+from minitx.bench.jobs import Ids, Job, Size
+from minitx.bench.worker import Worker, Workers
 
 TINY = Size(d_model=16, n_layers=2, n_heads=2, d_ff=24, vocab=60, max_length=16)
 JOB = Job(work="train", size=TINY, ids=Ids(rows=120), rows=8, steps=3, warmup=1)

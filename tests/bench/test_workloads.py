@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from minitx.batch import CLS, EOS, SPECIAL_TOKENS
-from minitx.bench.job import Ids, Size
-from minitx.bench.plan import CLASSIFICATION, TRANSLATION
+from minitx.bench.jobs import CLASSIFICATION, TRANSLATION, Ids, Size
 from minitx.bench.workloads import CAPTION_LENGTHS, QUANTILES, REVIEW_LENGTHS, budget_for, load_split
 from minitx.data import plan_epoch
 

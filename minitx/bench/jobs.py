@@ -1,4 +1,4 @@
-"""What is measured how: one plan for the CPU, one for a GPU, and the dry run's, which walks the same way in seconds."""
+"""What is measured: the `Job` that a worker process gets as one line of JSON, and the plan of a suite."""
 
 from __future__ import annotations
 
@@ -7,17 +7,97 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from minitx.bench.job import Ids, Job, Size
-from minitx.config import rule
+from pydantic import Field
+
+from minitx.config import Section, SpeedConfig, rule
+
+Task = Literal["classification", "translation"]
+Contestant = Literal["minitx", "torch", "transformers"]
+CONTESTANTS: tuple[Contestant, ...] = ("minitx", "torch", "transformers")
+Backend = Literal["sdpa", "naive", "window"]
+BACKENDS: tuple[Backend, ...] = ("sdpa", "naive", "window")
+How = Literal["eager", "compiled", "graphs", "varlen"]
+
+
+class Size(Section):
+    """A model's size, the same for every contestant."""
+
+    task: Task = "classification"
+    d_model: int = 256
+    n_layers: int = 4
+    """Encoder layers, and as many in the decoder of a translator."""
+    n_heads: int = 8
+    d_ff: int = 1024
+    activation: Literal["relu", "gelu"] = "gelu"
+    dropout: float = 0.1
+    vocab: int = 16_000
+    max_length: int = 256
+    n_classes: int = 2
+    label_smoothing: float = 0.0
+
+
+class Ids(Section):
+    """Which token ids: everybody rebuilds the same ones from this."""
+
+    source: Literal["generated", "full", "dataset"] = "generated"
+    """generated: lengths like real ones; full: every row has `Size.max_length`; dataset: a real set."""
+    rows: int = 20_000
+    """Rows to generate; of a real set, the first this many of its training rows."""
+    path: str | None = None
+    """dataset: a hub id or a local folder."""
+    cache_dir: str = "data/cache"
+    seed: int = 0
+
+
+class Job(Section):
+    """One measurement."""
+
+    work: Literal["machine", "peak", "data", "train", "infer", "split", "memory", "cost", "parallel", "recipe"]
+    contestant: Contestant = "minitx"
+    size: Size = Size()
+    ids: Ids = Ids()
+    rows: int = Field(32, ge=1)
+    """Rows per batch of who counts rows; for inference the others' batch too."""
+    batch_tokens: int | None = None
+    """Padded tokens per batch of who has a budget; None = as many real tokens as `rows` rows have on average."""
+    steps: int = 20
+    warmup: int = 5
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    how: How = "eager"
+    """Ours, training: eager, trainer.compile, trainer.cuda_graphs, or model.attention.backend=varlen."""
+    threads: int | None = None
+    speed: SpeedConfig = SpeedConfig()
+    """Ours: the switches that training has for speed."""
+    seed: int = 0
+    config: str | None = None
+    """recipe: the config.yaml of a run, whose training is measured."""
+    overrides: tuple[str, ...] = Field((), strict=False)
+    """recipe: dotted overrides on top of it."""
+    beam: int = 1
+    """infer, translation, ours: hypotheses kept for each text."""
+    infer_rows: int = 512
+    """infer: rows that go through the model once."""
+    written: int = 32
+    """infer, translation: tokens that every row writes."""
+    backend: Backend = "sdpa"
+    lengths: tuple[int, ...] = Field((512,), strict=False)
+    """memory, cost: row lengths, one after another."""
+    window: int = 64
+    edge: int = 2048
+    """peak: rows and columns of the square matrices."""
+    seconds: float = 1.0
+    """peak, cost: repeat a measurement for about this long."""
+
 
 Suite = Literal["cpu", "gpu"]
 CPU_PARTS = ("peak", "classification", "translation", "inference", "split", "memory", "cost", "scaling", "switches")
-GPU_PARTS = (*CPU_PARTS, "large", "padding", "tests", "training")
-GPU_SECONDS = {
-    "peak": 20, "classification": 360, "translation": 240, "inference": 110, "split": 50, "memory": 90, "cost": 40,
-    "scaling": 120, "switches": 80, "large": 100, "padding": 50, "tests": 110, "training": 130,
+GPU_SHARES = {
+    "tests": 75, "recipe": 110, "classification": 90, "large": 60, "padding": 45, "cost": 40, "parallel": 20,
+    "inference": 40,
 }  # fmt: skip
-"""Time limit of each part of the gpu suite; together 25 minutes."""
+"""Parts of the gpu suite, in the order of what would be learnt, and how the minutes are shared among them."""
+GPU_PARTS = tuple(GPU_SHARES)
 CPU_SECONDS = 7200
 """The same for any part of the cpu suite: only there so that a hanging process is noticed."""
 
@@ -42,6 +122,8 @@ class Options:
     only: tuple[str, ...] = ()
     rounds: int | None = None
     steps: int | None = None
+    minutes: float = 8.0
+    """gpu: all parts together."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     imdb: str | None = None
     multi30k: str | None = None
@@ -55,12 +137,13 @@ class Options:
         Raises:
             ConfigError: --only names what this suite does not have.
         """
-        known = GPU_PARTS if self.suite == "gpu" else CPU_PARTS
+        usual = GPU_PARTS if self.suite == "gpu" else CPU_PARTS
+        known = tuple(dict.fromkeys((*usual, *CPU_PARTS)))  # those of the CPU can be had on a GPU, by name
         for name in self.only:
             if name not in known:
                 remedy = f"parts of the {self.suite} suite: {', '.join(known)}"
                 raise rule("--only", name, "be a part of the suite", remedy)
-        return tuple(name for name in known if not self.only or name in self.only)
+        return tuple(name for name in known if name in (self.only or usual))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +176,10 @@ class Plan:
         default_factory=lambda: {"width": 256, "batch tokens": 8192, "length": 256, "layers": 2}
     )
     part_seconds: Mapping[str, float] = field(default_factory=dict)
-    training: tuple[str, ...] = ()
-    """What `train.py` is told besides data, device and time."""
-    training_data: str = "cmudict"
+    recipe: tuple[str, ...] = ()
+    """Overrides of the default run, for a dry run."""
+    recipe_steps: int = 300
+    parallel_lengths: tuple[int, ...] = (64, 256, 1024)
     dry: bool = False
 
     def seconds(self, part: str) -> float:
@@ -108,7 +192,7 @@ def make_plan(options: Options, device: Literal["cpu", "cuda"], cores: int) -> P
     precision: Literal["fp32", "bf16"] = "bf16" if on_gpu else "fp32"
     base = Job(work="train", device=device, precision=precision)
     if on_gpu:  # short steps, and a compiled one meets its shapes during the first
-        base = base.model_copy(update={"steps": 200, "warmup": 100})
+        base = base.model_copy(update={"steps": 100, "warmup": 40})
     plan = Plan(
         device=device,
         base=base,
@@ -119,13 +203,21 @@ def make_plan(options: Options, device: Literal["cpu", "cuda"], cores: int) -> P
             "length": (64, 128, 256, 512, 1024),
             **({} if on_gpu else {"threads": tuple(range(1, cores + 1)) if cores <= 4 else _doublings(cores)}),
         },
-        part_seconds=GPU_SECONDS if options.suite == "gpu" else {},
+        part_seconds=_shared_out(options.minutes) if options.suite == "gpu" else {},
     )
     if on_gpu:
-        plan = replace(plan, infer_rows={"classification": 8192, "translation": 2048}, scaling_steps=30)
+        plan = replace(
+            plan, infer_rows={"classification": 8192, "translation": 2048}, scaling_steps=30, rounds=2,
+            cost_seconds=0.3, lengths=(1024, 2048, 4096, 8192, 16384, 32768),
+        )  # fmt: skip
     if options.dry_run:
         plan = _dry(plan)
     return _asked(plan, options)
+
+
+def _shared_out(minutes: float) -> dict[str, float]:
+    """Seconds of each part of the gpu suite."""
+    return {part: 60 * minutes * share / sum(GPU_SHARES.values()) for part, share in GPU_SHARES.items()}
 
 
 def _doublings(cores: int) -> tuple[int, ...]:
@@ -173,6 +265,7 @@ def _dry(plan: Plan) -> Plan:
         scaling_steps=2,
         scaling={"width": (32, 64), "batch tokens": (64, 128), "length": (16, 32), "threads": (1,)},
         scaling_base={"width": 32, "batch tokens": 64, "length": 16, "layers": 2},
-        training=("trainer.max_steps=2", "trainer.eval_rows=10", "model.d_model=16", "model.n_layers=1"),
-        training_data="digits",
+        recipe=("data=digits", "model.d_model=16", "model.n_layers=1", "trainer.batch_tokens=256"),
+        recipe_steps=2,
+        parallel_lengths=(8, 16),
     )

@@ -1,16 +1,61 @@
-"""Parts that hold contestants against each other: the machine's peak, training, inference."""
+"""Parts that compare contestants: they take turns in rounds, then medians and ratios; training and inference."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from minitx.bench.job import CONTESTANTS, Contestant, Ids, Job, Size, Task
-from minitx.bench.record import Bench, Summary, Table
-from minitx.bench.rounds import medians, ratios, turn
+from minitx.bench.jobs import CONTESTANTS, Contestant, Ids, Job, Size, Task
+from minitx.bench.report import Bench, Summary, Table
+from minitx.bench.worker import Life
 from minitx.config import SpeedConfig
 from minitx.errors import RunError
+
+Item = TypeVar("Item")
+
+
+def turn(items: Sequence[Item], number: int) -> list[Item]:
+    """The order of round `number`: rotated by one from round to round."""
+    shift = number % len(items) if items else 0
+    return [*items[shift:], *items[:shift]]
+
+
+def medians(measurements: Sequence[Mapping[str, Any]], key: str) -> dict[str, float]:
+    """{label: median over rounds of `key`}, of those that have been measured."""
+    return {label: statistics.median(values.values()) for label, values in _by_label(measurements, key).items()}
+
+
+def ratios(measurements: Sequence[Mapping[str, Any]], key: str, base: str) -> dict[str, dict[str, Any]]:
+    """{opponent: {"median", "min", "max", "rounds"}}: `base` over the opponent within each round that has both."""
+    by_label = _by_label(measurements, key)
+    own = by_label.pop(base, {})
+    found = {}
+    for label, values in by_label.items():
+        each = [own[number] / values[number] for number in sorted(own.keys() & values.keys())]
+        if each:
+            found[label] = {"median": statistics.median(each), "min": min(each), "max": max(each), "rounds": each}
+    return found
+
+
+def _by_label(measurements: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict[int, float]]:
+    """{label: {round: value}} of successful measurements."""
+    found: dict[str, dict[int, float]] = {}
+    for measured in measurements:
+        if measured["status"] == "ok" and key in measured:
+            found.setdefault(measured["label"], {})[measured["round"]] = measured[key]
+    return found
+
+
+def growth_exponent(points: Mapping[int, float], last: int = 3) -> float | None:
+    """Slope of log y over log x through the `last` largest x by least squares; None for fewer points or y <= 0."""
+    chosen = sorted((x, y) for x, y in points.items() if y > 0)[-last:]
+    if len(chosen) < last:
+        return None
+    xs, ys = [math.log(x) for x, _ in chosen], [math.log(y) for _, y in chosen]
+    return statistics.linear_regression(xs, ys).slope
+
 
 Measured = Mapping[str, Any]
 TRANSLATORS: tuple[Contestant, ...] = ("minitx", "torch")
@@ -63,11 +108,11 @@ def translation(bench: Bench) -> None:
 
 
 def variants(bench: Bench, job: Job) -> dict[str, Job]:
-    """Ours as it comes, and on a GPU compiled and as CUDA graphs too; these meet their shapes over many steps."""
+    """Ours as it comes, and on a GPU as CUDA graphs (which meet their shapes over many steps) and without padding."""
     if bench.plan.device != "cuda":
         return {OURS: job}
     graphs = job.model_copy(update={"how": "graphs", "warmup": GRAPH_WARMUPS * job.warmup})
-    return {OURS: job, f"{OURS} compiled": job.model_copy(update={"how": "compiled"}), f"{OURS} graphs": graphs}
+    return {OURS: job, f"{OURS} graphs": graphs, f"{OURS} varlen": job.model_copy(update={"how": "varlen"})}
 
 
 def training_job(bench: Bench, size: Size, ids: Ids, **changes: Any) -> Job:
@@ -88,13 +133,19 @@ def contestants(job: Job, names: Sequence[Contestant]) -> dict[str, Job]:
     return {name: job.model_copy(update={"contestant": name}) for name in names}
 
 
+def life_of(bench: Bench) -> Life:
+    """One process per contestant on a GPU: start-up would take longer than the measurements."""
+    return "contestant" if bench.plan.device == "cuda" else "measurement"
+
+
 def compare(bench: Bench, jobs: Mapping[str, Job], rounds: int | None = None) -> None:
     """Every job once per round, in turn, each round with its own peak; MFU is against that one."""
+    life = life_of(bench)
     for number in range(rounds or bench.plan.rounds):
-        ceiling = bench.measure("peak", number, bench.plan.peak)
+        ceiling = bench.measure("peak", number, bench.plan.peak, life)
         for label in turn(list(jobs), number):
             marks = {"peak_gflops": ceiling.get(jobs[label].precision, {}).get("gflops")}
-            bench.measure(label, number, jobs[label], **marks)
+            bench.measure(label, number, jobs[label], life, **marks)
 
 
 def sum_training(measurements: Sequence[Measured], what: str) -> Summary:
@@ -177,10 +228,14 @@ def inference(bench: Bench) -> None:
     for size, ids, names in tasks:
         changes = {"work": "infer", "infer_rows": plan.infer_rows[size.task], "written": plan.written}
         job = training_job(bench, size, ids).model_copy(update=changes)
-        jobs = contestants(job, names)
+        jobs: dict[str, Job] = dict(contestants(job, names))
+        if size.task == "translation" and plan.device == "cuda":
+            jobs[f"{OURS} beam 5"] = job.model_copy(
+                update={"beam": 5, "infer_rows": max(8, plan.infer_rows[size.task] // 4)}
+            )
         for number in range(plan.rounds):
             for name in turn(list(jobs), number):
-                bench.measure(f"{size.task} {name}", number, jobs[name], task=size.task)
+                bench.measure(f"{size.task} {name}", number, jobs[name], life_of(bench), task=size.task)
 
 
 def sum_inference(measurements: Sequence[Measured]) -> Summary:
