@@ -173,8 +173,8 @@ def parallel(bench: Bench) -> None:
 def sum_parallel(measurements: Sequence[Measured]) -> Summary:
     """How many times as fast each is here as on the CPU, by length."""
     done = [m for m in measurements if m["status"] == "ok"]
-    if not done or len(done[0]["seconds"]) < 2:
-        return Summary({}, [])
+    if not done or len(done[0]["seconds"]) < 2:  # a dry run on the CPU has nothing to compare
+        return Summary({"measured": len(done)}, [])
     cpu, gpu = done[0]["seconds"].values()
     gain = {name: {n: cpu[name][n] / gpu[name][n] for n in cpu[name]} for name in cpu}
     lengths = list(next(iter(gain.values())))

@@ -86,7 +86,7 @@ def test_a_dry_run_of_the_gpu_suite_on_the_cpu(tmp_path: Path) -> None:
 def test_an_interruption_keeps_the_json_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     pid_file = tmp_path / "pid"
     script = (
-        f"from minitx.bench import process; process.COMMAND = ({sys.executable!r}, '-c', {STUBBORN!r});"
+        f"from minitx.bench import worker; worker.COMMAND = ({sys.executable!r}, '-c', {STUBBORN!r});"
         f"from minitx.cli import main;"
         f"main(['bench', '--dry-run', '--only', 'peak', 'classification', '-o', {str(tmp_path)!r}])"
     )
