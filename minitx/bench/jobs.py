@@ -93,7 +93,7 @@ class Job(Section):
 Suite = Literal["cpu", "gpu"]
 CPU_PARTS = ("peak", "classification", "translation", "inference", "split", "memory", "cost", "scaling", "switches")
 GPU_SHARES = {
-    "tests": 75, "recipe": 110, "classification": 90, "large": 60, "padding": 45, "cost": 40, "parallel": 20,
+    "tests": 60, "recipe": 100, "classification": 85, "large": 100, "padding": 40, "cost": 35, "parallel": 20,
     "inference": 40,
 }  # fmt: skip
 """Parts of the gpu suite, in the order of what would be learnt, and how the minutes are shared among them."""
