@@ -184,7 +184,7 @@ class Encoder(nn.Module):
         """(1, N, D) -> (1, N, D), or (B, 1, D) with first_only: the same of packed texts."""
         x = self.dropout(self.positions.embed(tokens, packing=packing))
         rotation = self.positions.rotation(packing.longest, packing=packing)
-        mask = self.attentions()[0].reach.packed(packing, packing)
+        mask = self.attentions()[0].attention_span.packed(packing, packing)
         for layer in self._layers():  # with first_only too: first tokens alone would need offsets of their own
             x = layer(x, mask, rotation)
         y: Tensor = self.norm(packing.first(x) if first_only else x)
@@ -238,8 +238,8 @@ class Decoder(nn.Module):
         """(1, N, D) and memory (1, M, D) -> (1, N, D): the same of packed texts."""
         x = self.dropout(self.positions.embed(tokens, packing=packing))
         rotation = self.positions.rotation(packing.longest, packing=packing)
-        mask = self.attentions()[0].reach.packed(packing, packing)
-        memory_mask = self.cross_attentions()[0].reach.packed(packing, memory_packing)
+        mask = self.attentions()[0].attention_span.packed(packing, packing)
+        memory_mask = self.cross_attentions()[0].attention_span.packed(packing, memory_packing)
         for layer in self._layers():
             x = layer(x, memory, mask, memory_mask, rotation)
         y: Tensor = self.norm(x)

@@ -1,7 +1,7 @@
 """Slow and obvious attention: one query, one head and one key at a time, in the words of the paper.
 
 No masks: each query simply lists the keys that it may read. Built of differentiable operations, so it gives reference
-gradients as well.
+gradients as well. `to_torch` and `from_torch` move weights to torch's own module and back.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from minitx.nn.attention.convert import grouped_to_split
 from minitx.nn.attention.multi_head import MultiHeadAttention
 from minitx.nn.attention.projections import GroupedProjection, Head, ReducedProjection, SplitProjection
 
@@ -140,3 +141,47 @@ def _part(weight: Tensor, bias: Tensor | None) -> Part:
 def _apply(part: Part, vector: Tensor) -> Tensor:
     weight, bias = part
     return weight @ vector + bias
+
+
+def to_torch(attention: MultiHeadAttention) -> nn.MultiheadAttention:
+    """torch's module with the same weights (batch_first).
+
+    A ValueError where head_dim is not d_model / n_heads, or weights are left out.
+
+    It takes masks the other way round: key_padding_mask True = padding. Span, causality and gates are not part of it.
+    """
+    d_model, n_heads = attention.d_model, attention.n_heads
+    if attention.head_dim * n_heads != d_model:
+        raise ValueError(
+            f"torch's MultiheadAttention needs head_dim ({attention.head_dim}) to be d_model / n_heads "
+            f"({d_model} / {n_heads})"
+        )
+    if attention.reduction is not None:
+        raise ValueError(
+            f"torch's MultiheadAttention has all weights of every head, and {attention.reduction} leaves some out"
+        )
+    state = grouped_to_split(attention.state_dict())
+    weight, bias = state["output.weight"], "output.bias" in state
+    result = nn.MultiheadAttention(
+        d_model, n_heads, attention.dropout, bias, batch_first=True, device=weight.device, dtype=weight.dtype
+    )
+    result.load_state_dict({theirs: state[ours] for theirs, ours in _torch_names(bias).items()})
+    return result.train(attention.training)
+
+
+def from_torch(module: nn.MultiheadAttention) -> MultiHeadAttention:
+    """Our module (split heads) with the same weights; a ValueError for the options ours does not have."""
+    if module.in_proj_weight is None or module.bias_k is not None or module.add_zero_attn:
+        raise ValueError("only a MultiheadAttention without kdim, vdim, add_bias_kv and add_zero_attn converts")
+    bias = module.in_proj_bias is not None
+    result = MultiHeadAttention(module.embed_dim, module.num_heads, dropout=module.dropout, bias=bias)
+    state = module.state_dict()
+    result.to(module.in_proj_weight)
+    result.load_state_dict({ours: state[theirs] for theirs, ours in _torch_names(bias).items()})
+    return result.train(module.training)
+
+
+def _torch_names(bias: bool) -> dict[str, str]:
+    """torch's parameter names -> ours, for the split form."""
+    names = {"in_proj_weight": "project.weight", "out_proj.weight": "output.weight"}
+    return names | ({"in_proj_bias": "project.bias", "out_proj.bias": "output.bias"} if bias else {})

@@ -137,8 +137,8 @@ def test_configuration_reaches_every_attention() -> None:
     for role, stack in attentions(model).items():
         for attention in stack:
             assert (attention.heads, attention.dropout, attention.backend) == ("grouped", 0.2, "naive")
-            assert attention.reach.span == ("global" if role == "cross" else "window")
-            assert attention.reach.window == 3
+            assert attention.attention_span.span == ("global" if role == "cross" else "window")
+            assert attention.attention_span.window == 3
 
 
 def test_one_seed_gives_one_model() -> None:

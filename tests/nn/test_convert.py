@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from attention_reference import from_torch, to_torch
 from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, translator
 from torch import nn
 
-from minitx.nn.attention.convert import from_torch, grouped_to_split, split_to_grouped, to_torch
+from minitx.nn.attention.convert import grouped_to_split, split_to_grouped
 from minitx.nn.attention.multi_head import MultiHeadAttention
 from minitx.nn.attention.projections import Reduction
 

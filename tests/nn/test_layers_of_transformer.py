@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from attention_reference import to_torch
 from nn_samples import classifier, tiny, translator
 from torch import Tensor, nn
 
 from minitx.config import TransformerConfig
 from minitx.nn import transformer as blocks
-from minitx.nn.attention.convert import to_torch
 from minitx.nn.transformer import Decoder, DecoderLayer, Encoder, EncoderLayer, FeedForward, Residual
 
 F64 = torch.float64

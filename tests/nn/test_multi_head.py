@@ -9,14 +9,14 @@ from unittest import mock
 
 import pytest
 import torch
-from attention_reference import attend_by_loops, may_read
+from attention_reference import attend_by_loops, may_read, to_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from minitx.nn.attention import kernels
 from minitx.nn.attention import masks as window
-from minitx.nn.attention.convert import grouped_to_split, split_to_grouped, to_torch
+from minitx.nn.attention.convert import grouped_to_split, split_to_grouped
 from minitx.nn.attention.masks import Span
 from minitx.nn.attention.multi_head import MultiHeadAttention
 from minitx.nn.attention.positions import Positions
@@ -101,7 +101,7 @@ def test_outputs_and_gradients_equal_the_loops(case: Case) -> None:
     with mock.patch.object(window, "MIN_BLOCK", case.min_block):
         actual = attention(x, memory if case.cross else None, key_mask, sentence)
     rule = may_read(
-        attention.reach.span, case.window, attention.reach.causal, case.n_queries, n_keys,
+        attention.attention_span.span, case.window, attention.attention_span.causal, case.n_queries, n_keys,
         None if key_mask is None else key_mask.tolist(), sentence.tolist(),
     )  # fmt: skip
     expected = attend_by_loops(attention, x, memory, rule, None if gates is None else list(gates))

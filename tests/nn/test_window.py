@@ -22,7 +22,7 @@ def test_blocks_equal_the_masked_square(length: int, window: int, causal: bool, 
     attention = MultiHeadAttention(6, 2, span="window", window=window, causal=causal).double()
     x = torch.randn(3, length, 6, dtype=torch.float64, requires_grad=True)
     key_mask = torch.arange(length) < torch.tensor([[length], [length // 2], [0]]) if padded else None
-    square = attention.reach.mask(3, length, length, key_mask=key_mask, blocked=False)
+    square = attention.attention_span.mask(3, length, length, key_mask=key_mask, blocked=False)
     assert square.allowed is not None
     direction = torch.randn_like(x)
 

@@ -60,12 +60,12 @@ def _fastest(q: Tensor, k: Tensor, dropout: float) -> Literal["naive", "plain", 
     return "naive" if q.dtype == torch.bfloat16 else "sdpa"
 
 
-def attend_packed(q_1HNK: Tensor, k_1HMK: Tensor, v_1HMK: Tensor, reach: PackedSpan) -> Tensor:
+def attend_packed(q_1HNK: Tensor, k_1HMK: Tensor, v_1HMK: Tensor, span: PackedSpan) -> Tensor:
     """(1, H, N, K) from packed texts: each query reads within its own text. CUDA, 16 bits, no dropout."""
     q_NHK, k_MHK, v_MHK = (x[0].transpose(0, 1) for x in (q_1HNK, k_1HMK, v_1HMK))
-    queries, keys = reach.queries, reach.keys
+    queries, keys = span.queries, span.keys
     y_NHK = varlen_attn(
-        q_NHK, k_MHK, v_MHK, queries.offsets, keys.offsets, queries.longest, keys.longest, window_size=reach.window
+        q_NHK, k_MHK, v_MHK, queries.offsets, keys.offsets, queries.longest, keys.longest, window_size=span.window
     )
     assert isinstance(y_NHK, Tensor), "the log-sum-exp was not asked for"
     return y_NHK.transpose(0, 1)[None]

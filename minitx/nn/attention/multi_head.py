@@ -58,7 +58,7 @@ class MultiHeadAttention(nn.Module):
         if head_dim is None and d_model % n_heads:
             raise ValueError(f"d_model ({d_model}) must be divisible by n_heads ({n_heads}) or head_dim be given")
         self.d_model, self.n_heads, self.head_dim = d_model, n_heads, head_dim or d_model // n_heads
-        self.heads, self.reach, self.dropout, self.backend = (
+        self.heads, self.attention_span, self.dropout, self.backend = (
             heads,
             AttentionSpan(span, window, causal),
             dropout,
@@ -126,9 +126,9 @@ class MultiHeadAttention(nn.Module):
         key_mask: Tensor | None = None,
         sentence: Tensor | None = None,
     ) -> Mask:
-        """What this attention's reach allows in one forward pass, on the device of `like`; see `AttentionSpan.mask`."""
+        """What this attention's span allows in one forward pass, on the device of `like`; see `AttentionSpan.mask`."""
         blocked = self.recorder is None  # a recorded map is dense
-        return self.reach.mask(
+        return self.attention_span.mask(
             n_rows, n_queries, n_keys, key_mask=key_mask, sentence=sentence, device=like.device, blocked=blocked
         )
 
@@ -153,8 +153,8 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """q of x, and k and v of everything that may be read: x or the memory, and what the cache holds."""
         if memory is not None:
-            if self.reach.causal or self.reach.span != "global":
-                raise ValueError(f"cross-attention reads the whole memory; its reach cannot be {self.reach}")
+            if self.attention_span.causal or self.attention_span.span != "global":
+                raise ValueError(f"cross-attention reads the whole memory; its span cannot be {self.attention_span}")
             q = self.project.queries(x)
             if cache is None:
                 return q, *self.project.keys_values(memory)
@@ -187,4 +187,5 @@ class MultiHeadAttention(nn.Module):
         return cut.join(attend(q, k, v, cut.allowed, False, dropout, self.backend))
 
     def extra_repr(self) -> str:
-        return f"n_heads={self.n_heads}, head_dim={self.head_dim}, heads={self.heads}, {self.reach}, {self.backend}"
+        sizes = f"n_heads={self.n_heads}, head_dim={self.head_dim}"
+        return f"{sizes}, heads={self.heads}, {self.attention_span}, {self.backend}"
