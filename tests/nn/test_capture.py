@@ -176,4 +176,4 @@ def test_attentions_lists_every_attention_once_by_role() -> None:
     assert {role: len(stack) for role, stack in by_role.items()} == {"encoder": 3, "decoder": 2, "cross": 2}
     listed = {id(m) for stack in by_role.values() for m in stack}
     assert listed == {id(m) for m in model.modules() if isinstance(m, MultiHeadAttention)}
-    assert all(m.reach.causal == (role == "decoder") for role, stack in by_role.items() for m in stack)
+    assert all(m.attention_span.causal == (role == "decoder") for role, stack in by_role.items() for m in stack)

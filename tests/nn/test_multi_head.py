@@ -129,7 +129,7 @@ def test_equals_torch_module(heads: Any, backend: Any, cross: bool, causal: bool
     x = torch.randn(2, 7, 15, dtype=F64, requires_grad=True)
     memory = torch.randn(2, 11, 15, dtype=F64, requires_grad=True) if cross else x
     key_mask = torch.arange(memory.shape[1]) < torch.tensor([[4], [memory.shape[1]]])
-    future = torch.ones(7, 7).triu(1).bool() if ours.reach.causal else None
+    future = torch.ones(7, 7).triu(1).bool() if ours.attention_span.causal else None
 
     y = ours(x, memory if cross else None, key_mask)
     expected, _ = theirs(x, memory, memory, key_padding_mask=~key_mask, attn_mask=future, need_weights=False)

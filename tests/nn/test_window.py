@@ -83,7 +83,7 @@ def test_each_query_reads_its_window_and_nothing_else() -> None:
     torch.manual_seed(0)
     length, window, at = 3 * MIN_BLOCK + 5, 4, 2 * MIN_BLOCK
     attention = MultiHeadAttention(6, 2, span="window", window=window)
-    assert attention.reach == AttentionSpan("window", window)
+    assert attention.attention_span == AttentionSpan("window", window)
     x = torch.randn(1, length, 6, requires_grad=True)
     (gradient,) = torch.autograd.grad(attention(x)[0, at].sum(), x)
     read = gradient[0].abs().sum(-1).nonzero().flatten().tolist()
