@@ -74,7 +74,7 @@ class Predictor(TextModel):
             raise ConfigError(f"run ({run}) must have a checkpoint '{checkpoint}'; it has not been trained that far")
         if isinstance(config.model, LinearConfig):
             return LinearPredictor.of_checkpoint(folder, config, config.model, load_checkpoint(place))
-        here = {"device": device, "compile": False, "cuda_graphs": False}  # the last two are of training alone
+        here = {"device": device, "compile": False, "cuda_graphs": "off"}  # the last two are of training alone
         compute = resolve_compute(config.trainer.model_copy(update=here))
         where = compute.device
         loaded = load_checkpoint(place)

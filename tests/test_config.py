@@ -174,8 +174,8 @@ OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
             id="varlen-too-wide",
         ),
         pytest.param(
-            {"model": {"attention": {"backend": "varlen"}}, "trainer": {"cuda_graphs": True}},
-            "trainer.cuda_graphs (True) must be false, because model.attention.backend is varlen; "
+            {"model": {"attention": {"backend": "varlen"}}, "trainer": {"cuda_graphs": "on"}},
+            "trainer.cuda_graphs (on) must be off, because model.attention.backend is varlen; "
             "without padding no shape comes back; choose one of the two",
             id="varlen-graphs",
         ),

@@ -106,7 +106,7 @@ def recipe(bench: Bench) -> None:
         bench.measure(f"speed {label}", 0, job, life_of(bench))
 
 
-OFF = ("trainer.cuda_graphs=false", "trainer.speed.resident=false", "trainer.speed.fused_optimizer=false")
+OFF = ("trainer.cuda_graphs=off", "trainer.speed.resident=false", "trainer.speed.fused_optimizer=false")
 FIRST_LOSSES: Mapping[str, tuple[str, ...]] = {
     "cpu fp32": ("trainer.precision=fp32",),
     "fp32": ("trainer.precision=fp32",),
@@ -116,7 +116,7 @@ SPEEDS: Mapping[str, tuple[str, ...]] = {
     "all off": OFF,
     "resident": (*OFF[:1], "trainer.speed.resident=true", OFF[2]),
     "fused optimizer": (*OFF[:2], "trainer.speed.fused_optimizer=true"),
-    "graphs": ("trainer.cuda_graphs=true", "trainer.speed.resident=true", "trainer.speed.fused_optimizer=true"),
+    "graphs": ("trainer.cuda_graphs=on", "trainer.speed.resident=true", "trainer.speed.fused_optimizer=true"),
     "varlen": (OFF[0], "model.attention.backend=varlen"),
     "default": (),
     "compiled": (OFF[0], "trainer.compile=true"),

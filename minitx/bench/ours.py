@@ -29,7 +29,7 @@ from minitx.nn.sizes import ModelShape
 from minitx.nn.transformer import Encoder, EncoderLayer
 from minitx.nn.translator import Translator
 from minitx.training.console import Reporter
-from minitx.training.device import frozen_garbage, prepare_process, resolve_compute
+from minitx.training.device import compute_of, frozen_garbage, prepare_process, resolve_compute
 from minitx.training.loop import Hooks, Loop, build_loop
 from minitx.training.optim import WeightAverage
 from minitx.training.run import model_shape
@@ -95,7 +95,7 @@ def recipe(job: Job) -> dict[str, Any]:
     unlimited = ["trainer.max_epochs=null", "trainer.max_minutes=null", "trainer.min_steps=null"]
     config = override_tree(yaml.safe_load(text), [*never, *unlimited, *job.overrides])
     assert isinstance(config.model, NetConfig)
-    compute = resolve_compute(config.trainer)
+    compute = compute_of(config)
     prepare_process(config.trainer.speed, compute.device, job.threads)
     data = load_data(config.data)
     torch.manual_seed(config.seed)
@@ -145,7 +145,7 @@ def trainer_config(job: Job, budget: int) -> TrainerConfig:
     return TrainerConfig(
         batch_tokens=budget, max_epochs=None, max_steps=MANY_STEPS, eval_every=MANY_STEPS, save_every=MANY_STEPS,
         device=job.device, precision=job.precision, compile=job.how == "compiled",
-        cuda_graphs=job.how == "graphs", threads=job.threads, speed=job.speed,
+        cuda_graphs="on" if job.how == "graphs" else "off", threads=job.threads, speed=job.speed,
     )  # fmt: skip
 
 

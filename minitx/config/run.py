@@ -10,6 +10,9 @@ from minitx.config.base import Section, rule
 from minitx.config.data import DataConfig
 from minitx.config.model import CnnConfig, LstmConfig, ModelConfig, NetConfig, TransformerConfig
 
+WIDEST_WITH_GRAPHS = 512
+"""A wider net's kernels take longer than their launches, and graphs of many shapes would fill the memory."""
+
 
 class OptimConfig(Section):
     """AdamW and its schedule; everything runs over optimiser steps."""
@@ -85,9 +88,10 @@ class TrainerConfig(Section):
     """bf16 = autocast with float32 weights; auto = bf16 on a GPU and on a CPU with bf16 arithmetic, else fp32."""
     compile: bool = False
     """torch.compile, for shapes that vary: minutes before the first step, less time for each."""
-    cuda_graphs: bool = False
+    cuda_graphs: Literal["auto", "on", "off"] = "auto"
     """GPU: a step's launches are recorded once for each batch shape and replayed. Lengths are rounded up to multiples
-    of 8, so that shapes come back."""
+    of 8, so that shapes come back. auto = on for nets up to width 512 (not for `model.chunk`, sentence spans, varlen or
+    trainer.compile): on an H200 a step of the default run took 5.6 ms with graphs and 22.6 ms without."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null = torch's own choice."""
     speed: SpeedConfig = SpeedConfig()
@@ -137,8 +141,8 @@ class TrainerConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainerConfig:
-        if self.compile and self.cuda_graphs:
-            raise rule("trainer.cuda_graphs", True, "be false where trainer.compile is true", "choose one of the two")
+        if self.compile and self.cuda_graphs == "on":
+            raise rule("trainer.cuda_graphs", "on", "be off where trainer.compile is true", "choose one of the two")
         if self.max_epochs is None and self.max_steps is None and self.max_minutes is None:
             raise rule("trainer.max_epochs", None, "be set, or max_steps or max_minutes", "a run needs an end")
         return self
@@ -222,10 +226,19 @@ class Config(Section):
         self._check_task()
         self._check_masked()
         self._check_noise()
-        if self.trainer.cuda_graphs and isinstance(self.model, NetConfig) and self.model.reads_unpadded:
-            must = "be false, because model.attention.backend is varlen"
-            raise rule("trainer.cuda_graphs", True, must, "without padding no shape comes back; choose one of the two")
+        unpadded = isinstance(self.model, NetConfig) and self.model.reads_unpadded
+        if self.trainer.cuda_graphs == "on" and unpadded:
+            must = "be off, because model.attention.backend is varlen"
+            raise rule("trainer.cuda_graphs", "on", must, "without padding no shape comes back; choose one of the two")
         return self
+
+    def records_graphs(self, on_gpu: bool) -> bool:
+        """Whether training replays CUDA graphs: what `trainer.cuda_graphs` comes to on this device."""
+        model, chosen = self.model, self.trainer.cuda_graphs
+        if chosen != "auto" or not on_gpu or self.trainer.compile or not isinstance(model, NetConfig):
+            return on_gpu and chosen == "on"
+        unproven = model.chunk is not None or model.reads_sentences or model.reads_unpadded
+        return model.d_model <= WIDEST_WITH_GRAPHS and not unproven
 
     def _check_task(self) -> None:
         """That the model does what the task asks."""

@@ -10,13 +10,13 @@ import platform
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from minitx.config import SpeedConfig, TrainerConfig, rule
+from minitx.config import Config, SpeedConfig, TrainerConfig, rule
 from minitx.nn.layers import use_fast_dropout, use_onednn
 
 Precision = Literal["fp32", "bf16"]
@@ -59,7 +59,7 @@ def resolve_device(wanted: str) -> torch.device:
 
 
 def resolve_compute(config: TrainerConfig) -> Compute:
-    """Turn the `auto` of device and precision into a choice.
+    """Turn the `auto` of device and precision into a choice; graphs only where they are asked for.
 
     Raises:
         ConfigError: device or cuda_graphs ask for a GPU, and there is none.
@@ -68,9 +68,15 @@ def resolve_compute(config: TrainerConfig) -> Compute:
     on_gpu = device.type == "cuda"
     default: Precision = "bf16" if on_gpu or _cpu_multiplies_bf16() else "fp32"
     precision = default if config.precision == "auto" else config.precision
-    if config.cuda_graphs and not on_gpu:
-        raise rule("trainer.cuda_graphs", True, "be false on a CPU", "leave it out, or use trainer.device=cuda")
-    return Compute(device, precision, config.compile, config.cuda_graphs)
+    if config.cuda_graphs == "on" and not on_gpu:
+        raise rule("trainer.cuda_graphs", "on", "be off on a CPU", "leave it out, or use trainer.device=cuda")
+    return Compute(device, precision, config.compile, config.cuda_graphs == "on")
+
+
+def compute_of(config: Config) -> Compute:
+    """`resolve_compute` of a whole run: the model decides with it whether CUDA graphs are recorded."""
+    compute = resolve_compute(config.trainer)
+    return replace(compute, graphs=config.records_graphs(compute.device.type == "cuda"))
 
 
 def _cpu_multiplies_bf16() -> bool:

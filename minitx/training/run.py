@@ -26,7 +26,7 @@ from minitx.nn.classifier import TextReader
 from minitx.nn.sizes import ModelShape, non_embedding, parameter_counts
 from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from minitx.training.console import Reporter
-from minitx.training.device import Compute, frozen_garbage, prepare_process, resolve_compute
+from minitx.training.device import Compute, compute_of, frozen_garbage, prepare_process
 from minitx.training.display import ExampleDisplay, next_steps
 from minitx.training.linear import run_linear
 from minitx.training.loop import Hooks, Progress, build_loop
@@ -53,7 +53,7 @@ def run(config: Config, path: Path, quiet: bool = False, stage_of: Path | None =
         TrainingError: the loss became non-finite.
         Stopped: SIGINT or SIGTERM came; everything is saved.
     """
-    compute = resolve_compute(config.trainer)
+    compute = compute_of(config)
     if isinstance(config.model, NetConfig):
         check_backend(config.model, compute.device.type, compute.precision)
     check_source(config.data)

@@ -62,6 +62,8 @@ def run_hash(config: Config, fingerprint: str, device_type: str, precision: str,
         if isinstance(keys, dict):
             dropped = _dropped(section, changeable)
             tree[section] = {key: value for key, value in keys.items() if key not in dropped}
+    # What `auto` comes to: graphs change the batches, by rounding their lengths up.
+    tree["trainer"]["cuda_graphs"] = config.records_graphs(device_type == "cuda")
     text = json.dumps([tree, fingerprint, device_type, precision], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import OptimConfig
+from minitx.errors import RunError
 from minitx.nn.build import Model
 from minitx.training.optim import build_optimizer, set_learning_rate
 
@@ -89,8 +90,11 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         # thread_local: what other threads do with the device meanwhile is no part of the graph, and no error.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            loss = compute()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                loss = compute()
+        except RuntimeError as error:
+            raise RunError(f"recording a CUDA graph failed ({error}); add trainer.cuda_graphs=off") from error
         self._pool = self._pool or graph.pool()
         return graph, loss
 

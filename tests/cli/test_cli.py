@@ -257,7 +257,7 @@ def test_a_run_of_a_gpu_is_used_on_a_cpu(trained: Path, tmp_path: Path, way: str
     copy = tmp_path / "run"
     shutil.copytree(trained, copy, symlinks=True)
     raw = yaml.safe_load((copy / "config.yaml").read_text())
-    raw["trainer"] |= {"device": "cuda", "cuda_graphs": way == "graphs"}
+    raw["trainer"] |= {"device": "cuda", "cuda_graphs": "on" if way == "graphs" else "off"}
     raw["model"] |= {"head_dim": 8, "attention": {"backend": "varlen" if way == "varlen" else "auto"}}
     (copy / "config.yaml").write_text(yaml.safe_dump(raw))
     predictor = minitx.load(str(copy), device="cpu")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 from minitx.config import Config, ConfigError, LstmConfig, OptimConfig, TrainerConfig
 from minitx.config.load import load
 from minitx.data import LENGTH_STEP, ResidentSplit, Split, TaskData, load_data, plan_epoch
+from minitx.errors import RunError
 from minitx.nn.build import build_model
 from minitx.training import run as session
 from minitx.training.device import resolve_compute
-from minitx.training.step import WARM_UP, Graph, GraphCache, Stepper
+from minitx.training.run_folder import run_hash
+from minitx.training.step import WARM_UP, CudaRecorder, Graph, GraphCache, Stepper
 
 CPU = torch.device("cpu")
 
@@ -97,10 +101,53 @@ def test_accumulation_uses_one_divisor(config: Config, data: TaskData) -> None:
 
 
 def test_graphs_need_a_gpu_and_no_compiler() -> None:
-    with pytest.raises(ConfigError, match=r"^trainer\.cuda_graphs \(True\) must be false on a CPU; "):
-        resolve_compute(TrainerConfig(device="cpu", cuda_graphs=True))
-    with pytest.raises(ConfigError, match=r"^trainer\.cuda_graphs \(True\) must be false where trainer\.compile"):
-        load({"trainer": {"compile": True, "cuda_graphs": True}})
+    with pytest.raises(ConfigError, match=r"^trainer\.cuda_graphs \(on\) must be off on a CPU; "):
+        resolve_compute(TrainerConfig(device="cpu", cuda_graphs="on"))
+    with pytest.raises(ConfigError, match=r"^trainer\.cuda_graphs \(on\) must be off where trainer\.compile"):
+        load({"trainer": {"compile": True, "cuda_graphs": "on"}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_gpu", "expected"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"trainer": {"cuda_graphs": "off"}}, True, False),
+        ({"trainer": {"compile": True}}, True, False),
+        ({"model": {"d_model": 512}}, True, True),
+        ({"model": {"d_model": 1024}}, True, False),
+        ({"model": {"d_model": 1024}, "trainer": {"cuda_graphs": "on"}}, True, True),
+        ({"model": {"attention": {"backend": "varlen"}}}, True, False),
+        ({"model": {"attention": {"span": "sentence"}}}, True, False),
+        ({"model": {"chunk": 7}, "data": {"task": "classification"}}, True, False),
+        ({"model": {"kind": "linear"}, "data": {"task": "classification"}}, True, False),
+    ],
+)
+def test_auto_records_where_it_pays(changes: dict[str, Any], on_gpu: bool, expected: bool) -> None:
+    assert load(changes).records_graphs(on_gpu) is expected
+
+
+def test_a_run_is_named_by_what_auto_comes_to() -> None:
+    """Graphs round lengths up, and so change the batches; on a CPU nothing is recorded."""
+    auto, on, off = (load({"trainer": {"cuda_graphs": value}}) for value in ("auto", "on", "off"))
+    assert (
+        run_hash(auto, "f", "cuda", "bf16") == run_hash(on, "f", "cuda", "bf16") != run_hash(off, "f", "cuda", "bf16")
+    )
+    assert run_hash(auto, "f", "cpu", "fp32") == run_hash(off, "f", "cpu", "fp32")
+
+
+def test_a_failed_recording_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+
+    @contextmanager
+    def refusing(*_: object, **__: object) -> Iterator[None]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", refusing)
+    with pytest.raises(RunError, match=r"not permitted.*; add trainer\.cuda_graphs=off"):
+        CudaRecorder()(lambda: torch.zeros(()))
 
 
 @pytest.mark.gpu

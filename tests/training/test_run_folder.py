@@ -15,7 +15,7 @@ from tiny import ROOT, Said
 
 from minitx.config import Config, ConfigError
 from minitx.config.attention import PLAIN
-from minitx.config.load import override
+from minitx.config.load import load, override
 from minitx.training import run as session
 from minitx.training.run_folder import MetricsLog, RunFolder, run_hash, safe_name, write_atomic
 
@@ -126,3 +126,21 @@ def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
 @pytest.mark.parametrize("text", ["a b/c=d", "n_heads-4_seed-0", "ünï"])
 def test_safe_names_have_no_character_that_a_shell_or_hydra_reads(text: str) -> None:
     assert set(safe_name(text)) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ("a72bacd0", "d7eea0a2")),
+        (
+            {"data": {"source": "digits", "task": "classification", "name": "digits"}, "trainer": {"max_steps": 7}},
+            ("4570fc06", "c5561427"),
+        ),
+        ({"model": {"kind": "lstm"}, "data": {"task": "classification"}}, ("b7559440", "bf24a2fc")),
+    ],
+)
+def test_names_of_runs_stay(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    """Recorded before keys had roles: cells of sweeps and studies are found again by these."""
+    config = load(changes)
+    found = tuple(run_hash(config, "f", "cpu", "fp32", changeable=changeable) for changeable in (True, False))
+    assert found == expected
