@@ -278,6 +278,15 @@ def test_override_types_values_and_keeps_the_rest() -> None:
         override(config, ["trainer"])
 
 
+@pytest.mark.parametrize("word", ["on", "off", "yes", "no", "No", "y"])
+def test_words_are_not_truth_values(word: str) -> None:
+    """On top of a finished run as for train.py, where Hydra reads `data.tgt_column=no` as a word."""
+    config = override(Config(), [f"data.tgt_column={word}"])
+    assert config.data.tgt_column == word == composed(f"data.tgt_column={word}").data.tgt_column
+    assert override(Config(), ["trainer.cuda_graphs=off"]).trainer.cuda_graphs == "off"
+    assert override(Config(), ["model.tie_embeddings=false"]).model.tie_embeddings is False  # type: ignore[union-attr]
+
+
 # ------------------------------------------------------------------------------------------------------------ conf/
 
 

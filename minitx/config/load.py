@@ -123,9 +123,19 @@ def override_tree(tree: dict[str, Any], overrides: Sequence[str]) -> Config:
     return load(tree)
 
 
+class _Words(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML as Hydra has it: true and false alone are truth values; yes, no, on and off are words."""
+
+
+_Words.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if first not in "yYnNoO" or not tag.endswith(":bool")]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _scalar(text: str) -> Any:
     """YAML, but `1e-3` is a number, as Hydra has it."""
-    value = yaml.safe_load(text)
+    value = _Words(text).get_single_data()
     if isinstance(value, str):
         with suppress(ValueError):
             return float(value)
