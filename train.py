@@ -27,7 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from minitx.config import MODELS, Config, rule
 from minitx.errors import Stopped
-from minitx.studies.study import Study
+from minitx.studies.run import run_study
+from minitx.studies.study import Study, load_study
 from minitx.sweeps.hydra_plugin import config_of, continued, default_run_dir, one_line, register_sweeper, with_data
 
 CONF = Path(__file__).parent / "conf"
@@ -44,7 +45,7 @@ def register() -> None:
     for group, defaults in sections.items():
         store.store(group=group, name="base", node=defaults)
     store.store(group="study", name="base", node=Study().model_dump(mode="json"))
-    register_sweeper()
+    register_sweeper(lambda node, *how: run_study(load_study(node), *how))
     OmegaConf.register_new_resolver("minitx.run_dir", lambda *, _root_: default_run_dir(_root_), replace=True)
 
 

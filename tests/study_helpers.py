@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tiny import TINY_TRAINER
 
 from minitx.config import Config
 from minitx.config.load import override_tree
+from minitx.studies import timings  # noqa: F401  (registers them)
 from minitx.studies.study import Study, load_study
+from minitx.sweeps.cells import MEASURES, Cell
+from minitx.sweeps.executor import run_cell
 
 CLAIM_TEXT = {"prediction": "It helps.", "would_change": "Other data."}
 
@@ -46,6 +50,11 @@ def composer(classes: dict[str, Any]) -> Callable[[Sequence[str]], Config]:
         return override_tree(tree, [o for o in overrides if not o.startswith("model=")])
 
     return compose
+
+
+def time_cell(config: Config, kind: str, path: Path) -> None:
+    """Take the timing `kind` of a configuration in the folder `path`."""
+    run_cell(Cell(values={}, config=config, timing=MEASURES[kind]), path)
 
 
 def name_of(config: Config) -> str:

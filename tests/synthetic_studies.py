@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minitx.sweeps.measures_file import keep
+from minitx.sweeps.cells import write_measure
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & {{ledger}} $x^2$ `a`|b [c](https://evil.example)"
 Number = Callable[[str, Any, np.random.Generator], Mapping[str, float]]
@@ -77,7 +77,7 @@ def write_cell(folder: Path, measures: Mapping[str, float], seed: int) -> None:
     if beside:
         for name in {key.partition(".")[0] for key in beside}:
             own = {key.partition(".")[2]: value for key, value in beside.items() if key.startswith(f"{name}.")}
-            keep(folder, name, "made up", own)
+            write_measure(folder, name, "made up", own)
 
 
 def difference(arm: str, against: str, delta: float, **more: Any) -> dict[str, Any]:

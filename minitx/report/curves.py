@@ -12,7 +12,8 @@ import numpy as np
 from minitx.report.wording import axis_name, value_text
 from minitx.studies.evidence import LAST_DECADE, ContrastResult, Evidence
 from minitx.studies.statistics import Floats, LearningCurve, learning_curve, paired_interval
-from minitx.studies.study import Contrast, Value
+from minitx.studies.study import Contrast
+from minitx.sweeps.cells import Value
 
 DATA_SIZE = "data.train_size"
 """The axis along which a measure is a learning curve."""

@@ -25,7 +25,7 @@ from minitx.report.curves import exponent_line, learning_curves, numbers_of
 from minitx.report.wording import axis_name, measure_name, plain, value_text
 from minitx.studies.evidence import ContrastResult, Evidence
 from minitx.studies.statistics import LearningCurve, paired_interval
-from minitx.studies.study import Value
+from minitx.sweeps.cells import Value
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#B07A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import get_args
 
 from minitx.report.ledger import Entry
 from minitx.studies.evidence import ContrastResult
 from minitx.studies.statistics import MIN_SEEDS, Verdict, claim_verdict
-from minitx.studies.study import Contrast, TimingKind, Value
+from minitx.studies.study import Contrast
+from minitx.sweeps.cells import Value
 
 UNTESTED = "not tested here"
 HEADS: dict[Verdict | None, str] = {
@@ -112,8 +112,10 @@ def measure_name(measure: str) -> str:
     first, _, rest = measure.partition(".")
     if first == "loss" and rest:
         return f"{rest} loss"
-    words = (rest if first in get_args(TimingKind) and rest else measure).replace(".", " ").replace("_", " ").split()
-    return " ".join([*words[:-1], _UNITS.get(words[-1], words[-1])]) if words else measure
+    words = measure.replace(".", " ").replace("_", " ").split()
+    if not words or words[-1] not in _UNITS:
+        return " ".join(words)
+    return " ".join([*words[1 if rest else 0 : -1], _UNITS[words[-1]]])
 
 
 def axis_name(axis: str | None) -> str:

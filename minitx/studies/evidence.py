@@ -17,8 +17,8 @@ import numpy as np
 
 from minitx.errors import ConfigError
 from minitx.studies.statistics import Effect, Verdict, claim_verdict, contrast_effects
-from minitx.studies.study import CLAIMS, Claim, ClaimText, Contrast, Study, Tier, Value, load_study
-from minitx.sweeps.measures_file import measures_of
+from minitx.studies.study import CLAIMS, Claim, ClaimText, Contrast, Study, Tier, load_study
+from minitx.sweeps.cells import Value, read_measures
 from minitx.training.run_folder import RunFolder
 
 LAST_DECADE = 10.0
@@ -149,7 +149,7 @@ def observe(root: Path, folder: str, arm: str, value: Value | None, seed: int) -
         for key in ("seconds", "steps", "n_params_non_embedding", "n_train")
         if results.get(key) is not None
     }
-    measures |= measures_of(root / folder)
+    measures |= read_measures(root / folder)
     return Observation(arm, value, seed, folder, measures, intervals)
 
 

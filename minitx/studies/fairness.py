@@ -8,8 +8,9 @@ from typing import Any
 from minitx.config import Config, LinearConfig, NetConfig, rule
 from minitx.config.load import flat
 from minitx.nn.sizes import TOLERANCE
-from minitx.studies.study import ALONG_THE_AXIS, Contrast, Fairness, Place, Tier, place_name
+from minitx.studies.study import ALONG_THE_AXIS, Contrast, Fairness, Tier
 from minitx.studies.tuning import Tuned
+from minitx.sweeps.cells import Place, place_name
 
 HEAD_KEYS = ("d_model", "pooling", "tie_embeddings")
 """What stands before and after an encoder; compared where both models have it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from minitx.config import Config
 from minitx.data import TaskData, load_data
 from minitx.nn.build import Model
 from minitx.predictor import Predictor
+from minitx.sweeps.cells import has_measure, measure, write_measure
+from minitx.training.run_folder import RunFolder
 
 ROWS = 256
 """Validation texts that are measured on: nothing is chosen by the test split, and nothing is learnt from it."""
@@ -22,6 +24,7 @@ CPU = torch.device("cpu")
 Matrix = npt.NDArray[np.float64]
 
 
+@measure("heads", version="1")
 def heads(path: Path, config: Config) -> dict[str, float]:
     """Means over the heads of the encoder's layers.
 
@@ -43,6 +46,7 @@ def heads(path: Path, config: Config) -> dict[str, float]:
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
+@measure("field", version="1")
 def field(path: Path, config: Config) -> dict[str, float]:
     """`width` that holds 95 % of the encoder's gradient, and its `reach`, both in tokens."""
     model, data = loaded(path)
@@ -50,6 +54,18 @@ def field(path: Path, config: Config) -> dict[str, float]:
         model, sample_batches(model, data.splits["validation"], data, device=CPU, rows=ROWS)
     ).receptive_field
     return {"width": float(seen.width), "reach": float(seen.farthest)}
+
+
+def add_across(paths: Sequence[Path]) -> None:
+    """Compare each run of one arm and value with the next seed's, the last with the first, unless that is stored.
+
+    Each run is in two comparisons, so their numbers hang together a little, and an interval over them is somewhat too
+    narrow.
+    """
+    for path, other in zip(paths, [*paths[1:], *paths[:1]], strict=True):
+        if path != other and not has_measure(path, "across", other.name):
+            with RunFolder(path).locked():
+                write_measure(path, "across", other.name, across(path, other))
 
 
 def across(path: Path, other: Path) -> dict[str, float]:

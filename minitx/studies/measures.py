@@ -1,64 +1,66 @@
-"""What a study computes of trained cells, beside results: over-fitting at equal training loss, equal builds, heads,
-operations.
+"""What a study computes of a trained model beside its test scores: over-fitting at equal training loss, the difference
+between two ways to build heads, and operations until a validation loss.
 
-Each measure gives numbers under its own prefix, `fit.gap_at_0.3`; they are written into the cell's measures.json.
+Each function with `@measure` gives numbers under its name, `fit.gap_at_0.3`, which are stored in the cell's
+measures.json. To add a measure, write such a function here; a study then asks for it by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from minitx.config import Config, NetConfig, TransformerConfig, rule
-from minitx.data import load_data
+from minitx.batch import Batch
+from minitx.config import Config, NetConfig, OptimConfig, TransformerConfig, rule
+from minitx.data import TaskData, load_data
+from minitx.data.batching import BatchStream
 from minitx.metrics.evaluate import evaluate
 from minitx.nn.attention.convert import grouped_to_split, split_to_grouped
 from minitx.nn.build import Model, build_model
 from minitx.nn.sizes import ModelShape
-from minitx.studies.head_measures import across, field, heads
-from minitx.studies.operations import at_level, compute, losses_of
-from minitx.studies.study import Measure
-from minitx.sweeps.executor import VERSIONS
-from minitx.sweeps.measures_file import is_kept, keep
+from minitx.sweeps.cells import measure
 from minitx.training.checkpoint import load_checkpoint
-from minitx.training.run_folder import RunFolder
+from minitx.training.results import TRAIN_JUDGED
+from minitx.training.run import model_shape
 
 FIT_LEVELS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 """Training losses, nats a target, at which over-fitting is read off."""
+LEVELS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
+"""Validation losses, nats a target, to which operations are counted."""
+BATCHES = 4
+"""Training batches that stand for all."""
+GIGA = 1e9
 
 
-def add_measures(path: Path, names: Sequence[Measure]) -> None:
-    """Compute what is not there yet of a finished run, and keep it beside results.json.
+def losses_of(path: Path, split: str) -> dict[int, float]:
+    """Step -> loss of a run: of `validation`, or of the training rows that were evaluated as validation is."""
+    name = TRAIN_JUDGED if split == "train" else split
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {line["step"]: line["loss"] for line in lines if line["split"] == name}
 
-    Raises:
-        ConfigError: a measure does not go with the run.
+
+def at_level(curve: Sequence[tuple[float, float]], level: float) -> float | None:
+    """What stands beside the loss where it first falls to `level`, between two points in proportion.
+
+    curve: (loss, anything) along training. None where it begins below, or never gets there.
     """
-    config = RunFolder(path).read_config()
-    with RunFolder(path).locked():  # two studies may share the cell
-        for name in names:
-            if isinstance(config.model, NetConfig) and not is_kept(path, name, VERSIONS[name]):
-                keep(path, name, VERSIONS[name], _MEASURES[name](path, config))
-
-
-def add_across(paths: Sequence[Path]) -> None:
-    """Compare each run of one arm and value with the next seed's, the last with the first, where that is not there yet.
-
-    Each run is in two comparisons, so their numbers hang together a little, and an interval over them is somewhat too
-    narrow.
-    """
-    for path, other in zip(paths, [*paths[1:], *paths[:1]], strict=True):
-        if path != other and not is_kept(path, "across", other.name):
-            with RunFolder(path).locked():
-                keep(path, "across", other.name, across(path, other))
+    for (loss_a, other_a), (loss_b, other_b) in itertools.pairwise(curve):
+        if loss_a > level >= loss_b:
+            return other_a + (loss_a - level) / (loss_a - loss_b) * (other_b - other_a)
+    return None
 
 
 # ------------------------------------------------------------------------------------------------------- over-fitting
 
 
-def _fit(path: Path, config: Config) -> dict[str, float]:
+@measure("fit", version="1")
+def fit(path: Path, config: Config) -> dict[str, float]:
     """`gap_at_L`: validation loss minus training loss, both evaluated alike, where training loss first reached L."""
     if not config.trainer.eval_train_rows:
         raise rule("trainer.eval_train_rows", 0, "be set, because the study measures over-fitting", "e.g. 500")
@@ -81,7 +83,8 @@ def gap_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
 # ------------------------------------------------------------------------------------------------------------- builds
 
 
-def _builds(path: Path, config: Config) -> dict[str, float]:
+@measure("builds", version="1")
+def builds(path: Path, config: Config) -> dict[str, float]:
     """`difference`: by how much the loss of 100 test rows changes when trained heads are rebuilt, in float64."""
     if not isinstance(config.model, TransformerConfig):
         raise rule("model", config.model.kind, "be transformer, because heads are built in two ways there alone")
@@ -116,10 +119,61 @@ def _test_loss(config: Config, model: Model) -> float:
     ).loss  # fmt: skip
 
 
-_MEASURES: dict[Measure, Callable[[Path, Config], dict[str, float]]] = {
-    "fit": _fit,
-    "builds": _builds,
-    "heads": heads,
-    "field": field,
-    "compute": compute,
-}
+# ---------------------------------------------------------------------------------------------------------- operations
+
+
+@measure("compute", version="1")
+def compute(path: Path, config: Config) -> dict[str, float]:
+    """`flops_per_step`, `gflops` of all steps, and `gflops_to_L` until validation loss first fell to L, if it did."""
+    per_step = flops_per_step(config)
+    losses = losses_of(path, "validation")
+    curve = [(loss, per_step * step / GIGA) for step, loss in losses.items()]
+    found = {"flops_per_step": per_step, "gflops": per_step * max(losses) / GIGA}
+    return found | {f"gflops_to_{level:g}": n for level in LEVELS if (n := at_level(curve, level)) is not None}
+
+
+def flops_per_step(config: Config) -> float:
+    """Floating-point operations of a training step, the mean of the run's first batches.
+
+    Raises:
+        ConfigError: the steps are not of labelled texts or translations alone, or compute no padding.
+    """
+    assert isinstance(config.model, NetConfig)
+    _check(config, config.model)
+    data = load_data(config.data)
+    model = build_model(_plain(config.model), model_shape(config, data)).double().train()
+    counts = [count_flops(model, batch, config.optim) for batch in _batches(config, data)]
+    return config.trainer.accumulate * sum(counts) / len(counts)
+
+
+def count_flops(model: Model, batch: Batch, optim: OptimConfig) -> int:
+    """Of one pass forwards and backwards."""
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.backward(model.loss(batch, optim.label_smoothing, optim.r_drop))
+    return int(counter.get_total_flops())
+
+
+def _check(config: Config, net: NetConfig) -> None:
+    why = "because the study counts operations"
+    if config.data.task == "masked":
+        raise rule("data.task", "masked", f"be classification or translation, {why}", "leave the measure out")
+    if config.pretrain.kind != "none":
+        raise rule("pretrain.kind", config.pretrain.kind, f"be none, {why}", "they would not hold the pretraining's")
+    if net.reads_unpadded:
+        raise rule("model.attention.backend", "varlen", f"be another, {why} with their padding")
+
+
+def _plain(net: NetConfig) -> NetConfig:
+    """The same function from kernels that are counted."""
+    if not isinstance(net, TransformerConfig):
+        return net
+    return net.model_copy(update={"attention": net.attention.model_copy(update={"backend": "naive"})})
+
+
+def _batches(config: Config, data: TaskData) -> Iterator[Batch]:
+    """The first that the run was trained on."""
+    assert isinstance(config.model, NetConfig)
+    split, trainer = data.splits["train"], config.trainer
+    stream = BatchStream(split.lengths, trainer.batch_tokens, config.seed, trainer.batch_rows)
+    for _ in range(BATCHES):
+        yield split.batch(stream.next(), sentences=config.model.reads_sentences)

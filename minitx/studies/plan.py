@@ -13,10 +13,11 @@ from typing import Any
 from minitx.config import Config, NetConfig, rule
 from minitx.data import load_data
 from minitx.nn.sizes import ModelShape, match, size_of
+from minitx.studies import head_measures, measures, timings  # noqa: F401  (they register what a study can measure)
 from minitx.studies.fairness import check_fair
-from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, CellKind, Place, Study, Tier, Value, place_name
+from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, Study, Tier
 from minitx.studies.tuning import Tuned, places_to_try
-from minitx.sweeps.cells import Cell
+from minitx.sweeps.cells import MEASURES, Cell, Place, place_name
 from minitx.sweeps.machine import machine_name
 from minitx.training.run import model_shape
 
@@ -27,21 +28,11 @@ PLACES = ("data.path", "data.cache_dir", "trainer.device")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyCell(Cell):
-    """One cell of a study, which knows its place in it."""
-
-    arm: str
-    value: Value | None
-    seed: int
-    kind: CellKind
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a study runs."""
 
     study: Study
-    cells: tuple[StudyCell, ...]
+    cells: tuple[Cell, ...]
     sizes: Mapping[str, int]
     """`place_name` -> non-embedding parameters, of models that are trained by steps."""
 
@@ -76,6 +67,7 @@ def make_plan(
         ConfigError: a cell cannot be composed, models cannot be matched, or a rule of fairness is broken.
     """
     tier = study.chosen
+    _check_measures(tier)
     if study.tier == "quick":
         _check_quick(tier)
     _check_typed(tier, typed)
@@ -98,25 +90,28 @@ def make_tries(
     compose: Callable[[Sequence[str]], Config],
     identify: Callable[[Config], str],
     typed: Sequence[str] = (),
-) -> dict[str, dict[str, StudyCell]]:
+) -> dict[str, dict[str, Cell]]:
     """Place name -> name of the try -> its cell, for a tier that declares tuning.
 
     Raises:
         ConfigError: it declares none, or as of `make_plan`.
     """
     tier = study.chosen
+    _check_measures(tier)
     inside = [override for override in typed if _key(override) not in PLACES]
     if inside:
         raise rule(_key(inside[0]), inside[0].partition("=")[2], "not be typed with study.phase=tune", "edit the study")
     if tier.tuning is None:
         raise rule("study.phase", "tune", f"be run, because the {study.tier} tier of {study.name} has no tries")
-    cells: dict[str, dict[str, StudyCell]] = {}
+    cells: dict[str, dict[str, Cell]] = {}
     for name, tried in tier.tuning.tries.items():
         composer = _Composer(tier, compose, _always(tried), typed)
         for place in places_to_try(tier):
             composer.settle(place)
             cell = _cell(tier, place, tier.tuning.seed, composer.configs[place], composer.overrides[place], identify)
-            cells.setdefault(place_name(place), {})[name] = replace(cell, values={**cell.values, "try": name})
+            cells.setdefault(place_name(place), {})[name] = replace(
+                cell, values={**cell.values, "try": name}, measures=()
+            )
     return cells
 
 
@@ -139,7 +134,7 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def _check_different(tier: Tier, cells: Sequence[StudyCell]) -> None:
+def _check_different(tier: Tier, cells: Sequence[Cell]) -> None:
     """A contrast of a cell with itself would find that nothing differs."""
     hashes = {(cell.arm, cell.value, cell.seed): cell.hash for cell in cells}
     for claim, parts in tier.contrasts.items():
@@ -153,6 +148,18 @@ def _check_different(tier: Tier, cells: Sequence[StudyCell]) -> None:
 
 def _always(overrides: list[str]) -> Callable[[Place], list[str]]:
     return lambda place: overrides
+
+
+def _check_measures(tier: Tier) -> None:
+    """That every measure and timing has a function."""
+    trained = [name for name, one in MEASURES.items() if not one.is_timing]
+    kinds = ["train", *(name for name, one in MEASURES.items() if one.is_timing)]
+    for number, name in enumerate(tier.measures):
+        if name not in trained:
+            raise rule(f"study.measures.{number}", name, f"be one of {', '.join(trained)}")
+    for name, arm in tier.arms.items():
+        if arm.kind not in kinds:
+            raise rule(f"study.{name}.kind", arm.kind, f"be one of {', '.join(kinds)}")
 
 
 def _check_quick(tier: Tier) -> None:
@@ -173,15 +180,17 @@ def _cell(
     config: Config,
     overrides: Sequence[str],
     identify: Callable[[Config], str],
-) -> StudyCell:
+) -> Cell:
     arm, value = place
     seeded = seeded_config(config, seed)
     swept = {"arm": arm} | ({} if tier.axis is None else {tier.axis: str(value)}) | {"seed": str(seed)}
     kind = tier.arms[arm].kind
     name = identify(seeded) + ("" if kind == "train" else f"-{_machine(seeded)}-{kind}")
-    return StudyCell(
-        overrides=tuple(overrides), values=swept, config=seeded, hash=name, arm=arm, value=value, seed=seed, kind=kind
-    )
+    return Cell(
+        overrides=tuple(overrides), values=swept, config=seeded, hash=name, arm=arm, value=value, seed=seed,
+        timing=None if kind == "train" else MEASURES[kind],
+        measures=tuple(MEASURES[name] for name in tier.measures) if kind == "train" else (),
+    )  # fmt: skip
 
 
 def _machine(config: Config) -> str:

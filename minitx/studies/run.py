@@ -14,10 +14,12 @@ from pathlib import Path
 from minitx.config import Config
 from minitx.errors import RunError, Stopped
 from minitx.studies.evidence import ClaimResult, Evidence, evaluate_claims, read_evidence
-from minitx.studies.plan import Plan, StudyCell, make_plan, make_tries
-from minitx.studies.study import Measure, Place, Study
+from minitx.studies.head_measures import add_across
+from minitx.studies.plan import Plan, make_plan, make_tries
+from minitx.studies.study import Study
 from minitx.studies.tuning import Tuned, digest_of
-from minitx.sweeps.executor import homes, run_cells_of
+from minitx.sweeps.cells import Cell, Place, cell_folders
+from minitx.sweeps.executor import local_workers, run_cells
 from minitx.sweeps.progress import CellStatus, ProgressTable
 from minitx.training.console import Reporter
 from minitx.training.run_folder import RunFolder, write_json
@@ -70,44 +72,39 @@ def command_of(study: Study, typed: Sequence[str]) -> str:
 
 def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, typed: Sequence[str]) -> None:
     study = plan.study
-    measures = study.chosen.measures
     reporter.say(f"study   {study.name}, {study.tier}: {study.title}")
-    standing = CellStatus(plan.cells, homes(plan.cells, folder))
-    folders = [standing.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
+    status = CellStatus(plan.cells, cell_folders(plan.cells, folder))
+    folders = [status.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
     record = folder / f"study-{study.tier}.json"
     write_json(record, plan.record(command_of(study, typed), folders, tuned))
-    _run_cells(study, standing, folder, reporter, measures)
-    _compare_seeds(plan, standing)
+    _run_cells(study, status, folder, reporter)
+    _compare_seeds(plan, status)
     evidence = read_evidence(record)
     write_cells(folder / f"cells-{study.tier}.csv", evidence)
     reporter.say("by itself; the report corrects over the contrasts of all studies:")
     _tell(reporter, evidence, evaluate_claims([evidence]))
     reporter.say(f"written {record}; all studies together: minitx report {folder.parent}")
-    _end(standing)
+    _end(status)
 
 
-def _run_cells(
-    study: Study, standing: CellStatus, folder: Path, reporter: Reporter, measures: Sequence[Measure]
-) -> None:
-    with ProgressTable(f"{study.name} ({study.tier})", reporter) as screen:
-        run_cells_of(study, standing, folder, measures, screen, reporter)
+def _run_cells(study: Study, status: CellStatus, folder: Path, reporter: Reporter) -> None:
+    with ProgressTable(f"{study.name} ({study.tier})", reporter) as table:
+        run_cells(status, local_workers(study.workers, folder, reporter), table, reporter, study.on_error)
 
 
-def _compare_seeds(plan: Plan, standing: CellStatus) -> None:
+def _compare_seeds(plan: Plan, status: CellStatus) -> None:
     """Once all runs of an arm and value are there."""
-    from minitx.studies.measures import add_across  # torch, which a study that is only looked at does without
-
-    by_place: dict[Place, list[StudyCell]] = {}
+    by_place: dict[Place, list[Cell]] = {}
     for cell in plan.cells:
         if cell.arm in plan.study.chosen.across:
             by_place.setdefault((cell.arm, cell.value), []).append(cell)
     for cells in by_place.values():
-        if all(cell.hash in standing.done for cell in cells):
-            add_across([standing.folder_of(cell) for cell in cells])
+        if all(cell.hash in status.done for cell in cells):
+            add_across([status.folder_of(cell) for cell in cells])
 
 
-def _end(standing: CellStatus) -> None:
-    if standing.failed:
+def _end(status: CellStatus) -> None:
+    if status.failed:
         raise SystemExit(1)
 
 
@@ -140,18 +137,18 @@ def _tell(reporter: Reporter, evidence: Evidence, findings: Sequence[ClaimResult
 # -------------------------------------------------------------------------------------------------------------- tuning
 
 
-def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: dict[str, dict[str, StudyCell]]) -> None:
+def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: dict[str, dict[str, Cell]]) -> None:
     """Run every try and write down what validation said of each."""
     cells = [cell for named in tries.values() for cell in named.values()]
     reporter.say(f"tuning  {study.name}, {study.tier}: {len(cells)} tries")
-    standing = CellStatus(cells, homes(cells, folder))
-    _run_cells(study, standing, folder, reporter, ())
-    _end(standing)
+    status = CellStatus(cells, cell_folders(cells, folder))
+    _run_cells(study, status, folder, reporter)
+    _end(status)
     scores: dict[str, dict[str, float]] = {}
     metric = ""
     for place, named in tries.items():
         for name, cell in named.items():
-            results = RunFolder(standing.folder_of(cell)).results()
+            results = RunFolder(status.folder_of(cell)).results()
             assert results is not None, "it has finished"
             metric, found = next(iter(results["metrics"]["validation"].items()))
             scores.setdefault(place, {})[name] = found["value"]

@@ -13,6 +13,7 @@ from minitx.config.base import Section
 from minitx.config.load import said
 from minitx.errors import ConfigError
 from minitx.studies.statistics import MIN_SEEDS
+from minitx.sweeps.cells import Place, Value
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,8 @@ _LEDGER = (
 CLAIMS = {claim.id: claim for claim in _LEDGER}
 
 
-Value = int | float | str
-Place = tuple[str, Value | None]
-"""(arm, its value on the axis; None without an axis)"""
 TierName = Literal["quick", "full"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
-TimingKind = Literal["cost", "parallel"]
-CellKind = Literal["train"] | TimingKind
-Measure = Literal["fit", "heads", "field", "builds", "compute"]
 Fairness = Literal["size", "data", "head", "budget", "tuning"]
 ALONG_THE_AXIS = ("slope", "exponent")
 """Contrasts that read an arm at all its values."""
@@ -96,7 +91,7 @@ class Contrast(Section):
         return [(self.arm, self.at), *([] if self.against is None else [(self.against, self.other_at)])]
 
 
-class ArmConfig(Section):
+class Arm(Section):
     """One way of doing it, at every value of the tier's axis."""
 
     overrides: list[str] = Field(default_factory=list)
@@ -111,9 +106,9 @@ class ArmConfig(Section):
     """The arm whose number of non-embedding parameters it is given, by its inner width (see `minitx match`)."""
     tuned: bool = True
     """Whether the tier's tries are run for it too."""
-    kind: CellKind = "train"
-    """cost, parallel: nothing is trained; time and memory, or what a wider machine gains, are measured, and seeds are
-    rounds of measuring."""
+    kind: str = "train"
+    """Else a timing, `cost` (time and memory of a layer) or `parallel` (gain of a wider machine): nothing is trained,
+    and seeds are rounds of measuring."""
 
 
 class Tuning(Section):
@@ -138,9 +133,9 @@ class Tier(Section):
     axis: str | None = None
     """The key that `values` are given to."""
     values: list[Value] = Field(default_factory=list)
-    arms: dict[str, ArmConfig]
-    measures: list[Measure] = Field(default_factory=list)
-    """What is computed of every trained cell, beside its results."""
+    arms: dict[str, Arm]
+    measures: list[str] = Field(default_factory=list)
+    """Names of what is computed of every trained cell beside its results, see minitx/studies/measures.py."""
     across: list[str] = Field(default_factory=list)
     """Arms whose heads are compared between seeds."""
     contrasts: dict[str, dict[str, Contrast]]
@@ -247,12 +242,6 @@ class Study(Section):
 
 def _listed(values: Sequence[Value | None]) -> str:
     return ", ".join("null" if value is None else str(value) for value in values)
-
-
-def place_name(place: Place) -> str:
-    """`transformer@500`, or `transformer` where there is no axis."""
-    arm, value = place
-    return arm if value is None else f"{arm}@{value}"
 
 
 def load_study(raw: Mapping[str, Any]) -> Study:

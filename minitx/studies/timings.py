@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from minitx.config import Config, LstmConfig, NetConfig, SpeedConfig, TransformerConfig, rule
 from minitx.nn.encoders import make_decoder, make_encoder
 from minitx.nn.transformer import Encoder
-from minitx.studies.study import TimingKind
-from minitx.sweeps.executor import VERSIONS, is_done
-from minitx.sweeps.machine import machine_name, threads_for
-from minitx.sweeps.measures_file import keep
+from minitx.sweeps.cells import measure
+from minitx.sweeps.machine import threads_for
 from minitx.training.device import (
     Compute,
     keep_freed_memory,
@@ -27,41 +25,20 @@ from minitx.training.device import (
     tensor_peak_bytes,
     usable_cores,
 )
-from minitx.training.run_folder import RunFolder, versions
 
 
-def run_timing(
-    config: Config,
-    path: Path,
-    kind: TimingKind,
-    speed: SpeedConfig,
-    measure: Callable[[NetConfig, Compute], Mapping[str, float]],
-) -> None:
-    """Measure in this process, and write results.json and the measures `<kind>.*` into the folder `path`.
+def _prepare(config: Config, speed: SpeedConfig) -> tuple[NetConfig, Compute]:
+    """Set this process up for a timing; the net to be timed, and where.
 
     Raises:
         ConfigError: the model is no net.
-        Busy: another process measures there.
     """
     if not isinstance(config.model, NetConfig):
         raise rule("model", config.model.kind, "be a net, because what is measured is a layer of it")
     compute = resolve_compute(config.trainer)
     prepare_process(speed, compute.device, threads_for(config.trainer))
     torch.manual_seed(config.seed)
-    folder = RunFolder(path)
-    folder.create()
-    with folder.locked():
-        if is_done(path, config, kind, ()):  # another process, while this one waited
-            return
-        folder.begin(config)
-        keep(path, kind, VERSIONS[kind], measure(config.model, compute))
-        folder.write_results(
-            {
-                "status": "finished", "kind": kind, "model": config.model.kind, "seed": config.seed,
-                "device": machine_name(config.trainer), "precision": compute.precision, "metrics": {},
-                "versions": versions(),
-            }
-        )  # fmt: skip
+    return config.model, compute
 
 
 class LayerBench:
@@ -123,20 +100,17 @@ MEMORY_TOKENS = 7
 """Source tokens that a decoder looks back at, besides its own."""
 
 
-def run_cost(config: Config, path: Path) -> None:
-    """Measure, and write results.json and the measures `cost.*` into the folder `path`.
+@measure("cost", version="1", is_timing=True)
+def cost(path: Path, config: Config) -> dict[str, float]:
+    """Seconds and bytes of one layer at one length.
 
     `mixing_seconds`: forward and backward of what mixes positions: the attention itself, or all of a convolution or
     recurrence. `training_seconds`: forward and backward of the encoder. `inference_seconds`: its forward pass.
     `peak_bytes`: most memory of tensors in a training step. `decoding_seconds`: one more token after `data.max_length`
     of them, with cached keys and values (or state).
     """
-    speed = config.trainer.speed.model_copy(update={"keep_memory": False})
-    run_timing(config, path, "cost", speed, lambda model, compute: _costs(model, config.data.max_length, compute))
-
-
-def _costs(model: NetConfig, length: int, compute: Compute) -> dict[str, float]:
-    """Every measure that the model has."""
+    model, compute = _prepare(config, config.trainer.speed.model_copy(update={"keep_memory": False}))
+    length = config.data.max_length
     bench = LayerBench(model, length, compute)
     found = {
         "mixing_seconds": _median(bench, bench.mix),
@@ -194,8 +168,9 @@ class Side:
             self.taken.append(self.bench.seconds(self.bench.train))
 
 
-def run_parallel(config: Config, path: Path) -> None:
-    """Measure, and write results.json and the measures `parallel.*` into the folder `path`.
+@measure("parallel", version="1", is_timing=True)
+def parallel(path: Path, config: Config) -> dict[str, float]:
+    """What a training step gains from a wide machine: all cores, or the GPU, over one CPU thread.
 
     `narrow_seconds`, `wide_seconds`: the median step, forward and backward of the encoder. `speedup`: narrow over wide.
     `log_speedup`: its natural logarithm.
@@ -203,10 +178,7 @@ def run_parallel(config: Config, path: Path) -> None:
     Raises:
         ConfigError: the wide machine would be the narrow one.
     """
-    run_timing(config, path, "parallel", config.trainer.speed, lambda model, compute: _speedup(config, model, compute))
-
-
-def _speedup(config: Config, model: NetConfig, compute: Compute) -> dict[str, float]:
+    model, compute = _prepare(config, config.trainer.speed)
     narrow, wide = _sides(config, model, compute)
     for first, second in _turns(narrow, wide):
         first.turn()

@@ -11,7 +11,8 @@ from typing import Any
 
 from minitx.config import rule
 from minitx.metrics.scores import better
-from minitx.studies.study import Place, Study, Tier, Tuning, Value, place_name
+from minitx.studies.study import Study, Tier, Tuning
+from minitx.sweeps.cells import Place, Value, place_name
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,73 @@
-"""A sweep's cells: named by hash, skipped when finished, resumed when half done, and summed up in a table.
+"""A cell is one configuration to be run: its name by hash, its folder, and the measures stored beside its results.
 
-A cell is one configuration; an arm is the cells that differ in nothing but the seed.
+measures.json in a cell's folder holds what was computed of it, and by which version:
+{"fit": {"of": "1", "values": {"gap_at_0.5": 0.1, ...}}, "across": {"of": "<the other seed's folder>", ...}}
 """
 
 from __future__ import annotations
 
-import hashlib
-import traceback
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minitx.config import Config
-from minitx.errors import Stopped
-from minitx.sweeps.table import Arm, all_metrics, summarise, write_csv, write_plot
-from minitx.training.console import Reporter
-from minitx.training.run_folder import RunFolder, safe_name
+from minitx.config import Config, NetConfig
+from minitx.training.run_folder import RunFolder, run_hash, safe_name, write_json
+
+MEASURES_FILE = "measures.json"
+Value = int | float | str
+Place = tuple[str, Value | None]
+"""(arm, its value on the axis; None without an axis)"""
+Compute = Callable[[Path, Config], Mapping[str, float]]
+"""(folder of the cell, its configuration) -> numbers by name"""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Numbers computed of a cell and stored in its folder, to be computed anew when the version changes."""
+
+    name: str
+    version: str
+    compute: Compute
+    """A function of a module, because worker processes find it by its name."""
+    is_timing: bool = False
+    """A timing is all that its cell does, alone on the machine; other measures are taken of a trained run."""
+
+
+MEASURES: dict[str, Measure] = {}
+"""Name -> measure, of all modules imported so far; see `measure`."""
+
+
+def measure(name: str, version: str, *, is_timing: bool = False) -> Callable[[Compute], Compute]:
+    """`@measure("fit", version="1")` registers a function as a measure; raise the version when its numbers change."""
+
+    def register(compute: Compute) -> Compute:
+        MEASURES[name] = Measure(name, version, compute, is_timing)
+        return compute
+
+    return register
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One combination of swept values."""
+    """One combination of swept values, or one seed of a study's arm."""
 
-    overrides: tuple[str, ...]
     values: Mapping[str, str]
     """Swept key -> this cell's value, as typed."""
+    overrides: tuple[str, ...] = ()
     config: Config | None = None
     hash: str = ""
     error: str | None = None
     """Why this combination cannot run at all."""
+    arm: str = ""
+    """Of a study; so are value and seed."""
+    value: Value | None = None
+    seed: int = 0
+    timing: Measure | None = None
+    """What is timed here; None where a model is trained."""
+    measures: tuple[Measure, ...] = ()
+    """Computed after training."""
 
     @property
     def folder(self) -> str:
@@ -39,18 +77,19 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return " ".join(f"{leaf(k)}={v}" for k, v in self.values.items()) or "the only cell"
+        return _label(self.values) or "the only cell"
 
+    @property
+    def key(self) -> str:
+        """The hash; the label of a cell that cannot run and so has none."""
+        return self.hash or self.label
 
-@dataclass
-class Outcome:
-    """What became of a cell."""
-
-    cell: Cell
-    results: dict[str, Any] | None = None
-    error: str | None = None
-    skipped: bool = False
-    """It had finished before."""
+    @property
+    def group(self) -> str:
+        """Names the cells that differ in the seed alone."""
+        if self.arm:
+            return place_name((self.arm, self.value))
+        return _label({key: value for key, value in self.values.items() if key != "seed"}) or "all"
 
 
 def leaf(key: str) -> str:
@@ -58,91 +97,74 @@ def leaf(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-def sweep_name(cells: Sequence[Cell], swept: Sequence[str]) -> str:
-    """`<data>-<swept keys>-<digest of what is typed beside them>`: the same line, or one with more values, finds the
-    same folder."""
-    names = {cell.config.data.name for cell in cells if cell.config is not None}
-    data = names.pop() if len(names) == 1 else "sweep"
-    fixed = sorted({o for cell in cells for o in cell.overrides if o.split("=", 1)[0] not in swept})
-    digest = hashlib.sha256("\n".join(fixed).encode()).hexdigest()[:6]
-    return safe_name("-".join([data, *(leaf(key) for key in swept), digest]))
+def _label(values: Mapping[str, str]) -> str:
+    return " ".join(f"{leaf(key)}={value}" for key, value in values.items())
 
 
-def run_cells(
-    cells: Sequence[Cell], folder: Path, swept: Sequence[str], launch: Callable[[Cell, int], dict[str, Any]]
-) -> list[Arm]:
-    """Run every cell that has not finished, tell each outcome as it comes, then write table.csv, cells.csv, table.png.
+def place_name(place: Place) -> str:
+    """`transformer@500`, or `transformer` where there is no axis."""
+    arm, value = place
+    return arm if value is None else f"{arm}@{value}"
 
-    A failing cell is told and the others go on; if any failed the exit code is 1. Ctrl-C ends the sweep; typed again,
-    the same line goes on.
+
+def cell_folders(cells: Sequence[Cell], folder: Path) -> dict[str, Path]:
+    """Hash -> the folder of that cell: one that has it already, in any study beside `folder`, or a new one here."""
+    known = [path for path in sorted(folder.parent.glob("*/*")) if (path / "config.yaml").is_file()]
+    found = {}
+    for cell in cells:
+        same = [path for path in known if path.name.endswith(f"-{cell.hash}")]
+        finished = [path for path in same if (RunFolder(path).results() or {}).get("status") == "finished"]
+        found[cell.hash] = next(iter(finished + same), folder / cell.folder)
+    return found
+
+
+def is_done(cell: Cell, path: Path) -> bool:
+    """Whether this very cell has finished in `path`, with all its measures.
+
+    A run that was continued in place, with more steps say, is another cell.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    reporter = Reporter(folder / "sweep.log")
-    unique = list({cell.hash or cell.label: cell for cell in cells}.values())
-    reporter.say(f"sweep   {len(unique)} cells in {folder}")
-    if len(unique) < len(cells):
-        reporter.warn(f"{len(cells) - len(unique)} cells differ in nothing that changes a result, and run once")
-    try:
-        outcomes = []
-        for number, cell in enumerate(unique):
-            outcomes.append(_run_cell(cell, folder, number, launch))
-            reporter.say(f"[{number + 1}/{len(unique)}] {cell.label}  {_told(outcomes[-1])}")
-    except (Stopped, KeyboardInterrupt) as stop:
-        reporter.say("sweep stopped; type the same line again to go on")
-        reporter.close()
-        raise SystemExit(stop.exit_code if isinstance(stop, Stopped) else 130) from None
-    arms = summarise([(o.cell.values, o.results) for o in outcomes if o.results is not None])
-    _report(reporter, arms, outcomes, folder, swept)
-    reporter.close()
-    if any(o.error for o in outcomes):
-        raise SystemExit(1)
-    return arms
+    assert cell.config is not None, "a cell without a configuration cannot run"
+    folder = RunFolder(path)
+    results = folder.results()
+    if results is None or results["status"] != "finished":
+        return False
+    if run_hash(folder.read_config(), "", "", "") != run_hash(cell.config, "", "", ""):
+        return False
+    wanted = (cell.timing,) if cell.timing is not None else cell.measures
+    return not isinstance(cell.config.model, NetConfig) or all(has_measure(path, m.name, m.version) for m in wanted)
 
 
-def _run_cell(cell: Cell, folder: Path, number: int, launch: Callable[[Cell, int], dict[str, Any]]) -> Outcome:
-    if cell.error is not None:
-        return Outcome(cell, error=cell.error)
-    before = RunFolder(folder / cell.folder).results()
-    if before is not None and before["status"] == "finished":
-        return Outcome(cell, results=before, skipped=True)
-    try:
-        return Outcome(cell, results=launch(cell, number))
-    except Exception as error:
-        with (folder / "sweep.log").open("a", encoding="utf-8") as log:
-            log.write(traceback.format_exc())
-        return Outcome(cell, error=(str(error) or repr(error)).splitlines()[0])
+# ------------------------------------------------------------------------------------------------------------ measures
 
 
-def _told(outcome: Outcome) -> str:
-    if outcome.results is None:
-        return f"FAILED: {outcome.error}"
-    metrics = outcome.results["metrics"]["test"]
-    shown = "  ".join(f"{name} {m['value']:.4f}" for name, m in metrics.items())
-    how = "already done" if outcome.skipped else f"{outcome.results['seconds']:.0f} s"
-    return f"{shown}  ({how})"
+def add_measures(path: Path, measures: Sequence[Measure]) -> None:
+    """Compute those measures of a finished run that are not stored yet.
+
+    Raises:
+        ConfigError: a measure does not go with the run.
+    """
+    config = RunFolder(path).read_config()
+    with RunFolder(path).locked():  # two studies may share the cell
+        for one in measures:
+            if isinstance(config.model, NetConfig) and not has_measure(path, one.name, one.version):
+                write_measure(path, one.name, one.version, one.compute(path, config))
 
 
-def _report(
-    reporter: Reporter, arms: Sequence[Arm], outcomes: Sequence[Outcome], folder: Path, swept: Sequence[str]
-) -> None:
-    """The table on the console, both CSV files and the plot."""
-    if not arms:
-        reporter.say("no cell finished; there is nothing to tabulate")
-        return
-    keys = [key for key in swept if key != "seed"]
-    metrics = all_metrics(arms)
-    rows = [
-        [
-            arm.label(keys),
-            str(arm.n_seeds),
-            *(arm.metrics[m].text if m in arm.metrics else "" for m in metrics),
-            f"{arm.n_params:,}",
-            f"{arm.seconds:.0f}",
-        ]
-        for arm in arms
-    ]
-    title = "test metrics: mean over seeds with 95 % t interval"
-    reporter.table(title, ["arm", "seeds", *metrics, "parameters", "seconds"], rows)
-    write_csv(folder, arms, [(o.cell, o.results, o.error) for o in outcomes], keys)
-    write_plot(folder / "table.png", arms, keys)
-    reporter.say(f"written {folder}/table.csv, cells.csv, table.png")
+def read_measures(path: Path) -> dict[str, float]:
+    """`fit.gap_at_0.5` -> value, of all that has been computed of a cell."""
+    return {f"{name}.{key}": value for name, stored in _read(path).items() for key, value in stored["values"].items()}
+
+
+def has_measure(path: Path, name: str, version: str) -> bool:
+    """Whether a measure has been computed by this version."""
+    return bool(_read(path).get(name, {}).get("of") == version)
+
+
+def write_measure(path: Path, name: str, version: str, values: Mapping[str, float]) -> None:
+    """Store a measure instead of an earlier one."""
+    write_json(path / MEASURES_FILE, {**_read(path), name: {"of": version, "values": dict(values)}})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = path / MEASURES_FILE
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

@@ -1,6 +1,6 @@
-"""Runs cells in worker processes that live on: resumed where they were, shared between studies.
+"""Runs cells, of a sweep or a study, one after the other in this process or side by side in worker processes.
 
-The parent sends a cell as plain values; a worker trains or measures it and answers in plain values.
+What has finished is skipped, what was stopped or killed goes on, and a cell that fails does not end the others.
 """
 
 from __future__ import annotations
@@ -13,239 +13,335 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-from minitx.config import Config, NetConfig, TrainerConfig
-from minitx.config.load import load
 from minitx.errors import RunError, Stopped
-from minitx.studies.plan import StudyCell
-from minitx.studies.study import CellKind, Measure, Study, TimingKind
-from minitx.sweeps.machine import WAITS, TimingLock, share_of_machine, workers_for
-from minitx.sweeps.measures_file import is_kept
+from minitx.sweeps.cells import Cell, add_measures, is_done, write_measure
+from minitx.sweeps.machine import WAITS, TimingLock, machine_name, share_of_machine, workers_for
 from minitx.sweeps.progress import CellStatus, ProgressTable
 from minitx.training.console import Reporter
-from minitx.training.run_folder import Busy, RunFolder, run_hash
-from minitx.training.signals import EXIT_BASE, stop_on_signals
+from minitx.training.device import resolve_compute
+from minitx.training.run import run
+from minitx.training.run_folder import Busy, RunFolder, versions
+from minitx.training.signals import EXIT_BASE, StopRequest, stop_on_signals
 
-SECONDS_BETWEEN_SCREENS = 0.5
-TRACE = "error.txt"
-"""In a failed cell's folder."""
+ERROR_FILE = "error.txt"
+"""The traceback, in a failed cell's folder."""
 WORKERS_LOG = "workers.log"
-"""In a study's folder: what libraries say in its workers."""
-STOPPED = "study stopped; type the same line again to go on"
-SECONDS_UNTIL_ASKED_AGAIN = 2.0
-"""Of a cell that another process is at."""
+"""In the folder of all cells: what libraries print in worker processes."""
+STOPPED = "stopped; type the same line again to go on"
+SECONDS_BETWEEN_UPDATES = 0.5
+"""Of the progress table."""
+SECONDS_BEFORE_RETRY = 2.0
+"""Of a cell that another process is running."""
+NOT_STARTED = 143
+"""Exit code of a cell that a worker was given while it was to stop."""
 
 
-def homes(cells: Sequence[StudyCell], folder: Path) -> dict[str, Path]:
-    """Hash -> the folder of that cell: one that has it already, in any study beside `folder`, or a new one here."""
-    known = [path for path in sorted(folder.parent.glob("*/*")) if (path / "config.yaml").is_file()]
-    found = {}
-    for cell in cells:
-        there = [path for path in known if path.name.endswith(f"-{cell.hash}")]
-        finished = [path for path in there if (RunFolder(path).results() or {}).get("status") == "finished"]
-        found[cell.hash] = next(iter(finished + there), folder / cell.folder)
-    return found
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """How a cell ended: one of the three below, or none of them when it has finished."""
+
+    error: str | None = None
+    traceback: str = ""
+    busy: bool = False
+    """Another process is running it."""
+    stopped: int | None = None
+    """Exit code of a run that was asked to stop, and has saved."""
 
 
-def run_cells_of(
-    study: Study, standing: CellStatus, folder: Path, measures: Sequence[Measure], screen: ProgressTable, log: Reporter
+# ----------------------------------------------------------------------------------------------------------- the loop
+
+
+def run_cells(
+    status: CellStatus,
+    backend: Callable[[Sequence[Cell]], Backend],
+    table: ProgressTable,
+    log: Reporter,
+    on_error: str = "continue",
 ) -> None:
-    """Run what has not finished of `standing`, which keeps the account; tell `screen` how it stands.
+    """Run every cell that has not finished, and keep `status` and `table` up to date.
 
-    A failing cell is recorded and the others go on.
+    backend: makes what runs the unfinished cells. on_error: `stop` ends at the first cell that fails.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; what was running has saved.
-        RunError: a cell failed and `study.on_error` is stop, or a worker died.
+        RunError: a cell failed and on_error is stop, or a worker died.
     """
-    waiting = deque(_unfinished(standing, measures))
-    standing.done_before = len(standing.done)
-    if not waiting:
-        screen.show(standing)
-        return
-    trainers = [cell.config.trainer for cell in waiting if cell.config is not None and cell.kind == "train"]
-    workers = workers_for(study.workers, trainers)
-    log.say(f"workers {workers}")
-    _Runner(study, workers, standing, folder, measures, screen, log).run(waiting)
+    loop = _Loop(status, table, log, on_error)
+    waiting = loop.unfinished()
+    if waiting:
+        loop.run(waiting, backend(waiting))
+    table.show(status)
 
 
-def _unfinished(standing: CellStatus, measures: Sequence[Measure]) -> list[StudyCell]:
-    """One cell a hash, trainings first; the others count as done."""
-    unique = {cell.hash: cell for cell in standing.cells}
-    left = []
-    for cell in sorted(unique.values(), key=lambda cell: cell.kind != "train"):
-        assert cell.config is not None, "a plan has no cell without one"
-        if is_done(standing.folder_of(cell), cell.config, cell.kind, measures):
-            standing.done.add(cell.hash)
-        else:
-            left.append(cell)
-    return left
+class _Loop:
+    """Gives cells to a backend and takes their results."""
 
+    def __init__(self, status: CellStatus, table: ProgressTable, log: Reporter, on_error: str) -> None:
+        self.status, self.table, self.log, self.on_error = status, table, log, on_error
+        self.running: dict[Future[CellResult], Cell] = {}
+        self.lock = TimingLock()
 
-class _Runner:
-    """The pool of workers and what it is at."""
+    def unfinished(self) -> list[Cell]:
+        """One cell a hash, trainings first; the others count as done, or as failed where they cannot run at all."""
+        unique = {cell.key: cell for cell in self.status.cells}
+        left = []
+        for cell in sorted(unique.values(), key=lambda cell: cell.timing is not None):
+            if cell.error is not None:
+                self._fail(cell, CellResult(error=cell.error))
+            elif is_done(cell, self.status.folder_of(cell)):
+                self.status.done.add(cell.key)
+            else:
+                left.append(cell)
+        self.status.done_before = len(self.status.done)
+        if self.status.done:
+            self.log.say(f"already done: {len(self.status.done)} of {self.status.n_all} cells")
+        return left
 
-    def __init__(
-        self,
-        study: Study,
-        workers: int,
-        standing: CellStatus,
-        folder: Path,
-        measures: Sequence[Measure],
-        screen: ProgressTable,
-        log: Reporter,
-    ) -> None:
-        self.study, self.standing, self.measures, self.screen, self.log = study, standing, tuple(measures), screen, log
-        self.running: dict[Future[CellResult], StudyCell] = {}
-        self.workers, self.quiet = workers, TimingLock()
-        context = multiprocessing.get_context("spawn")
-        log_file = folder / WORKERS_LOG
-        self.halt = context.Event()
-        self.pool = ProcessPoolExecutor(
-            workers,
-            context,
-            initializer=begin,
-            initargs=(*share_of_machine(workers), str(log_file), self.halt, os.getpid()),
-        )
-
-    def run(self, waiting: deque[StudyCell]) -> None:
-        with self.quiet, self.pool, stop_on_signals() as stop:
+    def run(self, cells: Sequence[Cell], backend: Backend) -> None:
+        waiting = deque(cells)
+        with self.lock, backend, backend.catch_signals() as stop:
             try:
                 while waiting or self.running:
-                    self._fill(waiting)
+                    self._fill(waiting, backend)
                     self._take(waiting)
-                    self.screen.show(self.standing)
+                    self.table.show(self.status)
                     if stop.signal is not None:
                         raise Stopped(STOPPED, EXIT_BASE + stop.signal)
+            except KeyboardInterrupt:  # in this process, between two trainings
+                raise Stopped(STOPPED, EXIT_BASE + signal.SIGINT) from None
             except BrokenProcessPool:
                 if stop.signal is not None:  # it came while a worker was being set up
                     raise Stopped(STOPPED, EXIT_BASE + stop.signal) from None
                 remedy = "type the same line again to go on, with fewer study.workers if memory was short"
                 raise RunError(f"a worker process died; {remedy}") from None
-            finally:
-                self.halt.set()  # whatever still runs saves and ends; the pool waits for it
 
-    def _fill(self, waiting: deque[StudyCell]) -> None:
-        """Trainings as many as there are workers; a timing only where nothing else runs."""
-        while waiting and self._room_for(waiting[0]) and self._quiet_for(waiting[0]):
+    def _fill(self, waiting: deque[Cell], backend: Backend) -> None:
+        """As many trainings as there are workers; a timing only where nothing else runs."""
+        while waiting and self._has_room(waiting[0], backend.n_workers) and self._is_admitted(waiting[0]):
             cell = waiting.popleft()
-            assert cell.config is not None, "a plan has no cell without one"
-            task = CellTask(
-                config=cell.config.model_copy(update={"trainer": _resuming(cell.config.trainer)}).model_dump(
-                    mode="json"
-                ),
-                path=str(self.standing.folder_of(cell)),
-                kind=cell.kind,
-                measures=self.measures,
-            )
-            self.running[self.pool.submit(work, task)] = cell
-            self.standing.running.add(cell.hash)
+            self.status.running.add(cell.key)
+            self.table.show(self.status)
+            self.running[backend.submit(cell, self.status.folder_of(cell))] = cell
 
-    def _room_for(self, cell: StudyCell) -> bool:
-        if cell.kind != "train":
+    def _has_room(self, cell: Cell, n_workers: int) -> bool:
+        if cell.timing is not None:
             return not self.running
-        return len(self.running) < self.workers and all(other.kind == "train" for other in self.running.values())
+        return len(self.running) < n_workers and all(other.timing is None for other in self.running.values())
 
-    def _quiet_for(self, cell: StudyCell) -> bool:
-        """Whether other studies on the machine let it begin; that it waits for one is said once."""
-        admitted = self.quiet.admits(training=cell.kind == "train", idle=not self.running)
-        if not admitted and not self.standing.waits:
+    def _is_admitted(self, cell: Cell) -> bool:
+        """Whether other sweeps and studies on the machine let the cell begin; waiting is logged once."""
+        admitted = self.lock.admits(training=cell.timing is None, idle=not self.running)
+        if not admitted and not self.status.waits:
             self.log.say(WAITS)
-        self.standing.waits = not admitted
+        self.status.waits = not admitted
         return admitted
 
-    def _take(self, waiting: deque[StudyCell]) -> None:
-        if not self.running:  # another study keeps it from beginning
-            time.sleep(SECONDS_BETWEEN_SCREENS)
-        finished, _ = wait(self.running, timeout=SECONDS_BETWEEN_SCREENS, return_when=FIRST_COMPLETED)
+    def _take(self, waiting: deque[Cell]) -> None:
+        """Results of the cells that have ended."""
+        if not self.running:  # another study's timing keeps the next cell from beginning
+            time.sleep(SECONDS_BETWEEN_UPDATES)
+        finished, _ = wait(self.running, timeout=SECONDS_BETWEEN_UPDATES, return_when=FIRST_COMPLETED)
         for future in finished:
-            cell, answer = self.running.pop(future), future.result()
-            self.standing.running.discard(cell.hash)
-            self.standing.elsewhere.discard(cell.hash)
-            if answer.busy:
-                self.standing.elsewhere.add(cell.hash)
-                trainings = sum(other.kind == "train" for other in waiting)
-                waiting.insert(trainings if cell.kind == "train" else len(waiting), cell)
-                time.sleep(SECONDS_UNTIL_ASKED_AGAIN)
-            elif answer.stopped is not None:
-                raise Stopped(STOPPED, answer.stopped)
-            elif answer.error is not None:
-                self._failed(cell, answer)
+            cell, result = self.running.pop(future), future.result()
+            self.status.running.discard(cell.key)
+            self.status.elsewhere.discard(cell.key)
+            if result.busy:
+                self.status.elsewhere.add(cell.key)
+                trainings = sum(other.timing is None for other in waiting)
+                waiting.insert(trainings if cell.timing is None else len(waiting), cell)
+                time.sleep(SECONDS_BEFORE_RETRY)
+            elif result.stopped is not None:
+                raise Stopped(STOPPED, result.stopped)
+            elif result.error is not None:
+                self._fail(cell, result)
             else:
-                self.standing.done.add(cell.hash)
-                (self.standing.folder_of(cell) / TRACE).unlink(missing_ok=True)
-                self.log.say(f"[{len(self.standing.done)}/{self.standing.n_all}] {cell.label}")
+                self._finish(cell)
 
-    def _failed(self, cell: StudyCell, answer: CellResult) -> None:
-        assert answer.error is not None
-        self.standing.failed[cell.hash] = answer.error
-        self.log.say(f"FAILED {cell.label}: {answer.error}")
-        folder = self.standing.folder_of(cell)
-        with suppress(OSError):  # on a full disk; the line above has been said
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / TRACE).write_text(answer.trace, encoding="utf-8")
-        if self.study.on_error == "stop":
-            raise RunError(f"{cell.label} failed ({answer.error}); study.on_error=continue goes on without it")
+    def _finish(self, cell: Cell) -> None:
+        self.status.done.add(cell.key)
+        folder = self.status.folder_of(cell)
+        (folder / ERROR_FILE).unlink(missing_ok=True)
+        results = RunFolder(folder).results() or {}
+        scores = "".join(f"  {name} {m['value']:.4f}" for name, m in results["metrics"].get("test", {}).items())
+        seconds = f"  ({results['seconds']:.0f} s)" if "seconds" in results else ""
+        self.log.say(f"{self._number()} {cell.label}{scores}{seconds}")
 
+    def _fail(self, cell: Cell, result: CellResult) -> None:
+        assert result.error is not None
+        self.status.failed[cell.key] = result.error
+        self.log.say(f"{self._number()} {cell.label}  FAILED: {result.error}")
+        if result.traceback:
+            folder = self.status.folder_of(cell)
+            with suppress(OSError):  # on a full disk; the line above is there
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / ERROR_FILE).write_text(result.traceback, encoding="utf-8")
+        if self.on_error == "stop":
+            raise RunError(f"{cell.label} failed ({result.error}); study.on_error=continue goes on without it")
 
-def _resuming(trainer: TrainerConfig) -> TrainerConfig:
-    return trainer.model_copy(update={"resume": "auto"})
-
-
-HALTED = 143
-"""Exit code of what was not begun any more."""
-SECONDS_BETWEEN_LOOKS = 0.5
-VERSIONS: Mapping[Measure | TimingKind, str] = {
-    "fit": "1", "builds": "1", "heads": "1", "field": "1", "compute": "1", "cost": "1", "parallel": "1",
-}  # fmt: skip
-"""Raise one when what it computes changes, and it is computed anew."""
+    def _number(self) -> str:
+        return f"[{len(self.status.done) + len(self.status.failed)}/{self.status.n_all}]"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CellTask:
-    """One cell, as it is sent to a worker."""
-
-    config: Mapping[str, Any]
-    """`Config.model_dump(mode="json")`"""
-    path: str
-    kind: CellKind
-    measures: tuple[Measure, ...] = ()
+# ----------------------------------------------------------------------------------------------------------- backends
 
 
-@dataclass(frozen=True, kw_only=True)
-class CellResult:
-    """What became of a task: one of the three, or nothing when it has finished."""
+class Backend(Protocol):
+    """What runs cells."""
 
-    error: str | None = None
-    trace: str = ""
-    busy: bool = False
-    """Another process is at it."""
-    stopped: int | None = None
-    """Exit code of a run that was asked to stop, and has saved."""
+    n_workers: int
+
+    def submit(self, cell: Cell, path: Path) -> Future[CellResult]: ...
+
+    def catch_signals(self) -> AbstractContextManager[StopRequest]:
+        """Whether the loop takes SIGINT and SIGTERM, or a run in this process does."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: Any) -> None: ...
 
 
-def begin(threads: int | None, gpu_share: float | None, log: str, halt: Event, parent: int) -> None:
-    """Set a worker up: with its share of the machine, silent on the terminal and deaf to its Ctrl-C.
+class InThisProcess:
+    """One cell after the other, each run by a function that raises what goes wrong."""
 
-    log: file for what libraries say. halt: set by the parent when what runs shall save and end. The worker is gone when
-    the parent is.
+    n_workers = 1
+
+    def __init__(self, run_one: Callable[[Cell, Path], object]) -> None:
+        self._run_one = run_one
+
+    def submit(self, cell: Cell, path: Path) -> Future[CellResult]:
+        """Runs it before it returns."""
+        future = Future[CellResult]()
+        future.set_result(attempt(self._run_one, cell, path))
+        return future
+
+    def catch_signals(self) -> AbstractContextManager[StopRequest]:
+        return nullcontext(StopRequest())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+
+class LocalWorkers:
+    """Processes on this machine that run cell after cell."""
+
+    def __init__(self, n_workers: int, log: Path) -> None:
+        """log: file for what libraries print."""
+        self.n_workers = n_workers
+        context = multiprocessing.get_context("spawn")
+        self._halt = context.Event()
+        arguments = (*share_of_machine(n_workers), str(log), self._halt, os.getpid())
+        self._pool = ProcessPoolExecutor(n_workers, context, initializer=start_worker, initargs=arguments)
+
+    def submit(self, cell: Cell, path: Path) -> Future[CellResult]:
+        return self._pool.submit(attempt, run_cell, cell, path)
+
+    def catch_signals(self) -> AbstractContextManager[StopRequest]:
+        return stop_on_signals()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._halt.set()  # whatever still runs saves and ends
+        self._pool.shutdown(wait=True)
+
+
+def local_workers(asked: int | None, folder: Path, log: Reporter) -> Callable[[Sequence[Cell]], LocalWorkers]:
+    """A backend of as many workers as were asked for, or as keep the cores busy; see `workers_for`."""
+
+    def start(cells: Sequence[Cell]) -> LocalWorkers:
+        trainers = [cell.config.trainer for cell in cells if cell.config is not None and cell.timing is None]
+        n_workers = workers_for(asked, trainers)
+        log.say(f"workers {n_workers}")
+        return LocalWorkers(n_workers, folder / WORKERS_LOG)
+
+    return start
+
+
+# ------------------------------------------------------------------------------------------------------------ one cell
+
+
+def attempt(run_one: Callable[[Cell, Path], object], cell: Cell, path: Path) -> CellResult:
+    """Run one cell and say how it ended."""
+    if any(halt.is_set() for halt in _halt):
+        return CellResult(stopped=NOT_STARTED)
+    try:
+        run_one(cell, path)
+    except Busy:
+        return CellResult(busy=True)
+    except Stopped as stop:
+        return CellResult(stopped=stop.exit_code)
+    except Exception as error:
+        return CellResult(error=(str(error) or repr(error)).splitlines()[0], traceback=traceback.format_exc())
+    return CellResult()
+
+
+def run_cell(cell: Cell, path: Path) -> None:
+    """Train, or go on with, a cell's model in the folder `path` and compute its measures; or time it."""
+    assert cell.config is not None, "a cell without a configuration cannot run"
+    if cell.timing is not None:
+        _time(cell, path)
+        return
+    trainer = cell.config.trainer.model_copy(update={"resume": "auto"})
+    run(cell.config.model_copy(update={"trainer": trainer}), path, quiet=True)
+    add_measures(path, cell.measures)
+
+
+def _time(cell: Cell, path: Path) -> None:
+    """Take a timing in this process, and write results.json and the measures into the folder."""
+    config, timing, folder = cell.config, cell.timing, RunFolder(path)
+    assert config is not None and timing is not None
+    folder.create()
+    with folder.locked():
+        if is_done(cell, path):  # by another process, while this one waited
+            return
+        folder.begin(config)
+        write_measure(path, timing.name, timing.version, timing.compute(path, config))
+        folder.write_results(
+            {
+                "status": "finished", "kind": timing.name, "model": config.model.kind, "seed": config.seed,
+                "device": machine_name(config.trainer), "precision": resolve_compute(config.trainer).precision,
+                "metrics": {}, "versions": versions(),
+            }
+        )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------- worker process
+
+
+_halt: list[Event] = []
+"""This process's, once it is a worker."""
+
+
+def start_worker(threads: int | None, gpu_share: float | None, log: str, halt: Event, parent: int) -> None:
+    """Set a worker up with its share of the machine; it prints nothing and ignores Ctrl-C.
+
+    log: file for what libraries print. halt: set by the parent when what runs shall save and end. The worker ends when
+    the parent does.
     """
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # training has a handler of its own; nothing else may die half done
-    said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log_file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the run's own lines are in its train.log
-    os.dup2(said, sys.stderr.fileno())
+    os.dup2(log_file, sys.stderr.fileno())
     _halt.append(halt)
-    threading.Thread(target=_leave_with, args=(halt, parent), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(halt, parent), daemon=True).start()
     if threads is not None:
         import torch
 
@@ -256,70 +352,19 @@ def begin(threads: int | None, gpu_share: float | None, log: str, halt: Event, p
         torch.cuda.set_per_process_memory_fraction(gpu_share)
 
 
-def _leave_with(halt: Event, parent: int) -> None:
-    told = False
+def _watch_parent(halt: Event, parent: int) -> None:
+    """End with the parent; pass its request to stop on to the run, once."""
+    signalled = False
     while True:
         if os.getppid() != parent:
-            os._exit(1)  # whatever it was doing can be resumed from its last checkpoint
-        if halt.wait(SECONDS_BETWEEN_LOOKS) and not told and training_listens():
+            os._exit(1)  # whatever was running can be resumed from its last checkpoint
+        if halt.wait(SECONDS_BETWEEN_UPDATES) and not signalled and _training_handles_signals():
             os.kill(os.getpid(), signal.SIGTERM)
-            told = True
+            signalled = True
         if halt.is_set():
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_UPDATES)
 
 
-def training_listens() -> bool:
+def _training_handles_signals() -> bool:
     """Whether a run would save and end on SIGTERM now."""
     return signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, signal.SIG_DFL)
-
-
-_halt: list[Event] = []
-"""This process's, once it is a worker."""
-
-
-def work(task: CellTask) -> CellResult:
-    """Run a cell to its end, then compute what is asked of it beside results.json."""
-    if any(halt.is_set() for halt in _halt):
-        return CellResult(stopped=HALTED)
-    try:
-        _run(load(task.config), Path(task.path), task)
-    except Busy:
-        return CellResult(busy=True)
-    except Stopped as stop:
-        return CellResult(stopped=stop.exit_code)
-    except Exception as error:
-        return CellResult(error=(str(error) or repr(error)).splitlines()[0], trace=traceback.format_exc())
-    return CellResult()
-
-
-def _run(config: Config, path: Path, task: CellTask) -> None:
-    if task.kind == "cost":
-        from minitx.studies.timings import run_cost
-
-        run_cost(config, path)
-    elif task.kind == "parallel":
-        from minitx.studies.timings import run_parallel
-
-        run_parallel(config, path)
-    else:
-        from minitx.studies.measures import add_measures
-        from minitx.training.run import run
-
-        run(config, path, quiet=True)
-        add_measures(path, task.measures)
-
-
-def is_done(path: Path, config: Config, kind: CellKind, measures: Sequence[Measure]) -> bool:
-    """Whether this very cell has finished in `path`, with all that is asked of it.
-
-    A run that was continued in place, with more steps say, is another cell.
-    """
-    folder = RunFolder(path)
-    results = folder.results()
-    if results is None or results["status"] != "finished":
-        return False
-    if run_hash(folder.read_config(), "", "", "") != run_hash(config, "", "", ""):
-        return False
-    if kind != "train":
-        return is_kept(path, kind, VERSIONS[kind])
-    return not isinstance(config.model, NetConfig) or all(is_kept(path, name, VERSIONS[name]) for name in measures)

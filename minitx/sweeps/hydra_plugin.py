@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,9 +27,9 @@ from omegaconf.errors import OmegaConfBaseException
 from minitx.config import Config, rule
 from minitx.config.load import dotted_keys, load, override, unknown_key
 from minitx.errors import ConfigError, RunError
-from minitx.studies.run import run_study
-from minitx.studies.study import Study, load_study
-from minitx.sweeps.cells import Cell, run_cells, sweep_name
+from minitx.sweeps.cells import Cell
+from minitx.sweeps.executor import InThisProcess
+from minitx.sweeps.sweep import run_sweep, sweep_name
 
 AROUND = ("hydra", "study")
 """Nodes around a run's configuration, of which its result does not depend."""
@@ -45,13 +45,6 @@ def config_of(raw: DictConfig) -> Config:
     tree = OmegaConf.to_container(OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in AROUND]), resolve=True)
     assert isinstance(tree, dict)
     return load({str(k): v for k, v in tree.items()})
-
-
-def study_of(raw: DictConfig) -> Study:
-    """Type the `study` node."""
-    tree = OmegaConf.to_container(raw.study, resolve=True)
-    assert isinstance(tree, dict)
-    return load_study({str(k): v for k, v in tree.items()})
 
 
 def continued(run: str, overrides: Sequence[str]) -> Config:
@@ -178,11 +171,25 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 # --------------------------------------------------------------------------------------------------------- sweeper
 
 
+RunStudy = Callable[
+    [dict[str, Any], Path, Path, Callable[[Sequence[str]], Config], Callable[[Config], str], Sequence[str]], None
+]
+"""(the `study` node, folder of studies, folder of tuning records, overrides -> configuration, configuration -> hash,
+what was typed): runs a study. It is given from above, because sweeps lie below studies."""
+
+
 class ResumableSweeper(Sweeper):
-    """Runs the product of the swept values; finished cells are skipped, half-done ones resumed, failed ones told."""
+    """Runs the product of the swept values, or a study: finished cells are skipped and half-done ones resumed."""
+
+    run_study: ClassVar[RunStudy]
+
+    def __init__(self, workers: int = 1) -> None:
+        """workers: trainings at a time; 1 runs them in this process."""
+        self._workers = workers
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context = hydra_context
+        self._n_launched = 0
         self._composed = config
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -190,18 +197,18 @@ class ResumableSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         parsed = OverridesParser.create(config_loader=self._context.config_loader).parse_overrides(arguments)
-        study = study_of(self._composed)
-        if study.name is not None or any(o.get_key_element().split(".")[0] == "study" for o in parsed):
-            return self._study(study, parsed)
+        if self._composed.study.name is not None or any(o.get_key_element().split(".")[0] == "study" for o in parsed):
+            return self._study(parsed)
         combinations = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
         swept = [o.get_key_element() for o in parsed if o.is_sweep_override()]
         cells = [self._cell(overrides, swept) for overrides in combinations]
         if self._composed.hydra.sweep.dir == AUTO_SWEEP_DIR:
             with open_dict(self._composed):
                 self._composed.hydra.sweep.dir = f"outputs/sweeps/{sweep_name(cells, swept)}"
-        return run_cells(cells, Path(str(self._composed.hydra.sweep.dir)), swept, self._launch)
+        folder = Path(str(self._composed.hydra.sweep.dir))
+        return run_sweep(cells, folder, swept, InThisProcess(self._launch) if self._workers == 1 else self._workers)
 
-    def _study(self, study: Study, parsed: Sequence[Override]) -> None:
+    def _study(self, parsed: Sequence[Override]) -> None:
         """Run a study; what was typed beside `study.*` holds for every cell.
 
         Raises:
@@ -211,10 +218,13 @@ class ResumableSweeper(Sweeper):
         if swept is not None:
             key, _, value = swept.partition("=")
             raise rule(key, value, "be one value, because a study has its own", "run one study after the other")
-        if study.name is None:
+        study = OmegaConf.to_container(self._composed.study, resolve=True)
+        assert isinstance(study, dict)
+        if study["name"] is None:
             raise rule("study", "none", "be named", "e.g. python train.py -m study=head_count")
         typed = [str(o.input_line) for o in parsed if o.get_key_element() != "study"]
-        run_study(study, STUDIES, self._conf / "study" / "tuned", self._as_typed, identify, typed)
+        node = {str(key): value for key, value in study.items()}
+        type(self).run_study(node, STUDIES, self._conf / "study" / "tuned", self._as_typed, identify, typed)
 
     @property
     def _conf(self) -> Path:
@@ -244,20 +254,20 @@ class ResumableSweeper(Sweeper):
                 raise
             return Cell(overrides=tuple(overrides), values=values, error=line)
 
-    def _launch(self, cell: Cell, number: int) -> dict[str, Any]:
-        """Train one cell; what it raises is raised here."""
+    def _launch(self, cell: Cell, path: Path) -> None:
+        """Train one cell by Hydra's launcher; what it raises is raised here."""
         place = [f"hydra.sweep.dir={self._composed.hydra.sweep.dir}", f"hydra.sweep.subdir={cell.folder}"]
         overrides = [*cell.overrides, *place, "trainer.resume=auto"]
-        (job,) = self._launcher.launch([overrides], initial_job_idx=number)
+        (job,) = self._launcher.launch([overrides], initial_job_idx=self._n_launched)
+        self._n_launched += 1
         if isinstance(job._return_value, Exception):  # `return_value` would print a line of its own
             raise job._return_value
-        results: dict[str, Any] = job._return_value
-        return results
 
 
-def register_sweeper() -> None:
+def register_sweeper(run_study: RunStudy) -> None:
     """Make the sweeper known as `hydra_plugins.minitx.ResumableSweeper`: Hydra takes plugins from that package alone,
     which this project, with its one package, does not install."""
+    ResumableSweeper.run_study = staticmethod(run_study)
     ResumableSweeper.__module__ = "hydra_plugins.minitx"
     plugins = Plugins.instance()  # first, for it looks into a real `hydra_plugins` package where others installed one
     package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))

@@ -1,4 +1,4 @@
-"""The machine that cells run on: how many at a time, the share of each, and the lock that keeps timings alone."""
+"""The machine that cells run on: how many run at a time, the share of each, and the lock under which timings run."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def share_of_machine(workers: int) -> tuple[int | None, float | None]:
 
 
 def threads_for(trainer: TrainerConfig) -> int:
-    """CPU threads that a timing has: it runs alone, so all cores where nothing is said."""
+    """CPU threads that a timing uses: all cores where trainer.threads is null, because it runs alone."""
     return trainer.threads or usable_cores()
 
 
 def machine_name(trainer: TrainerConfig) -> str:
-    """Of what a timing depends on: processor, threads, and the GPU where it computes there.
+    """What a timing depends on: processor, threads, and the GPU where it computes there.
 
     Raises:
         ConfigError: a GPU is asked for, and there is none.
@@ -53,11 +53,11 @@ def machine_name(trainer: TrainerConfig) -> str:
     return f"{cpu_name()}, {threads_for(trainer)} threads{gpu}"
 
 
-WAITS = "waits for another study on this machine, for timings run alone"
+WAITS = "waiting for another study on this machine, because timings run alone"
 
 
 class TimingLock:
-    """`with TimingLock() as quiet: if quiet.admits(...): ...`; what is held is let go at the end."""
+    """`with TimingLock() as lock: if lock.admits(...): ...`: trainings share the machine, a timing has it alone."""
 
     def __init__(self) -> None:
         self._gate, self._work = _open("gate"), _open("work")
@@ -72,8 +72,8 @@ class TimingLock:
         os.close(self._work)
 
     def admits(self, *, training: bool, idle: bool) -> bool:
-        """Whether a training, else a timing, may begin; asked again until it may. idle: nothing of this study runs."""
-        if idle:  # between two timings of a study the gate is kept, so nobody comes in
+        """Whether a training, else a timing, may begin; to be asked until it may. idle: no cell of ours runs."""
+        if idle:  # the gate stays locked between two timings of a study, so that no other process gets in
             fcntl.flock(self._work, fcntl.LOCK_UN)
         if not training:
             return _take(self._gate, fcntl.LOCK_EX) and _take(self._work, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A study while it runs: where every cell stands, as a table that lives on a terminal and as lines elsewhere."""
+"""The status of every cell while a sweep or study runs, and a live table of it on a terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minitx.metrics.scores import better
-from minitx.studies.plan import StudyCell
-from minitx.studies.study import place_name
+from minitx.sweeps.cells import Cell
 from minitx.sweeps.machine import WAITS
 from minitx.training.console import Reporter
 from minitx.training.run_folder import RunFolder
@@ -23,24 +22,24 @@ from minitx.training.run_folder import RunFolder
 
 @dataclass
 class CellStatus:
-    """Where every cell stands."""
+    """Which cells are done, running, failed or waiting; sets hold keys of cells."""
 
-    cells: Sequence[StudyCell]
+    cells: Sequence[Cell]
     folders: Mapping[str, Path]
-    """Hash -> folder."""
+    """Key of a cell -> folder."""
     done: set[str] = field(default_factory=set)
     running: set[str] = field(default_factory=set)
     elsewhere: set[str] = field(default_factory=set)
-    """Another process is at them."""
+    """Run by another process."""
     waits: bool = False
-    """Another study on the machine keeps its next cell from beginning."""
+    """For the timing of another study on the machine."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Hash -> error."""
+    """Key -> error."""
     began: float = field(default_factory=time.monotonic)
     done_before: int = 0
 
-    def folder_of(self, cell: StudyCell) -> Path:
-        return self.folders[cell.hash]
+    def folder_of(self, cell: Cell) -> Path:
+        return self.folders[cell.key]
 
     @property
     def n_all(self) -> int:
@@ -48,14 +47,14 @@ class CellStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the mean of what has been done here; None before anything has."""
+        """At the mean pace since this start; None before a cell has finished."""
         here = len(self.done) - self.done_before
         left = self.n_all - len(self.done) - len(self.failed)
         return (time.monotonic() - self.began) / here * left if here else None
 
 
 class ProgressTable:
-    """`with ProgressTable(...) as screen: screen.show(standing)`; silent where there is no terminal."""
+    """`with ProgressTable(...) as table: table.show(status)`; prints nothing where there is no terminal."""
 
     def __init__(self, title: str, reporter: Reporter) -> None:
         self._title, self._scores = title, dict[str, tuple[str, float] | None]()
@@ -74,62 +73,62 @@ class ProgressTable:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, standing: CellStatus) -> None:
-        """As things stand."""
+    def show(self, status: CellStatus) -> None:
+        """Draw the table anew."""
         if self._live is not None:
-            self._live.update(self.table(standing), refresh=True)
+            self._live.update(self.table(status), refresh=True)
 
-    def table(self, standing: CellStatus) -> Table:
-        """One line an arm and value: cells done, running, failed and to go, and the best that validation has said."""
-        table = Table(title=Text(f"{self._title}   {_progress(standing)}"), title_justify="left", header_style="bold")
+    def table(self, status: CellStatus) -> Table:
+        """One line for each arm and value: how many cells are done, running, failed and to go, and the best score."""
+        table = Table(title=Text(f"{self._title}   {_progress(status)}"), title_justify="left", header_style="bold")
         table.add_column("arm")
         for column in ("done", "running", "failed", "to go", "best on validation"):
             table.add_column(column, justify="right")
-        for name, cells in _by_place(standing.cells).items():
-            states = [self._state(standing, cell) for cell in cells]
+        for name, cells in _by_group(status.cells).items():
+            states = [self._state(status, cell) for cell in cells]
             counts = [str(states.count(state) or "") for state in ("done", "running", "failed", "to go")]
-            table.add_row(Text(name), *counts, self._best(standing, cells))
+            table.add_row(Text(name), *counts, self._best(status, cells))
         return table
 
     @staticmethod
-    def _state(standing: CellStatus, cell: StudyCell) -> str:
-        if cell.hash in standing.done:
+    def _state(status: CellStatus, cell: Cell) -> str:
+        if cell.key in status.done:
             return "done"
-        if cell.hash in standing.failed:
+        if cell.key in status.failed:
             return "failed"
-        return "running" if cell.hash in standing.running | standing.elsewhere else "to go"
+        return "running" if cell.key in status.running | status.elsewhere else "to go"
 
-    def _best(self, standing: CellStatus, cells: Sequence[StudyCell]) -> str:
+    def _best(self, status: CellStatus, cells: Sequence[Cell]) -> str:
         best: tuple[str, float] | None = None
         for cell in cells:
-            if cell.hash not in standing.done:
+            if cell.key not in status.done:
                 continue
-            if cell.hash not in self._scores:  # read once: the screen is drawn twice a second
-                self._scores[cell.hash] = _validation_score(standing.folder_of(cell))
-            score = self._scores[cell.hash]
+            if cell.key not in self._scores:  # read once: the table is drawn twice a second
+                self._scores[cell.key] = _validation_score(status.folder_of(cell))
+            score = self._scores[cell.key]
             if score is not None and (best is None or better(score[1], best[1], score[0])):
                 best = score
         return "" if best is None else f"{best[0]} {best[1]:.4f}"
 
 
 def _validation_score(folder: Path) -> tuple[str, float] | None:
-    """(metric, value) of the metric that `best` goes by; None of what is not trained."""
+    """(name, value) of the metric that chooses the best checkpoint; None for a timing."""
     results = RunFolder(folder).results()
     metrics = (results or {}).get("metrics", {}).get("validation", {})
     return next(((name, metric["value"]) for name, metric in metrics.items()), None)
 
 
-def _by_place(cells: Sequence[StudyCell]) -> dict[str, list[StudyCell]]:
-    found: dict[str, list[StudyCell]] = {}
+def _by_group(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    found: dict[str, list[Cell]] = {}
     for cell in cells:
-        found.setdefault(place_name((cell.arm, cell.value)), []).append(cell)
+        found.setdefault(cell.group, []).append(cell)
     return found
 
 
-def _progress(standing: CellStatus) -> str:
+def _progress(status: CellStatus) -> str:
     """`12 of 24 cells, 1 failed, 3:20 left`, and that it waits."""
-    left = standing.seconds_left
-    failed = f", {len(standing.failed)} failed" if standing.failed else ""
+    left = status.seconds_left
+    failed = f", {len(status.failed)} failed" if status.failed else ""
     shown = "" if left is None else f", {int(left) // 60}:{int(left) % 60:02d} left"
-    waits = f"; {WAITS}" if standing.waits else ""
-    return f"{len(standing.done)} of {standing.n_all} cells{failed}{shown}{waits}"
+    waits = f"; {WAITS}" if status.waits else ""
+    return f"{len(status.done)} of {status.n_all} cells{failed}{shown}{waits}"

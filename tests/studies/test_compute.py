@@ -18,9 +18,8 @@ from minitx.data import load_data
 from minitx.data.batching import BatchStream
 from minitx.nn.build import build_model
 from minitx.nn.sizes import ModelShape
-from minitx.studies.measures import add_measures
-from minitx.studies.operations import BATCHES, LEVELS, at_level, count_flops, flops_per_step, losses_of
-from minitx.sweeps.measures_file import measures_of
+from minitx.studies.measures import BATCHES, LEVELS, at_level, count_flops, flops_per_step, losses_of
+from minitx.sweeps.cells import MEASURES, add_measures, read_measures
 from minitx.training.run import run
 
 B, T, D, H, K, F, L, C = 3, 97, 10, 6, 4, 17, 2, 5
@@ -90,8 +89,8 @@ def test_a_level_is_reached_between_two_points_in_proportion() -> None:
 def test_a_run_is_counted_on_its_own_batches(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
     config = composer(tiny_classes)(["trainer.accumulate=2", "trainer.eval_every=2", "trainer.max_steps=8"])
     run(config, tmp_path, quiet=True)
-    add_measures(tmp_path, ["compute"])
-    found = measures_of(tmp_path)
+    add_measures(tmp_path, [MEASURES["compute"]])
+    found = read_measures(tmp_path)
 
     assert isinstance(config.model, TransformerConfig)
     data, net = load_data(config.data), config.model
@@ -115,8 +114,8 @@ def test_levels_are_read_from_the_log(tiny_classes: dict[str, Any], tmp_path: Pa
     run(composer(tiny_classes)(["trainer.max_steps=3"]), tmp_path, quiet=True)
     lines = [{"split": "validation", "step": s, "loss": loss} for s, loss in ((10, 1.1), (20, 0.9), (30, 0.65))]
     (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    add_measures(tmp_path, ["compute"])
-    found = measures_of(tmp_path)
+    add_measures(tmp_path, [MEASURES["compute"]])
+    found = read_measures(tmp_path)
     steps = {k.removeprefix("compute."): v * 1e9 / found["compute.flops_per_step"] for k, v in found.items()}
     del steps["flops_per_step"]
     assert steps == pytest.approx({"gflops": 30, "gflops_to_1": 15, "gflops_to_0.8": 24, "gflops_to_0.7": 28})

@@ -6,21 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_helpers import composer
+from study_helpers import composer, time_cell
 
 from minitx.config import ConfigError
-from minitx.studies.timings import run_cost
-from minitx.sweeps.measures_file import measures_of
+from minitx.sweeps.cells import read_measures
 from minitx.training.run_folder import RunFolder
 
 MEASURES = {"mixing_seconds", "training_seconds", "inference_seconds", "peak_bytes"}
 
 
 def measured(classes: dict[str, Any], path: Path, *overrides: str) -> dict[str, float]:
-    run_cost(composer(classes)(["model.n_layers=1", "model.dropout=0", *overrides]), path)
+    time_cell(composer(classes)(["model.n_layers=1", "model.dropout=0", *overrides]), "cost", path)
     results = RunFolder(path).results()
     assert results is not None and results["status"] == "finished"
-    return {key.removeprefix("cost."): value for key, value in measures_of(path).items()}
+    return {key.removeprefix("cost."): value for key, value in read_measures(path).items()}
 
 
 def test_plain_attention_takes_the_square_in_memory(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
@@ -50,7 +49,7 @@ def test_a_linear_model_has_no_layer(tiny_classes: dict[str, Any], tmp_path: Pat
 
     config = composer(tiny_classes)([]).model_copy(update={"model": LinearConfig()})
     with pytest.raises(ConfigError, match=r"model \(linear\) must be a net"):
-        run_cost(config, tmp_path)
+        time_cell(config, "cost", tmp_path)
 
 
 def test_a_timing_that_is_there_is_not_taken_again(tiny_classes: dict[str, Any], tmp_path: Path) -> None:

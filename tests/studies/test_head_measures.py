@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from study_helpers import composer
 
-from minitx.studies.head_measures import nearest_between, nearest_within
-from minitx.studies.measures import add_across, add_measures
-from minitx.sweeps.measures_file import measures_of
+from minitx.studies.head_measures import add_across, nearest_between, nearest_within
+from minitx.sweeps.cells import MEASURES, add_measures, read_measures
 from minitx.training.run import run
 
 
@@ -41,11 +40,11 @@ def test_runs_of_other_seeds_are_compared_anew(tiny_classes: dict[str, Any], tmp
     paths = [tmp_path / str(seed) for seed in range(3)]
     for seed, path in enumerate(paths):
         run(composer(tiny_classes)(["trainer.max_steps=2", "model.n_layers=1", f"seed={seed}"]), path, quiet=True)
-    add_measures(paths[0], ["heads", "field"])
+    add_measures(paths[0], [MEASURES[name] for name in ("heads", "field")])
     add_across(paths[:2])
-    before = measures_of(paths[1])
+    before = read_measures(paths[1])
     add_across(paths)
-    found = measures_of(paths[0])
+    found = read_measures(paths[0])
     assert found["across.maps_less"] == pytest.approx(found["across.alike_maps"] - found["heads.alike_maps"])
-    assert measures_of(paths[1])["across.alike_outputs"] != before["across.alike_outputs"]
+    assert read_measures(paths[1])["across.alike_outputs"] != before["across.alike_outputs"]
     assert 1 <= found["field.width"] <= 2 * found["field.reach"] + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 from study_helpers import composer
 
 from minitx.config import Config
-from minitx.studies.measures import FIT_LEVELS, add_measures, gap_at
-from minitx.sweeps.measures_file import measures_of
+from minitx.studies.measures import FIT_LEVELS, gap_at
+from minitx.sweeps.cells import MEASURES, Measure, add_measures, read_measures
 from minitx.training.results import TRAIN_JUDGED
 from minitx.training.run import run
 
@@ -40,8 +39,8 @@ def test_training_rows_are_evaluated_as_validation_is(tiny_classes: dict[str, An
     expected = Predictor.from_run(tmp_path / "evaluated", checkpoint="best").evaluate(split="train").loss
     assert [line["loss"] for line in lines if line["split"] == TRAIN_JUDGED][-1] == pytest.approx(expected, rel=1e-5)
 
-    add_measures(tmp_path / "evaluated", ["fit"])
-    found = measures_of(tmp_path / "evaluated")
+    add_measures(tmp_path / "evaluated", [MEASURES["fit"]])
+    found = read_measures(tmp_path / "evaluated")
     assert found["fit.train_loss"] == pytest.approx(expected, rel=1e-5)
     assert {key.partition("_at_")[2] for key in found if "_at_" in key} <= {f"{level:g}" for level in FIT_LEVELS}
 
@@ -51,24 +50,18 @@ def test_heads_rebuilt_the_other_way_are_the_same_function(
     tiny_classes: dict[str, Any], tmp_path: Path, heads: str
 ) -> None:
     run(composer(tiny_classes)([f"model.attention.heads={heads}", "model.n_heads=2"]), tmp_path, quiet=True)
-    add_measures(tmp_path, ["builds"])
-    assert measures_of(tmp_path)["builds.difference"] < 1e-12
+    add_measures(tmp_path, [MEASURES["builds"]])
+    assert read_measures(tmp_path)["builds.difference"] < 1e-12
 
 
-def test_measures_are_computed_once(
-    tiny_classes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from minitx.studies import measures
-
+def test_measures_are_computed_once_by_each_version(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
     calls: list[Path] = []
 
     def counted(path: Path, config: Config) -> dict[str, float]:
         calls.append(path)
         return {"n": 1.0}
 
-    found: Callable[[Path, Config], dict[str, float]] = counted
-    monkeypatch.setitem(measures._MEASURES, "builds", found)
     run(composer(tiny_classes)(["trainer.max_steps=2"]), tmp_path, quiet=True)
-    add_measures(tmp_path, ["builds"])
-    add_measures(tmp_path, ["builds"])
-    assert len(calls) == 1 and measures_of(tmp_path) == {"builds.n": 1.0}
+    for version in ("1", "1", "2", "2"):
+        add_measures(tmp_path, [Measure("builds", version, counted)])
+    assert len(calls) == 2 and read_measures(tmp_path) == {"builds.n": 1.0}

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from study_helpers import composer
+from study_helpers import composer, time_cell
 
 from minitx.config import ConfigError
-from minitx.studies import timings as parallel
+from minitx.studies import timings
 from minitx.studies.timings import LayerBench
-from minitx.sweeps.measures_file import measures_of
+from minitx.sweeps.cells import read_measures
 from minitx.training.run_folder import RunFolder
 
 OVERRIDES = ["model.n_layers=1", "model.dropout=0", "data.max_length=13", "trainer.batch_rows=3"]
@@ -28,17 +28,17 @@ def same_threads_afterwards() -> Iterator[None]:
 
 
 def measured(classes: dict[str, Any], path: Path, *overrides: str) -> dict[str, float]:
-    parallel.run_parallel(composer(classes)([*OVERRIDES, *overrides]), path)
+    time_cell(composer(classes)([*OVERRIDES, *overrides]), "parallel", path)
     results = RunFolder(path).results()
     assert results is not None and results["status"] == "finished" and results["kind"] == "parallel"
-    return {key.removeprefix("parallel."): value for key, value in measures_of(path).items()}
+    return {key.removeprefix("parallel."): value for key, value in read_measures(path).items()}
 
 
 @pytest.mark.parametrize("model", ["transformer", "lstm", "cnn"])
 def test_both_machines_take_the_same_step(
     tiny_classes: dict[str, Any], tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "PARALLEL_SECONDS", 1e-9)
+    monkeypatch.setattr(timings, "PARALLEL_SECONDS", 1e-9)
     found = measured(tiny_classes, tmp_path, f"model={model}", "trainer.threads=2")
     assert set(found) == {"narrow_seconds", "wide_seconds", "speedup", "log_speedup"}
     assert found["speedup"] == pytest.approx(found["narrow_seconds"] / found["wide_seconds"])

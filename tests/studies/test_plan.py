@@ -41,6 +41,21 @@ def test_a_cell_for_each_value_and_seed(tiny_classes: dict[str, Any]) -> None:
     assert plan.cells[0].folder.startswith("arm-wide_n_heads-1_seed-0-")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measures": ["beauty"]}, r"study\.measures\.0 \(beauty\) must be one of .*fit"),
+        ({"measures": ["cost"]}, r"study\.measures\.0 \(cost\) must be one of"),
+        ({"arms": {"wide": {"kind": "fit"}}}, r"study\.wide\.kind \(fit\) must be one of train, cost, parallel"),
+    ],
+)
+def test_measures_and_timings_must_be_known(
+    tiny_classes: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(study(heads(**changes)), composer(tiny_classes), name_of, None)
+
+
 def test_a_seed_also_chooses_the_subset(tiny_classes: dict[str, Any]) -> None:
     tier = heads(axis="data.train_size", values=[20, 50], contrasts={})
     cells = make_plan(study(tier), composer(tiny_classes), name_of, None).cells

@@ -17,7 +17,7 @@ import pytest
 from scipy import stats
 from tiny import ROOT, Said, tiny_overrides
 
-from minitx.sweeps.table import Arm, Mean, summarise, write_plot
+from minitx.sweeps.sweep import ArmSummary, Mean, summarise, write_plot
 from minitx.training import loop
 
 Train = Callable[..., Said]
@@ -53,9 +53,20 @@ def test_a_sweep_ends_in_a_table_and_typed_again_runs_nothing(train_py: Train, t
 
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("results.json")}
     again = train_py(*line)
-    assert again.code == 0 and again.out.count("(already done)") == 4
+    assert again.code == 0 and "already done: 4 of 4 cells" in again.out and "[4/4]" not in again.out
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("results.json")} == before
     assert rows_of(folder / "table.csv") == table
+
+
+def test_workers_give_the_same_table(train_py: Train, tmp_path: Path) -> None:
+    """Cells run one after the other in this process, or two at a time in processes of their own."""
+    line = ("-m", "model.n_heads=1,3", "seed=0,1", "trainer.threads=1")
+    alone = train_py(*line, "hydra.sweep.dir=alone")
+    beside = train_py(*line, "hydra.sweep.dir=beside", "hydra.sweeper.workers=2")
+    assert alone.code == beside.code == 1, beside.err
+    assert "workers 2" in beside.out and beside.out.count("FAILED: model.d_model (16)") == 2
+    for name in ("table.csv", "cells.csv"):
+        assert rows_of(tmp_path / "beside" / name) == rows_of(tmp_path / "alone" / name)
 
 
 def test_failures_are_told_live_and_do_not_end_the_sweep(train_py: Train, tmp_path: Path) -> None:
@@ -95,7 +106,7 @@ def test_ctrl_c_ends_the_sweep_and_the_same_line_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(loop.Loop, "_train_step", step)
         stopped = train_py("-m", "seed=0,1", "hydra.sweep.dir=mine")
-    assert stopped.code == 130 and stopped.out.endswith("sweep stopped; type the same line again to go on\n")
+    assert stopped.code == 130 and stopped.out.endswith("\nstopped; type the same line again to go on\n")
     again = train_py("-m", "seed=0,1", "hydra.sweep.dir=mine")
     assert again.code == 0, again.err
     statuses = [json.loads(p.read_text())["status"] for p in (tmp_path / "mine").rglob("results.json")]
@@ -174,6 +185,6 @@ def test_interval_is_scipys_and_one_seed_has_none() -> None:
 
 def test_plot_places_numbers_on_a_true_axis_and_names_in_order(tmp_path: Path) -> None:
     for values in (("1", "2", "16"), ("rotary", "none", "learned")):
-        arms = [Arm(values={"k": v}, metrics={"m": Mean((0.1, 0.2))}, n_params=1, seconds=1.0) for v in values]
+        arms = [ArmSummary(values={"k": v}, metrics={"m": Mean((0.1, 0.2))}, n_params=1, seconds=1.0) for v in values]
         write_plot(tmp_path / "plot.png", arms, ["k"])
         assert (tmp_path / "plot.png").stat().st_size > 5_000

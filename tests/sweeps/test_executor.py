@@ -65,7 +65,7 @@ def test_a_failing_cell_is_recorded(tiny_classes: dict[str, Any], tmp_path: Path
     assert "trainer.eval_train_rows (0) must be set" in said
     [trace] = tmp_path.glob("tiny/*/error.txt")
     assert "Traceback" in trace.read_text()
-    assert ("[1/2] arm=good" in said) == (on_error == "continue")
+    assert ("] arm=good n_heads=1 seed=0  accuracy" in said) == (on_error == "continue")
 
 
 def start(root: Path, classes: dict[str, Any], workers: int, steps: int) -> subprocess.Popen[bytes]:
@@ -128,6 +128,6 @@ def test_a_stopped_study_saves_and_goes_on(tiny_classes: dict[str, Any], tmp_pat
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130, said_by(root)
-    assert "study stopped; type the same line again to go on" in said_by(root)
+    assert "stopped; type the same line again to go on" in said_by(root)
     ends = [json.loads(path.read_text())["status"] for path in root.glob("tiny/*/results.json")]
     assert ends == ["stopped"] * workers

@@ -1,16 +1,103 @@
-"""A sweep's summary: mean and 95 % interval per arm over seeds, as CSV and as a plot."""
+"""A plain sweep: its cells run, then summed up as mean and 95 % interval over seeds, in CSV files and a plot."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from minitx.sweeps.cells import Cell
+from minitx.errors import Stopped
+from minitx.sweeps.cells import Cell, leaf
+from minitx.sweeps.executor import InThisProcess, local_workers, run_cells
+from minitx.sweeps.progress import CellStatus, ProgressTable
+from minitx.training.console import Reporter
+from minitx.training.run_folder import RunFolder, safe_name
+
+
+def sweep_name(cells: Sequence[Cell], swept: Sequence[str]) -> str:
+    """`<data>-<swept keys>-<digest of what is typed beside them>`: the same line, or one with more values, finds the
+    same folder."""
+    names = {cell.config.data.name for cell in cells if cell.config is not None}
+    data = names.pop() if len(names) == 1 else "sweep"
+    fixed = sorted({o for cell in cells for o in cell.overrides if o.split("=", 1)[0] not in swept})
+    digest = hashlib.sha256("\n".join(fixed).encode()).hexdigest()[:6]
+    return safe_name("-".join([data, *(leaf(key) for key in swept), digest]))
+
+
+def run_sweep(
+    cells: Sequence[Cell], folder: Path, swept: Sequence[str], workers: int | InThisProcess
+) -> list[ArmSummary]:
+    """Run every cell that has not finished, then write table.csv, cells.csv and table.png.
+
+    workers: how many processes, or what runs the cells in this one.
+
+    Raises:
+        SystemExit: 1 when a cell failed, 130 or 143 when the sweep was stopped; typed again, the same line goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    reporter = Reporter(folder / "sweep.log")
+    try:
+        unique = list({cell.key: cell for cell in cells}.values())
+        reporter.say(f"sweep   {len(unique)} cells in {folder}")
+        if len(unique) < len(cells):
+            reporter.warn(f"{len(cells) - len(unique)} cells differ in nothing that changes a result, and run once")
+        status = CellStatus(unique, {cell.key: folder / cell.folder for cell in unique})
+        with ProgressTable(folder.name, reporter) as table:
+            backend = local_workers(workers, folder, reporter) if isinstance(workers, int) else lambda _: workers
+            run_cells(status, backend, table, reporter)
+        outcomes = [_outcome(cell, status) for cell in unique]
+        arms = summarise([(cell.values, results) for cell, results, _ in outcomes if results is not None])
+        _report(reporter, arms, outcomes, folder, swept)
+    except Stopped as stop:
+        reporter.say(str(stop))
+        raise SystemExit(stop.exit_code) from None
+    finally:
+        reporter.close()
+    if status.failed:
+        raise SystemExit(1)
+    return arms
+
+
+Outcome = tuple[Cell, Mapping[str, Any] | None, str | None]
+"""(cell, its results.json, or the error that it failed with)"""
+
+
+def _outcome(cell: Cell, status: CellStatus) -> Outcome:
+    done = cell.key in status.done
+    return cell, RunFolder(status.folder_of(cell)).results() if done else None, status.failed.get(cell.key)
+
+
+def _report(
+    reporter: Reporter, arms: Sequence[ArmSummary], outcomes: Sequence[Outcome], folder: Path, swept: Sequence[str]
+) -> None:
+    """The table on the console, both CSV files and the plot."""
+    if not arms:
+        reporter.say("no cell finished; there is nothing to tabulate")
+        return
+    keys = [key for key in swept if key != "seed"]
+    metrics = all_metrics(arms)
+    rows = [
+        [
+            arm.label(keys),
+            str(arm.n_seeds),
+            *(arm.metrics[m].text if m in arm.metrics else "" for m in metrics),
+            f"{arm.n_params:,}",
+            f"{arm.seconds:.0f}",
+        ]
+        for arm in arms
+    ]
+    title = "test metrics: mean over seeds with 95 % t interval"
+    reporter.table(title, ["arm", "seeds", *metrics, "parameters", "seconds"], rows)
+    write_csv(folder, arms, outcomes, keys)
+    write_plot(folder / "table.png", arms, keys)
+    reporter.say(f"written {folder}/table.csv, cells.csv, table.png")
+
+
+# ---------------------------------------------------------------------------------------------------------- the table
 
 
 @dataclass(frozen=True)
@@ -41,7 +128,7 @@ class Mean:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class ArmSummary:
     """The finished cells that differ in the seed alone."""
 
     values: Mapping[str, str]
@@ -55,10 +142,10 @@ class Arm:
         return len(next(iter(self.metrics.values())).values)
 
     def label(self, keys: Sequence[str]) -> str:
-        return " ".join(f"{key.rsplit('.', 1)[-1]}={self.values[key]}" for key in keys) or "all"
+        return " ".join(f"{leaf(key)}={self.values[key]}" for key in keys) or "all"
 
 
-def summarise(cells: Sequence[tuple[Mapping[str, str], Mapping[str, Any]]], split: str = "test") -> list[Arm]:
+def summarise(cells: Sequence[tuple[Mapping[str, str], Mapping[str, Any]]], split: str = "test") -> list[ArmSummary]:
     """Group (swept values, results.json) pairs into arms, in the order in which arms first appear."""
     groups: dict[tuple[tuple[str, str], ...], list[Mapping[str, Any]]] = {}
     for values, results in cells:
@@ -66,9 +153,9 @@ def summarise(cells: Sequence[tuple[Mapping[str, str], Mapping[str, Any]]], spli
     return [_arm(dict(key), members, split) for key, members in groups.items()]
 
 
-def _arm(values: dict[str, str], members: Sequence[Mapping[str, Any]], split: str) -> Arm:
+def _arm(values: dict[str, str], members: Sequence[Mapping[str, Any]], split: str) -> ArmSummary:
     names = members[0]["metrics"][split]
-    return Arm(
+    return ArmSummary(
         values=values,
         metrics={name: Mean(tuple(m["metrics"][split][name]["value"] for m in members)) for name in names},
         n_params=members[0]["n_params"],
@@ -76,15 +163,15 @@ def _arm(values: dict[str, str], members: Sequence[Mapping[str, Any]], split: st
     )
 
 
-def all_metrics(arms: Sequence[Arm]) -> list[str]:
+def all_metrics(arms: Sequence[ArmSummary]) -> list[str]:
     """Names of every metric that any arm has, in order of appearance: arms of different tasks have different ones."""
     return list(dict.fromkeys(name for arm in arms for name in arm.metrics))
 
 
 def write_csv(
     folder: Path,
-    arms: Sequence[Arm],
-    cells: Sequence[tuple[Cell, Mapping[str, Any] | None, str | None]],
+    arms: Sequence[ArmSummary],
+    cells: Sequence[Outcome],
     keys: Sequence[str],
 ) -> None:
     """table.csv, one line an arm; cells.csv, one line a cell, failed ones with their error."""
@@ -106,8 +193,8 @@ def write_csv(
             writer.writerow([*(cell.values[k] for k in swept), *values, cell.folder if results else "", error or ""])
 
 
-def write_plot(path: Path, arms: Sequence[Arm], keys: Sequence[str]) -> None:
-    """One panel a metric: every seed as a dot, mean and interval per arm; numbers on a true axis, the rest in order."""
+def write_plot(path: Path, arms: Sequence[ArmSummary], keys: Sequence[str]) -> None:
+    """One panel a metric: every seed as a dot, mean and interval per arm; numbers to scale, names in order."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -139,8 +226,8 @@ def write_plot(path: Path, arms: Sequence[Arm], keys: Sequence[str]) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _places(arms: Sequence[Arm], keys: Sequence[str]) -> tuple[list[float], bool]:
-    """Where each arm stands on the x axis, and whether that is a true scale."""
+def _places(arms: Sequence[ArmSummary], keys: Sequence[str]) -> tuple[list[float], bool]:
+    """Each arm's position on the x axis, and whether the axis is of numbers."""
     if len(keys) == 1:
         try:
             return [float(arm.values[keys[0]]) for arm in arms], True
