@@ -15,12 +15,12 @@ from minitx.studies.study import Study, load_study
 from minitx.sweeps.cells import MEASURES, Cell
 from minitx.sweeps.executor import run_cell
 
-CLAIM_TEXT = {"prediction": "It helps.", "would_change": "Other data."}
+CLAIM = {"statement": "More heads raise quality", "prediction": "It helps.", "would_change": "Other data."}
 
 
 def study(quick: dict[str, Any], **keys: Any) -> Study:
     """A study of claim C8a with this quick tier."""
-    return load_study({"name": "tiny", "title": "A tiny study", "claims": {"C8a": CLAIM_TEXT}, "quick": quick, **keys})
+    return load_study({"name": "tiny", "title": "A tiny study", "claims": {"C8a": CLAIM}, "quick": quick, **keys})
 
 
 def heads(**changes: Any) -> dict[str, Any]:

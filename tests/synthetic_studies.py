@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from minitx.report.ledger import declared_claims
 from minitx.sweeps.cells import write_measure
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & {{ledger}} $x^2$ `a`|b [c](https://evil.example)"
+MADE_UP = {"prediction": "Made up for a test.", "would_change": "Other made-up numbers."}
 Number = Callable[[str, Any, np.random.Generator], Mapping[str, float]]
 """(arm, value, noise of the cell) -> measures."""
 
@@ -35,9 +37,10 @@ def write_study(
     title: str = "A synthetic study",
 ) -> Path:
     """study-<tier>.json and a folder with results.json (and measures.json) for each cell that has not failed."""
-    told = {"prediction": "Made up for a test.", "would_change": "Other made-up numbers.", **(texts or {})}
+    declared = {entry.id: entry.claim.model_dump() for entry in declared_claims()}
     study = {
-        "name": name, "title": title, "tier": tier_name, tier_name: tier, "claims": dict.fromkeys(claims, told),
+        "name": name, "title": title, "tier": tier_name, tier_name: tier,
+        "claims": {claim: {**declared[claim], **MADE_UP, **(texts or {})} for claim in claims},
     }  # fmt: skip
     folder, cells = root / name, []
     for arm, config in tier["arms"].items():

@@ -61,13 +61,13 @@ class ArmRow:
 
 def measures_of(finding: ClaimResult) -> list[str]:
     """What the claim's contrasts measure."""
-    parts = finding.evidence.tier.contrasts[finding.claim.id].values()
+    parts = finding.evidence.tier.contrasts[finding.id].values()
     return list(dict.fromkeys(part.measure for part in parts))
 
 
 def arms_read(finding: ClaimResult) -> list[str]:
     """Arms that the claim's contrasts read."""
-    parts = finding.evidence.tier.contrasts[finding.claim.id].values()
+    parts = finding.evidence.tier.contrasts[finding.id].values()
     return [arm for arm in finding.evidence.tier.arms if any(arm in (part.arm, part.against) for part in parts)]
 
 

@@ -24,13 +24,13 @@ def _claim(entry: Entry) -> dict[str, Any]:
     found, parts = entry.finding, [_part(part) for part in entry.parts]
     first = parts[0] if parts else dict.fromkeys(("effect", "ci95", "delta", "n_seeds"))
     return {
-        "id": entry.claim.id,
-        "claim": entry.claim.says,
+        "id": entry.id,
+        "claim": entry.claim.statement,
         "verdict": entry.verdict,
         **{key: first[key] for key in ("effect", "ci95", "delta", "n_seeds")},
         "runs": [] if found is None else found.runs(),
         "command": entry.command,
-        "study": entry.claim.study if found is None else found.study,
+        "study": entry.study,
         "tier": None if found is None else found.tier,
         "exploratory": entry.exploratory,
         "parts": parts,

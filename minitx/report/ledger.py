@@ -6,20 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from minitx.config import rule
 from minitx.studies.evidence import ClaimResult, ContrastResult, Evidence, evaluate_claims, read_evidence
 from minitx.studies.statistics import MIN_SEEDS, Verdict
-from minitx.studies.study import CLAIMS, Claim, Contrast
+from minitx.studies.study import Claim, Contrast, load_study
 from minitx.training.run_folder import safe_name
 
 RECORDS = "study-*.json"
+STUDIES = Path(__file__).parents[2] / "conf" / "study"
+"""Study files, which hold all that is said of a claim."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """A claim as one tier of one study decided it, or a claim that no study here asks about."""
 
+    id: str
     claim: Claim
+    study: str
+    """That asks about it."""
     finding: ClaimResult | None
 
     @property
@@ -31,12 +38,12 @@ class Entry:
     def anchor(self) -> str:
         """Names its section, and its figures."""
         found = self.finding
-        return self.claim.id if found is None else safe_name(f"{self.claim.id}-{found.study}-{found.tier}")
+        return self.id if found is None else safe_name(f"{self.id}-{self.study}-{found.tier}")
 
     @property
     def command(self) -> str:
         """What tests it (again)."""
-        return command_of(self.claim.study) if self.finding is None else self.finding.evidence.command
+        return command_of(self.study) if self.finding is None else self.finding.evidence.command
 
     @property
     def parts(self) -> tuple[ContrastResult, ...]:
@@ -48,7 +55,7 @@ class Entry:
         """The contrasts that wait for cells."""
         if self.finding is None:
             return {}
-        declared = self.finding.evidence.tier.contrasts[self.claim.id]
+        declared = self.finding.evidence.tier.contrasts[self.id]
         return {name: part for name, part in declared.items() if name not in {p.name for p in self.parts}}
 
     @property
@@ -86,14 +93,29 @@ def read_ledger(folder: Path) -> Ledger:
     if not records:
         must = f"be a folder of studies, one of whose folders holds a {RECORDS}"
         raise rule("FOLDER", folder, must, f"run a study first: {command_of('head_count')}")
-    return Ledger(folder, entries_of([read_evidence(record) for record in records]))
+    return Ledger(folder, entries_of([read_evidence(record) for record in records], declared_claims()))
 
 
-def entries_of(evidences: Sequence[Evidence]) -> tuple[Entry, ...]:
-    """All claims, in the order of the ledger."""
-    findings = evaluate_claims(evidences)
-    entries = []
-    for claim in CLAIMS.values():
-        own: list[ClaimResult | None] = [finding for finding in findings if finding.claim.id == claim.id]
-        entries += [Entry(claim, finding) for finding in own or [None]]
-    return tuple(entries)
+def entries_of(evidences: Sequence[Evidence], declared: Sequence[Entry] = ()) -> tuple[Entry, ...]:
+    """What the studies found of their claims, and the declared claims that none of them asks about."""
+    tested = [Entry(found.id, found.claim, found.study, found) for found in evaluate_claims(evidences)]
+    untested = [entry for entry in declared if entry.id not in {other.id for other in tested}]
+    return tuple(sorted([*tested, *untested], key=lambda entry: (entry.claim.order, entry.id)))
+
+
+def declared_claims(folder: Path = STUDIES) -> list[Entry]:
+    """The claims of every study file in a folder; none where the package is installed without conf/.
+
+    Raises:
+        ConfigError: a claim lacks its statement or prediction, or two files have the same claim.
+    """
+    entries: dict[str, Entry] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        study = yaml.safe_load(path.read_text(encoding="utf-8"))
+        declared = load_study({"name": path.stem, "claims": study.get("claims", {})})
+        for name, claim in declared.claims.items():
+            if name in entries:
+                other = f"{entries[name].study}.yaml"
+                raise rule(f"study.claims.{name}", path.name, f"be in one file, it is in {other} too", "drop one")
+            entries[name] = Entry(name, claim, path.stem, None)
+    return sorted(entries.values(), key=lambda entry: (entry.claim.order, entry.id))

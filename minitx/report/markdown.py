@@ -38,7 +38,7 @@ def report_markdown(ledger: Ledger, figures: Mapping[str, Mapping[str, tuple[str
     untested = [entry for entry in ledger.entries if entry.finding is None]
     if untested:
         blocks.append(f"## {HEADS[None]}")
-        blocks += [block for e in untested for block in (f"**{md(e.claim.id)}** {md(e.claim.says)}", code(e.command))]
+        blocks += [block for e in untested for block in (f"**{md(e.id)}** {md(e.claim.statement)}", code(e.command))]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -74,7 +74,7 @@ def _verdict(entry: Entry) -> str:
 def _ledger(ledger: Ledger) -> str:
     rows = []
     for entry in ledger.entries:
-        says = md(entry.claim.says)
+        says = md(entry.claim.statement)
         claim = says if entry.finding is None else f"[{says}](#{entry.anchor.lower()})"
         names = [f"{marked_name(part)} " if len(entry.parts) > 1 else "" for part in entry.parts]
         told_of = map("{}{}".format, names, map(effect_text, entry.parts))
@@ -83,15 +83,15 @@ def _ledger(ledger: Ledger) -> str:
         seeds = ", ".join(str(n) for n in sorted({part.effect.n_seeds for part in entry.parts}))
         tier = entry.finding.tier if entry.finding is not None else ""
         told = _verdict(entry) + (" (exploratory)" if entry.exploratory else "")
-        rows.append([entry.claim.id, claim, told, effects, deltas, seeds, tier])
+        rows.append([entry.id, claim, told, effects, deltas, seeds, tier])
     return _table(["id", "claim", "verdict", "effect [interval]", "δ", "seeds", "tier"], rows)
 
 
 def _section(entry: Entry, found: ClaimResult, figures: Mapping[str, tuple[str, str]], link: Link) -> Iterator[str]:
-    yield f'<a id="{entry.anchor.lower()}"></a>\n\n## {md(entry.claim.id)}: {md(entry.claim.says)}'
+    yield f'<a id="{entry.anchor.lower()}"></a>\n\n## {md(entry.id)}: {md(entry.claim.statement)}'
     title = md(found.evidence.study.title)
     yield f"{_verdict(entry)}. Study [{md(found.study)}]({link(found.study)}), tier {found.tier}: {title}"
-    yield f"**Predicted before the study ran.** {md(found.text.prediction)}"
+    yield f"**Predicted before the study ran.** {md(found.claim.prediction)}"
     yield f"> {md(sentence(entry))}"
     for address, told in figures.values():
         yield f"![{md(told)}]({address})"
@@ -100,7 +100,7 @@ def _section(entry: Entry, found: ClaimResult, figures: Mapping[str, tuple[str, 
     for note in notes_of(entry, found):
         yield f"**{note.heading}.**"
         yield "\n".join(f"- {md(line)}" for line in note.lines)
-    yield f"**What would change the verdict.** {md(found.text.would_change)}"
+    yield f"**What would change the verdict.** {md(found.claim.would_change)}"
     yield "**Run it again.**"
     yield code(entry.command)
 

@@ -97,9 +97,9 @@ def _ledger(ledger: Ledger) -> Html:
 
 def _ledger_row(entry: Entry) -> Html:
     claim = (
-        tag("a", tag("b", entry.claim.id), " ", entry.claim.says, href=f"#{entry.anchor}")
+        tag("a", tag("b", entry.id), " ", entry.claim.statement, href=f"#{entry.anchor}")
         if entry.finding is not None
-        else join((tag("b", entry.claim.id), " ", entry.claim.says))
+        else join((tag("b", entry.id), " ", entry.claim.statement))
     )
     first = (tag("td", claim, class_="claim"), tag("td", _badge(entry.verdict), data_label="Verdict"))
     command = (tag("code", entry.command),) if entry.verdict is None else ()
@@ -129,14 +129,14 @@ def _section(entry: Entry, found: ClaimResult, figures: Mapping[str, tuple[str, 
     study = tag("a", found.study, href=link(found.study))
     about = tag("p", "Study ", study, f", tier {found.tier}: {found.evidence.study.title}", class_="about")
     body = (
-        tag("header", tag("h2", tag("b", entry.claim.id), " ", entry.claim.says), _badge(entry.verdict)),
+        tag("header", tag("h2", tag("b", entry.id), " ", entry.claim.statement), _badge(entry.verdict)),
         about,
-        _told("Predicted before the study ran", found.text.prediction),
+        _told("Predicted before the study ran", found.claim.prediction),
         tag("p", sentence(entry), class_=f"verdict {entry.verdict or 'untested'}"),
         tag("div", _figures(figures), _contrasts(entry, found), class_="evidence"),
         _arms(found, link),
         *(_note(note) for note in notes_of(entry, found)),
-        _told("What would change the verdict", found.text.would_change),
+        _told("What would change the verdict", found.claim.would_change),
         tag("h3", "Run it again"),
         tag("pre", tag("code", entry.command)),
     )
@@ -218,6 +218,6 @@ def _cell(cell: Cell, link: Link) -> Html:
 
 
 def _untested(entries: list[Entry]) -> Html:
-    rows = (tag("dt", tag("b", e.claim.id), " ", e.claim.says) + tag("dd", tag("code", e.command)) for e in entries)
+    rows = (tag("dt", tag("b", e.id), " ", e.claim.statement) + tag("dd", tag("code", e.command)) for e in entries)
     told = tag("p", "The command runs the study that asks about the claim.", class_="hint")
     return tag("section", tag("h2", HEADS[None]), told, tag("dl", *map(Html, rows), class_="commands"), id="untested")

@@ -218,8 +218,8 @@ def verdict_word(verdict: Verdict | None) -> str:
 
 def counted(entries: Sequence[Entry]) -> str:
     """`5 of 12 claims have been tested here: 2 supported, 3 contradicted.`; two tiers of a study give two verdicts."""
-    claims = {entry.claim.id for entry in entries}
-    tested = {entry.claim.id for entry in entries if entry.verdict is not None}
+    claims = {entry.id for entry in entries}
+    tested = {entry.id for entry in entries if entry.verdict is not None}
     verdicts = [entry.verdict for entry in entries if entry.verdict is not None]
     tally = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in MEANINGS if verdict in verdicts)
     more = f", with {len(verdicts)} verdicts" if len(verdicts) > len(tested) else ""

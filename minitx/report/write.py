@@ -33,7 +33,7 @@ def say_ledger(reporter: Reporter, ledger: Ledger) -> None:
 def _row(entry: Entry) -> list[str]:
     found = entry.finding
     effects = "\n".join(effect_text(part) for part in entry.parts)
-    return [entry.claim.id, entry.claim.says, verdict_word(entry.verdict), effects, "" if found is None else found.tier]
+    return [entry.id, entry.claim.statement, verdict_word(entry.verdict), effects, "" if found is None else found.tier]
 
 
 FIGURES = "figures"

@@ -17,7 +17,7 @@ import numpy as np
 
 from minitx.errors import ConfigError
 from minitx.studies.statistics import Effect, Verdict, claim_verdict, contrast_effects
-from minitx.studies.study import CLAIMS, Claim, ClaimText, Contrast, Study, Tier, load_study
+from minitx.studies.study import Claim, Contrast, Study, Tier, load_study
 from minitx.sweeps.cells import Value, read_measures
 from minitx.training.run_folder import RunFolder
 
@@ -86,8 +86,8 @@ class ContrastResult:
 class ClaimResult:
     """What a study says of a claim."""
 
+    id: str
     claim: Claim
-    text: ClaimText
     evidence: Evidence
     parts: tuple[ContrastResult, ...]
     verdict: Verdict | None
@@ -104,7 +104,7 @@ class ClaimResult:
 
     def runs(self) -> list[str]:
         """Folders of every cell that a contrast of the claim reads."""
-        arms = {arm for p in self.evidence.tier.contrasts[self.claim.id].values() for arm in (p.arm, p.against)}
+        arms = {arm for p in self.evidence.tier.contrasts[self.id].values() for arm in (p.arm, p.against)}
         return [seen.folder for seen in self.evidence.observations if seen.arm in arms]
 
 
@@ -262,6 +262,5 @@ def evaluate_claims(evidences: Sequence[Evidence]) -> list[ClaimResult]:
                 for p in seen
             )
             verdict = claim_verdict([(p.effect.verdict, p.part.expect) for p in seen]) if whole else None
-            findings.append(ClaimResult(CLAIMS[claim], evidence.study.claims[claim], evidence, tuple(seen), verdict))
-    order = list(CLAIMS)
-    return sorted(findings, key=lambda finding: (order.index(finding.claim.id), finding.tier))
+            findings.append(ClaimResult(claim, evidence.study.claims[claim], evidence, tuple(seen), verdict))
+    return sorted(findings, key=lambda finding: (finding.claim.order, finding.id, finding.tier))

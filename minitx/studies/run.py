@@ -126,10 +126,10 @@ def _tell(reporter: Reporter, evidence: Evidence, findings: Sequence[ClaimResult
             effect = part.effect
             interval = f"[{effect.low:+.4f}, {effect.high:+.4f}]"
             reporter.say(
-                f"{finding.claim.id:4s} {part.name}: {effect.mean:+.4f} {interval} (delta {part.part.delta:g}, "
+                f"{finding.id:4s} {part.name}: {effect.mean:+.4f} {interval} (delta {part.part.delta:g}, "
                 f"{effect.n_seeds} seeds, expected {part.part.expect}): {effect.verdict}"
             )
-        reporter.say(f"{finding.claim.id:4s} {finding.claim.says}: {(finding.verdict or 'not tested here').upper()}")
+        reporter.say(f"{finding.id:4s} {finding.claim.statement}: {(finding.verdict or 'not tested here').upper()}")
     if evidence.missing:
         reporter.say(f"{len(evidence.missing)} cells are missing: {', '.join(evidence.missing[:5])}")
 

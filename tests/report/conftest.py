@@ -27,7 +27,7 @@ def ledger(studies: Path) -> Ledger:
 @pytest.fixture(scope="session")
 def entries(ledger: Ledger) -> Mapping[str, Entry]:
     """By claim; no synthetic claim has two."""
-    return {entry.claim.id: entry for entry in ledger.entries}
+    return {entry.id: entry for entry in ledger.entries}
 
 
 @pytest.fixture(scope="session")

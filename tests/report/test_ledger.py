@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import synthetic_studies
+from tiny import ROOT
 
 from minitx.errors import ConfigError
-from minitx.report.ledger import Entry, Ledger, command_of, read_ledger
-from minitx.studies.study import CLAIMS
+from minitx.report.ledger import Entry, Ledger, command_of, declared_claims, read_ledger
 
 VERDICTS = {
     "C7": "supported", "C8a": "contradicted", "C8b": None, "C8c": "negligible", "C9": None, "C5": "supported",
@@ -19,9 +19,9 @@ VERDICTS = {
 
 
 def test_all_claims_in_order_with_their_verdicts(ledger: Ledger) -> None:
-    assert [entry.claim.id for entry in ledger.entries] == list(CLAIMS)
-    assert {entry.claim.id: entry.verdict for entry in ledger.entries} == VERDICTS
-    assert [entry.claim.id for entry, _ in ledger.tested] == ["C7", "C8a", "C8c", "C9", "C5", "C4", "C1", "C2"]
+    assert [entry.id for entry in ledger.entries] == list(VERDICTS)
+    assert {entry.id: entry.verdict for entry in ledger.entries} == VERDICTS
+    assert [entry.id for entry, _ in ledger.tested] == ["C7", "C8a", "C8c", "C9", "C5", "C4", "C1", "C2"]
 
 
 def test_what_an_entry_knows(entries: Mapping[str, Entry]) -> None:
@@ -55,3 +55,20 @@ def test_a_record_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x" / "study-quick.json").write_text("{")
     with pytest.raises(ConfigError, match=r"study-quick.json must be a study's record"):
         read_ledger(tmp_path)
+
+
+def test_a_claim_is_declared_in_its_study_file_alone(tmp_path: Path) -> None:
+    claim = "{statement: Bees fly, prediction: They do., would_change: A bee that walks.}"
+    (tmp_path / "bees.yaml").write_text(f"name: bees\nclaims:\n  C99: {claim}\n")
+    [entry] = declared_claims(tmp_path)
+    assert (entry.id, entry.claim.statement, entry.study) == ("C99", "Bees fly", "bees")
+    assert entry.command == "python train.py -m study=bees" and entry.verdict is None
+    (tmp_path / "wasps.yaml").write_text(f"name: wasps\nclaims:\n  C99: {claim}\n")
+    with pytest.raises(ConfigError, match=r"study.claims.C99 \(wasps.yaml\) must be in one file, .* bees.yaml too"):
+        declared_claims(tmp_path)
+
+
+def test_every_study_file_declares_claims() -> None:
+    assert {entry.study for entry in declared_claims()} == {
+        path.stem for path in (ROOT / "conf" / "study").glob("*.yaml") if path.stem != "none"
+    }

@@ -15,7 +15,6 @@ from synthetic_studies import HOSTILE
 from minitx.report import Ledger
 from minitx.report.ledger import Entry
 from minitx.report.wording import effect_text, sentence
-from minitx.studies.study import CLAIMS
 
 VOID = {"meta", "img", "br", "path", "circle"}
 
@@ -89,9 +88,9 @@ def test_every_link_leads_somewhere(page: Page, report: Path) -> None:
 
 def test_the_ledger_has_every_claim_and_its_verdict(page: Page, text: str, entries: Mapping[str, Entry]) -> None:
     badges = [attrs["class"].split()[1] for _, attrs in page.tags if attrs.get("class", "").startswith("badge ")]
-    assert badges[: len(CLAIMS)] == [entries[claim].verdict or "untested" for claim in CLAIMS]
-    for claim in CLAIMS.values():
-        assert claim.says in text
+    assert badges[: len(entries)] == [entry.verdict or "untested" for entry in entries.values()]
+    for entry in entries.values():
+        assert entry.claim.statement in text
     assert text.count("python train.py -m study=head_diversity") == 2  # in the ledger, and below
 
 
@@ -101,7 +100,7 @@ def test_numbers_and_sentences_are_those_of_the_findings(text: str, ledger: Ledg
             assert text.count(effect_text(part)) >= 2
         if entry.finding is not None:
             assert sentence(entry) in text
-            assert entry.finding.text.prediction in text and entry.finding.text.would_change in text
+            assert entry.finding.claim.prediction in text and entry.finding.claim.would_change in text
 
 
 def test_hostile_text_is_shown_as_it_is(text: str, page: Page) -> None:
