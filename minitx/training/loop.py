@@ -337,10 +337,15 @@ def _batch_maker(
 ) -> MakeBatch:
     """Batches cut on the host, or on the GPU where the token ids stay."""
     cut: Callable[[np.ndarray], Batch] = partial(split.batch, sentences=sentences, packed=packed)
-    if compute.graphs or (trainer.speed.resident and compute.device.type == "cuda"):
+    if _is_resident(trainer, compute):
         few_shapes = trainer.batch_tokens if compute.graphs else None
         cut = ResidentSplit(split, compute.device, sentences=sentences, packed=packed, few_shapes=few_shapes).batch
     if masker is None:
         return lambda rows, epoch: cut(rows)
     target_step = TARGET_STEP if compute.graphs else None
     return lambda rows, epoch: masker(cut(rows), rows, epoch, target_step)
+
+
+def _is_resident(trainer: TrainerConfig, compute: Compute) -> bool:
+    """Whether the token ids stay on the device."""
+    return compute.graphs or (trainer.speed.resident and compute.device.type == "cuda")
