@@ -19,10 +19,10 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the report; print the verdicts, then the files written."""
     from minitx.report import read_ledger, write_report
-    from minitx.report.write import say_ledger
+    from minitx.report.write import print_ledger
     from minitx.training.console import Reporter
 
     ledger = read_ledger(options.folder)
     written = write_report(ledger, options.output or options.folder / "report")
-    say_ledger(Reporter(), ledger)
+    print_ledger(Reporter(), ledger)
     print_lines([str(path) for path in written])

@@ -1,4 +1,4 @@
-"""What every arm reached: mean and interval over seeds, every run, size, time and tuning, and its table."""
+"""The table of arms: mean and interval over seeds, every run, size, time and what tuning chose."""
 
 from __future__ import annotations
 
@@ -49,31 +49,19 @@ class ArmRow:
     arm: str
     value: Value | None
     measured: tuple[Measured | None, ...]
-    """In the order of `measures_of`; None where no cell has it."""
+    """In the order of the claim's measures; None where no cell has it."""
     size: int | None
     """Non-embedding parameters."""
     seconds: float | None
     """Mean training time."""
     n_seeds: int
-    """Declared; as many runs as have finished may be fewer."""
+    """As declared; fewer runs may have finished."""
     tried: Tried | None
 
 
-def measures_of(finding: ClaimResult) -> list[str]:
-    """What the claim's contrasts measure."""
-    parts = finding.evidence.tier.contrasts[finding.id].values()
-    return list(dict.fromkeys(part.measure for part in parts))
-
-
-def arms_read(finding: ClaimResult) -> list[str]:
-    """Arms that the claim's contrasts read."""
-    parts = finding.evidence.tier.contrasts[finding.id].values()
-    return [arm for arm in finding.evidence.tier.arms if any(arm in (part.arm, part.against) for part in parts)]
-
-
-def arm_rows(finding: ClaimResult) -> list[ArmRow]:
-    """Every arm and value that has one of the claim's measures, and those that a contrast reads without any."""
-    evidence, measures, read = finding.evidence, measures_of(finding), arms_read(finding)
+def arm_rows(result: ClaimResult) -> list[ArmRow]:
+    """Every arm and value that has one of the claim's measures, or is read by one of its contrasts."""
+    evidence, measures, read = result.evidence, result.measures, result.arms
     rows = []
     for arm in evidence.tier.arms:
         for value in evidence.tier.values_of(arm):
@@ -100,9 +88,9 @@ def _row(evidence: Evidence, arm: str, value: Value | None, measured: tuple[Meas
 
 
 def _size(evidence: Evidence, arm: str, value: Value | None, cells: list[Observation]) -> int | None:
-    told = evidence.sizes.get(place_name((arm, value)), evidence.sizes.get(arm))
+    planned = evidence.sizes.get(place_name((arm, value)), evidence.sizes.get(arm))
     counted = _mean(cells, "n_params_non_embedding")
-    return told if told is not None or counted is None else round(counted)
+    return planned if planned is not None or counted is None else round(counted)
 
 
 def _mean(cells: list[Observation], measure: str) -> float | None:
@@ -111,17 +99,17 @@ def _mean(cells: list[Observation], measure: str) -> float | None:
 
 
 def _tried(evidence: Evidence, arm: str, value: Value | None) -> Tried | None:
-    tier, told = evidence.tier, evidence.tuning
-    if told is None or tier.tuning is None:
+    tier, stored = evidence.tier, evidence.tuning
+    if stored is None or tier.tuning is None:
         return None
-    tuned = Tuned(tier.tuning, told["of"], told["metric"], told["scores"])
+    tuned = Tuned(tier.tuning, stored["of"], stored["metric"], stored["scores"])
     best, scores = tuned.best(tier, (arm, value)), tuned.scores_of(tier, (arm, value))
     return None if best is None else Tried(best, len(scores), tuned.metric, scores[best])
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run's number, and where it comes from."""
+class RunLink:
+    """One run's number, and the folder that it comes from."""
 
     text: str
     seed: int
@@ -129,11 +117,11 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What stands in a cell, in this order."""
+class TableCell:
+    """The contents of a table's cell: a bold number, numbers of runs, and text."""
 
     strong: str = ""
-    runs: tuple[Run, ...] = ()
+    runs: tuple[RunLink, ...] = ()
     text: str = ""
 
     @property
@@ -143,40 +131,42 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and how to fill a line under it."""
+    """A heading, and the cell of each row below it."""
 
     head: str
-    cell: Callable[[ArmRow], Cell]
+    cell: Callable[[ArmRow], TableCell]
 
 
 @dataclass(frozen=True)
 class ArmTable:
-    """Headings without that of the arm, and the lines of each arm."""
+    """Headings beside that of the arm, and the rows of each arm."""
 
     heads: tuple[str, ...]
-    lines: dict[str, list[tuple[Cell, ...]]]
-    """Arm -> its lines, one for each value of the axis."""
+    lines: dict[str, list[tuple[TableCell, ...]]]
+    """Arm -> its rows, one for each value of the axis."""
 
 
-def arm_table(finding: ClaimResult) -> ArmTable:
-    """Columns in which nothing stands are left out."""
-    rows = arm_rows(finding)
-    columns = [column for column in _columns(finding) if not all(column.cell(row).empty for row in rows)]
-    lines: dict[str, list[tuple[Cell, ...]]] = {}
+def arm_table(result: ClaimResult) -> ArmTable:
+    """The table without its empty columns."""
+    rows = arm_rows(result)
+    columns = [column for column in _columns(result) if not all(column.cell(row).empty for row in rows)]
+    lines: dict[str, list[tuple[TableCell, ...]]] = {}
     for row in rows:
         lines.setdefault(row.arm, []).append(tuple(column.cell(row) for column in columns))
     return ArmTable(tuple(column.head for column in columns), lines)
 
 
-def _columns(finding: ClaimResult) -> list[Column]:
-    axis, measures = finding.evidence.tier.axis, measures_of(finding)
-    columns = [Column(axis or "", lambda row: Cell(text=value_text(row.value)))]
+def _columns(result: ClaimResult) -> list[Column]:
+    axis, measures = result.evidence.tier.axis, result.measures
+    columns = [Column(axis or "", lambda row: TableCell(text=value_text(row.value)))]
     for place, measure in enumerate(measures):
         columns += _columns_of(measure_name(measure), place)
-    columns.append(Column("parameters", lambda row: Cell(text="" if row.size is None else f"{row.size:,}")))
+    columns.append(Column("parameters", lambda row: TableCell(text="" if row.size is None else f"{row.size:,}")))
     if "seconds" not in measures:
-        columns.append(Column("seconds", lambda row: Cell(text="" if row.seconds is None else plain(row.seconds, 1))))
-    columns.append(Column("tuning chose", lambda row: Cell(text="" if row.tried is None else row.tried.text)))
+        columns.append(
+            Column("seconds", lambda row: TableCell(text="" if row.seconds is None else plain(row.seconds, 1)))
+        )
+    columns.append(Column("tuning chose", lambda row: TableCell(text="" if row.tried is None else row.tried.text)))
     return columns
 
 
@@ -190,27 +180,27 @@ def _columns_of(name: str, place: int) -> list[Column]:
 
 
 def _digits(one: Measured) -> int:
-    """Behind the point, for all numbers of one measure of an arm: four that count."""
+    """Decimal places for all numbers of one measure of an arm: four significant digits."""
     return min(6, places_for(one.mean) + 1) if abs(one.mean) < 1000 else 0
 
 
-def _shown_mean(one: Measured | None) -> Cell:
+def _shown_mean(one: Measured | None) -> TableCell:
     if one is None:
-        return Cell(text="missing")
-    return Cell(strong=plain(one.mean, _digits(one)), text=interval(one.low, one.high, _digits(one)))
+        return TableCell(text="missing")
+    return TableCell(strong=plain(one.mean, _digits(one)), text=interval(one.low, one.high, _digits(one)))
 
 
-def _runs(one: Measured | None, n_seeds: int) -> Cell:
+def _runs(one: Measured | None, n_seeds: int) -> TableCell:
     if one is None:
-        return Cell()
+        return TableCell()
     few = f"({len(one.runs)} of {n_seeds} seeds)" if len(one.runs) < n_seeds else ""
-    return Cell(
-        runs=tuple(Run(plain(number, _digits(one)), seed, folder) for seed, number, folder in one.runs), text=few
+    return TableCell(
+        runs=tuple(RunLink(plain(number, _digits(one)), seed, folder) for seed, number, folder in one.runs), text=few
     )
 
 
-def _sampling(one: Measured | None) -> Cell:
+def _sampling(one: Measured | None) -> TableCell:
     if one is None or one.sampling is None:
-        return Cell()
+        return TableCell()
     _, low, high = one.sampling
-    return Cell(text=interval(low, high, _digits(one)))
+    return TableCell(text=interval(low, high, _digits(one)))

@@ -60,18 +60,18 @@ def _curve_of(evidence: Evidence, measure: str, arm: str) -> LearningCurve | Non
 
 def exponent_line(evidence: Evidence, found: ContrastResult) -> Line | None:
     """The fitted power through the middle of the points that it was fitted to."""
-    part = found.part
-    numbers = numbers_of(evidence, part.arm)
-    if part.contrast != "exponent" or numbers is None:
+    contrast = found.contrast
+    numbers = numbers_of(evidence, contrast.arm)
+    if contrast.kind != "exponent" or numbers is None:
         return None
     means = {
-        float(v): geometric_mean(evidence, part.measure, part.arm, v)
-        for v in evidence.tier.values_of(part.arm)
+        float(v): geometric_mean(evidence, contrast.measure, contrast.arm, v)
+        for v in evidence.tier.values_of(contrast.arm)
         if v is not None
     }
     there = {number: mean for number, mean in means.items() if mean is not None and mean > 0}
     top = np.array([number for number in there if number * LAST_DECADE >= max(there)])
-    exponent = part.centre + found.effect.mean
+    exponent = contrast.centre + found.effect.mean
     log_y = np.log([there[number] for number in top])
     ends = np.array([top.min(), top.max()])
     return Line(exponent, ends, np.exp(log_y.mean() + exponent * (np.log(ends) - np.log(top).mean())))
@@ -83,13 +83,13 @@ def geometric_mean(evidence: Evidence, measure: str, arm: str, value: Value | No
     return math.exp(math.fsum(map(math.log, numbers)) / len(numbers)) if numbers else None
 
 
-def crossings(evidence: Evidence, part: Contrast) -> list[tuple[Value, Value]]:
+def crossings(evidence: Evidence, contrast: Contrast) -> list[tuple[Value, Value]]:
     """Neighbouring values between which the paired gap changes its sign, both intervals (95 %) clear of 0."""
-    if part.against is None or numbers_of(evidence, part.arm) is None:
+    if contrast.against is None or numbers_of(evidence, contrast.arm) is None:
         return []
     signs: list[tuple[Value, int]] = []
-    for value in evidence.tier.values_of(part.arm):
-        own, other = (evidence.per_seed(part.measure, arm, value) for arm in (part.arm, part.against))
+    for value in evidence.tier.values_of(contrast.arm):
+        own, other = (evidence.per_seed(contrast.measure, arm, value) for arm in (contrast.arm, contrast.against))
         gaps = [own[seed] - other[seed] for seed in own if seed in other]
         _, low, high = paired_interval(gaps) if gaps else (0.0, -1.0, 1.0)
         if value is not None and not low <= 0 <= high:
@@ -99,7 +99,7 @@ def crossings(evidence: Evidence, part: Contrast) -> list[tuple[Value, Value]]:
 
 MIXING, TRAINING = "cost.mixing_seconds", "cost.training_seconds"
 ATTENTION = "transformer"
-"""The model that has a part which mixes positions; of others all is timed as mixing."""
+"""The model with a part that mixes positions; of others all is timed as mixing."""
 Times = Mapping[float, float]
 """Length -> seconds."""
 

@@ -1,4 +1,4 @@
-"""The ledger of a folder of studies: every claim with what each tier of each study found of it, or that none did."""
+"""The ledger of a folder of studies: every claim with the verdict of each tier of each study, or with none."""
 
 from __future__ import annotations
 
@@ -21,70 +21,69 @@ STUDIES = Path(__file__).parents[2] / "conf" / "study"
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim as one tier of one study decided it, or a claim that no study here asks about."""
+    """A claim with the result of one tier of one study, or without any where no study of the folder asks about it."""
 
     id: str
     claim: Claim
     study: str
-    """That asks about it."""
-    finding: ClaimResult | None
+    """Name of the study that asks about it."""
+    result: ClaimResult | None
 
     @property
     def verdict(self) -> Verdict | None:
         """None: not tested here."""
-        return self.finding.verdict if self.finding is not None else None
+        return self.result.verdict if self.result is not None else None
 
     @property
     def anchor(self) -> str:
-        """Names its section, and its figures."""
-        found = self.finding
-        return self.id if found is None else safe_name(f"{self.id}-{self.study}-{found.tier}")
+        """Names its section and its figures."""
+        return self.id if self.result is None else safe_name(f"{self.id}-{self.study}-{self.result.tier}")
 
     @property
     def command(self) -> str:
-        """What tests it (again)."""
-        return command_of(self.study) if self.finding is None else self.finding.evidence.command
+        """The line that runs the study (again)."""
+        return command_of(self.study) if self.result is None else self.result.evidence.command
 
     @property
-    def parts(self) -> tuple[ContrastResult, ...]:
+    def contrasts(self) -> tuple[ContrastResult, ...]:
         """The contrasts that have been measured."""
-        return self.finding.parts if self.finding is not None else ()
+        return self.result.contrasts if self.result is not None else ()
 
     @property
     def unmeasured(self) -> dict[str, Contrast]:
         """The contrasts that wait for cells."""
-        if self.finding is None:
+        if self.result is None:
             return {}
-        declared = self.finding.evidence.tier.contrasts[self.id]
-        return {name: part for name, part in declared.items() if name not in {p.name for p in self.parts}}
+        measured = {one.name for one in self.contrasts}
+        return {name: contrast for name, contrast in self.result.declared.items() if name not in measured}
 
     @property
     def exploratory(self) -> bool:
         """Whether a contrast has fewer seeds than a verdict needs."""
-        return any(part.effect.n_seeds < MIN_SEEDS for part in self.parts)
+        return any(one.effect.n_seeds < MIN_SEEDS for one in self.contrasts)
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a report tells."""
+    """All claims, and where the studies are."""
 
     folder: Path
-    """Of all studies; cells' folders are relative to it."""
+    """The folder of all studies; folders of cells are relative to it."""
     entries: tuple[Entry, ...]
 
     @property
     def tested(self) -> list[tuple[Entry, ClaimResult]]:
-        """The entries that a study speaks of, finished or not."""
-        return [(entry, entry.finding) for entry in self.entries if entry.finding is not None]
+        """The entries of studies in the folder, finished or not."""
+        return [(entry, entry.result) for entry in self.entries if entry.result is not None]
 
 
 def command_of(study: str, tier: str = "quick") -> str:
-    """What a person types to run a study."""
+    """The line that runs a study."""
     return f"python train.py -m study={study}" + ("" if tier == "quick" else f" study.tier={tier}")
 
 
 def read_ledger(folder: Path) -> Ledger:
-    """Judge every study of a folder, together.
+    """Evaluate every study of a folder, together.
 
     Raises:
         ConfigError: the folder holds none, or a record that cannot be read.

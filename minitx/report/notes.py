@@ -1,11 +1,10 @@
-"""What a reader must know beside a verdict: seeds, missing cells, rules broken on purpose, curves, crossings, costs."""
+"""Notes beside a verdict: seeds, missing cells, rules broken on purpose, learning curves, crossings, costs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minitx.report.arms import arms_read, measures_of
 from minitx.report.curves import crossings, learning_curves, overtakings
 from minitx.report.ledger import Entry, command_of
 from minitx.report.wording import axis_name, interval, measure_name, places_for, plain, value_text
@@ -25,52 +24,56 @@ FAIRNESS = {
 
 @dataclass(frozen=True)
 class Note:
-    """A heading, and what there is to say under it."""
+    """A heading and the lines under it."""
 
     heading: str
     lines: tuple[str, ...]
 
 
-def notes_of(entry: Entry, found: ClaimResult) -> list[Note]:
-    """Those that have something to say."""
-    told = {
-        "Learning curves": tuple(_curves(found)),
-        "Crossings": tuple(_crossings(entry, found)),
-        "Where the square overtakes the rest": tuple(overtakings(found.evidence)),
-        "Seeds and missing cells": tuple(_seeds(entry, found)),
-        "Rules of fairness broken on purpose": tuple(_on_purpose(found)),
-        "The other tier": tuple(_other_tier(found)),
+def notes_of(entry: Entry, result: ClaimResult) -> list[Note]:
+    """All notes that are not empty."""
+    notes = {
+        "Learning curves": tuple(_curves(result)),
+        "Crossings": tuple(_crossings(entry, result)),
+        "Where the square overtakes the rest": tuple(overtakings(result.evidence)),
+        "Seeds and missing cells": tuple(_seeds(entry, result)),
+        "Rules of fairness broken on purpose": tuple(_on_purpose(result)),
+        "The other tier": tuple(_other_tier(result)),
     }
-    return [Note(heading, lines) for heading, lines in told.items() if lines]
+    return [Note(heading, lines) for heading, lines in notes.items() if lines]
 
 
-def _curves(found: ClaimResult) -> Iterator[str]:
-    for measure in measures_of(found):
-        for arm, curve in learning_curves(found.evidence, measure).items():
+def _curves(result: ClaimResult) -> Iterator[str]:
+    for measure in result.measures:
+        for arm, curve in learning_curves(result.evidence, measure).items():
             (a, *a_bounds), (c, *c_bounds) = curve.parameter("a"), curve.parameter("c")
             digits = places_for(a)
             limit = f"a (what more data leads to) {plain(a, digits)} {interval(a_bounds[0], a_bounds[1], digits)}"
             yield f"{arm}, {measure_name(measure)}: {limit}, c {plain(c, 2)} {interval(c_bounds[0], c_bounds[1], 2)}"
 
 
-def _crossings(entry: Entry, found: ClaimResult) -> Iterator[str]:
-    axis = axis_name(found.evidence.tier.axis)
-    pairs = {(p.part.arm, p.part.against, p.part.measure): p.part for p in entry.parts if p.part.contrast == "slope"}
+def _crossings(entry: Entry, result: ClaimResult) -> Iterator[str]:
+    axis = axis_name(result.evidence.tier.axis)
+    pairs = {
+        (one.contrast.arm, one.contrast.against, one.contrast.measure): one.contrast
+        for one in entry.contrasts
+        if one.contrast.kind == "slope"
+    }
     for part in pairs.values():
         if part.against is None:
             continue
         what = f"The {measure_name(part.measure)} of {part.arm} and {part.against}"
-        seen = crossings(found.evidence, part)
+        seen = crossings(result.evidence, part)
         for before, after in seen:
             yield f"{what}: the order changes between {axis} {value_text(before)} and {value_text(after)}."
         if not seen:
             yield f"{what}: no change of order seen within the measured range."
 
 
-def _seeds(entry: Entry, found: ClaimResult) -> Iterator[str]:
-    evidence = found.evidence
+def _seeds(entry: Entry, result: ClaimResult) -> Iterator[str]:
+    evidence = result.evidence
     seeds = ", ".join(str(seed) for seed in evidence.tier.seeds)
-    if _is_trained(found):
+    if _is_trained(result):
         yield f"Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them."
     else:
         yield f"Seeds {seeds}: each is a round of timing; nothing is trained."
@@ -85,24 +88,24 @@ def _seeds(entry: Entry, found: ClaimResult) -> Iterator[str]:
     yield f"Of {n_done + n_missing} cells {n_missing} have not finished, and take no part: {named}{more}."
 
 
-def _is_trained(found: ClaimResult) -> bool:
+def _is_trained(result: ClaimResult) -> bool:
     """Whether the claim is about runs; else about timings."""
-    return any(found.evidence.tier.arms[arm].kind == "train" for arm in arms_read(found))
+    return any(result.evidence.tier.arms[arm].kind == "train" for arm in result.arms)
 
 
-def _on_purpose(found: ClaimResult) -> Iterator[str]:
-    for broken, why in found.evidence.tier.on_purpose.items():
+def _on_purpose(result: ClaimResult) -> Iterator[str]:
+    for broken, why in result.evidence.tier.on_purpose.items():
         yield f"Not held to {FAIRNESS[broken]}: {why}"
 
 
-def _other_tier(found: ClaimResult) -> Iterator[str]:
-    study = found.evidence.study
-    other = "full" if found.tier == "quick" else "quick"
+def _other_tier(result: ClaimResult) -> Iterator[str]:
+    study = result.evidence.study
+    other = "full" if result.tier == "quick" else "quick"
     if getattr(study, other) is not None:
         larger, smaller = (
             ("the real data sets and larger models", "small embedded data")
-            if _is_trained(found)
+            if _is_trained(result)
             else ("longer texts", "shorter texts")
         )
         what = larger if other == "full" else smaller
-        yield f"On {what}: {command_of(found.study, other)}"
+        yield f"On {what}: {command_of(result.study, other)}"

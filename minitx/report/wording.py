@@ -1,4 +1,4 @@
-"""Numbers and verdicts in plain words: what a reader is told of a contrast, made from its numbers alone."""
+"""Numbers, contrasts and verdicts as text, made from the numbers alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from minitx.studies.statistics import MIN_SEEDS, Verdict, claim_verdict
 from minitx.studies.study import Contrast
 from minitx.sweeps.cells import Value
 
+TITLE = "Claims about self-attention, tested"
 UNTESTED = "not tested here"
 HEADS: dict[Verdict | None, str] = {
     "supported": "Supported",
@@ -45,7 +46,7 @@ _UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)", "speedup": "speed-up
 
 
 def plain(number: float, places: int = 3) -> str:
-    """With a true minus, thousands apart; a power of ten where digits would not do."""
+    """A number with a true minus and separated thousands; very small and large ones with a power of ten."""
     if number == 0:
         return "0"
     if math.isinf(number):
@@ -60,14 +61,14 @@ def signed(number: float, places: int = 3) -> str:
 
 
 def places_for(*numbers: float) -> int:
-    """Digits behind the point that tell numbers of this size apart: three that count for the smallest of them."""
+    """Decimal places that give the smallest of these numbers three significant digits."""
     sizes = [abs(number) for number in numbers if number and math.isfinite(number)]
     return min(6, max(0, 2 - math.floor(math.log10(min(sizes))))) if sizes else 3
 
 
 def places_of(found: ContrastResult) -> int:
-    """For a contrast: as many as delta needs, for what is smaller decides nothing."""
-    return max(0, places_for(found.part.delta) - 1)
+    """Decimal places of a contrast: as many as delta needs, because smaller differences decide nothing."""
+    return max(0, places_for(found.contrast.delta) - 1)
 
 
 def interval(low: float, high: float, places: int = 3) -> str:
@@ -82,8 +83,8 @@ def effect_text(found: ContrastResult) -> str:
 
 
 def delta_text(found: ContrastResult) -> str:
-    """Delta as it was declared."""
-    return f"{found.part.delta:g}"
+    """Delta as it was contrast."""
+    return f"{found.contrast.delta:g}"
 
 
 def percent(level: float) -> str:
@@ -127,47 +128,52 @@ def _place(arm: str, value: Value | None, axis: str | None) -> str:
     return arm if value is None else f"{arm} at {axis_name(axis)} {value_text(value)}"
 
 
-def _sides(part: Contrast, axis: str | None) -> tuple[str, str | None]:
-    """Both places that a difference sets beside each other."""
-    return _place(part.arm, part.at, axis), None if part.against is None else _place(part.against, part.other_at, axis)
+def _sides(contrast: Contrast, axis: str | None) -> tuple[str, str | None]:
+    """Both places that a difference compares."""
+    return _place(contrast.arm, contrast.at, axis), None if contrast.against is None else _place(
+        contrast.against, contrast.other_at, axis
+    )
 
 
-def contrast_text(part: Contrast, axis: str | None) -> str:
+def contrast_text(contrast: Contrast, axis: str | None) -> str:
     """What is computed for each seed: `test accuracy: transformer at n 500 − cnn at n 500`."""
-    name, (own, other) = measure_name(part.measure), _sides(part, axis)
-    if part.contrast == "slope":
-        what = part.arm if part.against is None else f"({part.arm} − {part.against})"
+    name, (own, other) = measure_name(contrast.measure), _sides(contrast, axis)
+    if contrast.kind == "slope":
+        what = contrast.arm if contrast.against is None else f"({contrast.arm} − {contrast.against})"
         return f"{name}: change of {what} with every tenfold of {axis_name(axis)}"
-    if part.contrast == "exponent":
-        return f"{name}: exponent of {axis_name(axis)} for {part.arm} over the last tenfold, minus {part.centre:g}"
-    if part.contrast == "log_ratio" and other is not None:
+    if contrast.kind == "exponent":
+        return (
+            f"{name}: exponent of {axis_name(axis)} for {contrast.arm} over the last tenfold, minus {contrast.centre:g}"
+        )
+    if contrast.kind == "log_ratio" and other is not None:
         return f"{name}: ln({own} / {other})"
-    less = (f" − {part.centre:g}" if part.centre else "") if other is None else f" − {other}"
+    less = (f" − {contrast.centre:g}" if contrast.centre else "") if other is None else f" − {other}"
     return f"{name}: {own}{less}"
 
 
 def measured_text(found: ContrastResult, axis: str | None) -> str:
-    """The same with its result: `the test accuracy of transformer at n 500 is 0.03 lower than that of cnn at n 500`."""
-    part, mean, places = found.part, found.effect.mean, places_of(found)
-    name, (own, other) = measure_name(part.measure), _sides(part, axis)
+    """The same with its value: `the test accuracy of transformer at n 500 is 0.03 lower than that of cnn at n 500`."""
+    contrast, mean, places = found.contrast, found.effect.mean, places_of(found)
+    name, (own, other) = measure_name(contrast.measure), _sides(contrast, axis)
     size, above = plain(abs(mean), places), mean >= 0
-    if part.contrast == "slope":
-        what = f"of {part.arm}" if part.against is None else f"of {part.arm} minus that of {part.against}"
-        return f"the {name} {what} {'rises' if above else 'falls'} by {size} with every tenfold of {axis_name(axis)}"
-    if part.contrast == "exponent":
-        grows = (
-            f"the {name} of {part.arm} grows with {axis_name(axis)} to the power {plain(part.centre + mean, places)}"
+    if contrast.kind == "slope":
+        what = (
+            f"of {contrast.arm}" if contrast.against is None else f"of {contrast.arm} minus that of {contrast.against}"
         )
-        return f"{grows}, {size} {'above' if above else 'below'} the {part.centre:g} of the claim"
-    if part.contrast == "log_ratio" and other is not None:
+        return f"the {name} {what} {'rises' if above else 'falls'} by {size} with every tenfold of {axis_name(axis)}"
+    if contrast.kind == "exponent":
+        power = plain(contrast.centre + mean, places)
+        grows = f"the {name} of {contrast.arm} grows with {axis_name(axis)} to the power {power}"
+        return f"{grows}, {size} {'above' if above else 'below'} the {contrast.centre:g} of the claim"
+    if contrast.kind == "log_ratio" and other is not None:
         return f"the {name} of {own} is {_times(mean)} that of {other}, a log ratio of {signed(mean, places)}"
     if other is None:
-        beyond = f", {size} {'above' if above else 'below'} {part.centre:g}" if part.centre else ""
-        return f"the {name} of {own} is {plain(part.centre + mean, places)}{beyond}"
+        beyond = f", {size} {'above' if above else 'below'} {contrast.centre:g}" if contrast.centre else ""
+        return f"the {name} of {own} is {plain(contrast.centre + mean, places)}{beyond}"
     than = f"{size} {'higher' if above else 'lower'}"
-    if part.arm == part.against:
-        here, there = (f"at {axis_name(axis)} {value_text(value)}" for value in (part.at, part.other_at))
-        return f"the {name} of {part.arm} is {than} {here} than {there}"
+    if contrast.arm == contrast.against:
+        here, there = (f"at {axis_name(axis)} {value_text(value)}" for value in (contrast.at, contrast.other_at))
+        return f"the {name} of {contrast.arm} is {than} {here} than {there}"
     return f"the {name} of {own} is {than} than that of {other}"
 
 
@@ -181,28 +187,33 @@ def _times(log_ratio: float) -> str:
 
 def marked_name(found: ContrastResult) -> str:
     """`✓ fused_is_square`: a contrast beside others of its claim, marked with the verdict if it were the only one."""
-    return f"{SYMBOLS[claim_verdict([(found.effect.verdict, found.part.expect)])]} {found.name}"
+    return f"{SYMBOLS[claim_verdict([(found.effect.verdict, found.contrast.expect)])]} {found.name}"
+
+
+def predicted(found: ContrastResult) -> str:
+    """Where the claim expects the effect."""
+    return "within ±δ" if found.contrast.expect == "flat" else "above δ"
 
 
 def outcome(found: ContrastResult) -> str:
-    """What a contrast says, in a few words."""
+    """What a contrast found, in a few words."""
     effect = found.effect
     if effect.n_seeds < MIN_SEEDS:
         seeds = f"{effect.n_seeds} seed{'s' if effect.n_seeds > 1 else ''}"
         return f"too few seeds to tell ({seeds}, {MIN_SEEDS} are needed)"
-    return _OUTCOMES[found.part.expect, effect.verdict].format(delta=delta_text(found))
+    return _OUTCOMES[found.contrast.expect, effect.verdict].format(delta=delta_text(found))
 
 
 def sentence(entry: Entry) -> str:
     """The verdict on a claim in one sentence."""
-    if entry.finding is None:
+    if entry.result is None:
         return f"{HEADS[None]}: no study in this folder asks about it."
     if entry.verdict is None:
         waiting = ", ".join(entry.unmeasured)
         return f"{HEADS[None]}: not every cell has finished with what {waiting or 'its contrasts'} needs."
-    axis = entry.finding.evidence.tier.axis
+    axis = entry.result.evidence.tier.axis
     head = "Exploratory, so undecided" if entry.exploratory else HEADS[entry.verdict]
-    return f"{head}: {'; '.join(_clause(found, axis) for found in entry.parts)}."
+    return f"{head}: {'; '.join(_clause(found, axis) for found in entry.contrasts)}."
 
 
 def _clause(found: ContrastResult, axis: str | None) -> str:
@@ -212,7 +223,7 @@ def _clause(found: ContrastResult, axis: str | None) -> str:
 
 
 def verdict_word(verdict: Verdict | None) -> str:
-    """As in the ledger."""
+    """The verdict as the ledger names it."""
     return UNTESTED if verdict is None else verdict
 
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from minitx.config import rule
-from minitx.report.arms import measures_of
-from minitx.report.claims_json import claims_json
+from minitx.report.figures import caption, outcome_figure, svg_of
 from minitx.report.ledger import Entry, Ledger
 from minitx.report.markdown import report_markdown
-from minitx.report.outcome_figure import caption, outcome_figure, svg_of
 from minitx.report.page import report_page
 from minitx.report.wording import counted, effect_text, verdict_word
-from minitx.studies.evidence import ClaimResult
+from minitx.studies.evidence import ClaimResult, ContrastResult
 from minitx.training.console import Reporter
 from minitx.training.run_folder import safe_name, write_atomic
 
 
-def say_ledger(reporter: Reporter, ledger: Ledger) -> None:
-    """A line for each claim and tier; under it, how to test what has not been."""
+def print_ledger(reporter: Reporter, ledger: Ledger) -> None:
+    """A line for each claim and tier, then the commands that test what has not been tested."""
     columns = ["id", "claim", "verdict", "effect [interval]", "tier"]
     reporter.table(counted(ledger.entries), columns, [_row(entry) for entry in ledger.entries], names={"claim"})
     for command in dict.fromkeys(entry.command for entry in ledger.entries if entry.verdict is None):
@@ -31,9 +31,9 @@ def say_ledger(reporter: Reporter, ledger: Ledger) -> None:
 
 
 def _row(entry: Entry) -> list[str]:
-    found = entry.finding
-    effects = "\n".join(effect_text(part) for part in entry.parts)
-    return [entry.id, entry.claim.statement, verdict_word(entry.verdict), effects, "" if found is None else found.tier]
+    effects = "\n".join(effect_text(one) for one in entry.contrasts)
+    tier = "" if entry.result is None else entry.result.tier
+    return [entry.id, entry.claim.statement, verdict_word(entry.verdict), effects, tier]
 
 
 FIGURES = "figures"
@@ -49,7 +49,7 @@ class Drawn:
 
 
 def write_report(ledger: Ledger, out: Path) -> list[Path]:
-    """All files of the report, into `out`; what it wrote for people and programs to open.
+    """Write the report into `out`; the paths of its page, its Markdown and its JSON.
 
     Raises:
         ConfigError: `out` cannot be written.
@@ -57,7 +57,7 @@ def write_report(ledger: Ledger, out: Path) -> list[Path]:
     link = _link(ledger.folder, out)
     try:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
-        drawn = {entry.anchor: _draw(entry, found) for entry, found in ledger.tested}
+        drawn = {entry.anchor: _draw(entry, result) for entry, result in ledger.tested}
         in_page = {anchor: {one.measure: (one.svg, one.caption) for one in each} for anchor, each in drawn.items()}
         beside = {anchor: _write_figures(out, anchor, each) for anchor, each in drawn.items()}
         texts = {
@@ -72,12 +72,12 @@ def write_report(ledger: Ledger, out: Path) -> list[Path]:
     return [out / name for name in texts]
 
 
-def _draw(entry: Entry, found: ClaimResult) -> list[Drawn]:
+def _draw(entry: Entry, result: ClaimResult) -> list[Drawn]:
     drawn = []
-    for measure in measures_of(found):
-        figure = outcome_figure(found.evidence, measure, entry.parts)
+    for measure in result.measures:
+        figure = outcome_figure(result.evidence, measure, entry.contrasts)
         if figure is not None:
-            drawn.append(Drawn(measure, svg_of(figure), caption(found.evidence, measure, entry.parts)))
+            drawn.append(Drawn(measure, svg_of(figure), caption(result.evidence, measure, entry.contrasts)))
     return drawn
 
 
@@ -99,3 +99,59 @@ def _link(folder: Path, out: Path) -> Callable[[str], str]:
         return quote(Path(there, inside).as_posix())
 
     return link
+
+
+# ---------------------------------------------------------------------------------------------------------------- JSON
+
+
+def claims_json(ledger: Ledger) -> list[dict[str, Any]]:
+    """One object for each claim and tier of a study, and for each claim without one, every number in full.
+
+    `verdict` null: not tested here, `command` tests it. `effect`, `ci95`, `delta` and `n_seeds` are the first
+    part's; `ci95` has the level that Holm's procedure held the contrast to, so that the verdicts of a report are all
+    right with 95 %; an infinite bound is null. `runs`: folders of the cells that the contrasts read, relative to the
+    folder of studies.
+    """
+    return [_claim(entry) for entry in ledger.entries]
+
+
+def _claim(entry: Entry) -> dict[str, Any]:
+    result, parts = entry.result, [_part(one) for one in entry.contrasts]
+    first = parts[0] if parts else dict.fromkeys(("effect", "ci95", "delta", "n_seeds"))
+    return {
+        "id": entry.id,
+        "claim": entry.claim.statement,
+        "verdict": entry.verdict,
+        **{key: first[key] for key in ("effect", "ci95", "delta", "n_seeds")},
+        "runs": [] if result is None else result.runs(),
+        "command": entry.command,
+        "study": entry.study,
+        "tier": None if result is None else result.tier,
+        "exploratory": entry.exploratory,
+        "parts": parts,
+    }
+
+
+def _part(found: ContrastResult) -> dict[str, Any]:
+    contrast, effect = found.contrast, found.effect
+    return {
+        "name": found.name,
+        "measure": contrast.measure,
+        "contrast": contrast.kind,
+        "arm": contrast.arm,
+        "against": contrast.against,
+        "expect": contrast.expect,
+        "found": effect.verdict,
+        "effect": effect.mean,
+        "ci95": [_finite(effect.low), _finite(effect.high)],
+        "level": effect.level,
+        "p": effect.p,
+        "delta": contrast.delta,
+        "n_seeds": effect.n_seeds,
+        "seeds": list(found.seeds),
+        "values": list(found.values),
+    }
+
+
+def _finite(bound: float) -> float | None:
+    return bound if math.isfinite(bound) else None

@@ -1,6 +1,6 @@
 """What a study found: every cell's measures, each contrast seed by seed, and the verdict on each claim.
 
-study-<tier>.json (what was declared, and where its cells are) -> Evidence -> contrasts -> Holm over all -> ClaimResult.
+study-<tier>.json (what was contrast, and where its cells are) -> Evidence -> contrasts -> Holm over all -> ClaimResult.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A study's record with all that has finished of it."""
+    """A study as it was declared, and its cells that have finished."""
 
     study: Study
     command: str
@@ -73,10 +73,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ContrastResult:
-    """One contrast: its number for each seed, and what that says."""
+    """One contrast: its value for each seed, and the effect over seeds."""
 
     name: str
-    part: Contrast
+    contrast: Contrast
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     effect: Effect
@@ -84,19 +84,35 @@ class ContrastResult:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What a study says of a claim."""
+    """A study's contrasts and verdict on one claim."""
 
     id: str
     claim: Claim
     evidence: Evidence
-    parts: tuple[ContrastResult, ...]
+    contrasts: tuple[ContrastResult, ...]
     verdict: Verdict | None
-    """None: cells that a contrast needs have not finished, or have not what it measures. No seed may be missing, for it
-    may have failed for the very thing that is studied."""
+    """None where a cell that a contrast needs has not finished or lacks the measure: no seed may be missing, because it
+    may have failed for the very reason that is studied."""
 
     @property
     def study(self) -> str:
         return str(self.evidence.study.name)
+
+    @property
+    def declared(self) -> Mapping[str, Contrast]:
+        """Name -> every contrast of the claim, as declared."""
+        return self.evidence.tier.contrasts[self.id]
+
+    @property
+    def measures(self) -> list[str]:
+        """What its contrasts measure."""
+        return list(dict.fromkeys(contrast.measure for contrast in self.declared.values()))
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms that its contrasts read."""
+        read = {arm for contrast in self.declared.values() for arm in (contrast.arm, contrast.against)}
+        return [arm for arm in self.evidence.tier.arms if arm in read]
 
     @property
     def tier(self) -> str:
@@ -104,22 +120,21 @@ class ClaimResult:
 
     def runs(self) -> list[str]:
         """Folders of every cell that a contrast of the claim reads."""
-        arms = {arm for p in self.evidence.tier.contrasts[self.id].values() for arm in (p.arm, p.against)}
-        return [seen.folder for seen in self.evidence.observations if seen.arm in arms]
+        return [seen.folder for seen in self.evidence.observations if seen.arm in self.arms]
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
 def read_evidence(record: Path) -> Evidence:
-    """The study that `record`, a study-<tier>.json, tells of, as far as its cells have finished.
+    """The study of a record, study-<tier>.json, with those of its cells that have finished.
 
     Raises:
         ConfigError: the file is none of minitx.
     """
     try:
-        told = json.loads(record.read_text(encoding="utf-8"))
-        study, cells = load_study(told["study"]), told["cells"]
+        stored = json.loads(record.read_text(encoding="utf-8"))
+        study, cells = load_study(stored["study"]), stored["cells"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{record} must be a study's record ({error}); run the study again to write it") from None
     root, found, missing = record.parent.parent, [], []
@@ -129,7 +144,7 @@ def read_evidence(record: Path) -> Evidence:
             missing.append(cell["label"])
         else:
             found.append(seen)
-    return Evidence(study, told["command"], tuple(found), tuple(missing), told["tuning"], told["sizes"])
+    return Evidence(study, stored["command"], tuple(found), tuple(missing), stored["tuning"], stored["sizes"])
 
 
 def observe(root: Path, folder: str, arm: str, value: Value | None, seed: int) -> Observation | None:
@@ -156,29 +171,29 @@ def observe(root: Path, folder: str, arm: str, value: Value | None, seed: int) -
 # ---------------------------------------------------------------------------------------------------------- contrasts
 
 
-def contrast_values(evidence: Evidence, part: Contrast) -> dict[int, float]:
+def contrast_values(evidence: Evidence, contrast: Contrast) -> dict[int, float]:
     """Seed -> the contrast; only seeds that have every cell that it reads."""
-    return _CONTRASTS[part.contrast](evidence, part)
+    return _CONTRASTS[contrast.kind](evidence, contrast)
 
 
-def _difference(evidence: Evidence, part: Contrast) -> dict[int, float]:
-    own, other = _sides(evidence, part)
+def _difference(evidence: Evidence, contrast: Contrast) -> dict[int, float]:
+    own, other = _sides(evidence, contrast)
     if other is None:
-        return {seed: value - part.centre for seed, value in own.items()}
+        return {seed: value - contrast.centre for seed, value in own.items()}
     return _paired(own, other, lambda a, b: a - b)
 
 
-def _log_ratio(evidence: Evidence, part: Contrast) -> dict[int, float]:
-    own, other = _sides(evidence, part)
+def _log_ratio(evidence: Evidence, contrast: Contrast) -> dict[int, float]:
+    own, other = _sides(evidence, contrast)
     assert other is not None, "a study's declaration says so"
     return _paired(own, other, lambda a, b: math.log(a / b)) if _positive(own) and _positive(other) else {}
 
 
-def _sides(evidence: Evidence, part: Contrast) -> tuple[dict[int, float], dict[int, float] | None]:
-    own = evidence.per_seed(part.measure, part.arm, part.at)
-    if part.against is None:
+def _sides(evidence: Evidence, contrast: Contrast) -> tuple[dict[int, float], dict[int, float] | None]:
+    own = evidence.per_seed(contrast.measure, contrast.arm, contrast.at)
+    if contrast.against is None:
         return own, None
-    return own, evidence.per_seed(part.measure, part.against, part.other_at)
+    return own, evidence.per_seed(contrast.measure, contrast.against, contrast.other_at)
 
 
 def _positive(table: Mapping[int, float]) -> bool:
@@ -192,25 +207,26 @@ def _paired(
     return {seed: how(own[seed], other[seed]) for seed in own if seed in other}
 
 
-def _slope(evidence: Evidence, part: Contrast) -> dict[int, float]:
+def _slope(evidence: Evidence, contrast: Contrast) -> dict[int, float]:
     """On log10 of the axis, by least squares."""
-    values = evidence.tier.values_of(part.arm)
-    gaps = [_difference(evidence, part.model_copy(update={"at": value, "against_at": None})) for value in values]
+    values = evidence.tier.values_of(contrast.arm)
+    gaps = [_difference(evidence, contrast.model_copy(update={"at": value, "against_at": None})) for value in values]
     log_V = np.log10(np.array(values, dtype=np.float64))
     return {seed: float(np.polyfit(log_V, [gap[seed] for gap in gaps], 1)[0]) for seed in _common(gaps)}
 
 
-def _exponent(evidence: Evidence, part: Contrast) -> dict[int, float]:
+def _exponent(evidence: Evidence, contrast: Contrast) -> dict[int, float]:
     """Minus its centre; on the values of the axis within a decade of the largest."""
-    numbers = [float(value) for value in evidence.tier.values_of(part.arm) if value is not None]
-    there = [n for n in numbers if (part.arm, _as_declared(evidence, part.arm, n)) in evidence.table]
+    numbers = [float(value) for value in evidence.tier.values_of(contrast.arm) if value is not None]
+    there = [n for n in numbers if (contrast.arm, _as_declared(evidence, contrast.arm, n)) in evidence.table]
     top = [n for n in there if n * LAST_DECADE >= max(there)]
-    seen = [evidence.per_seed(part.measure, part.arm, _as_declared(evidence, part.arm, n)) for n in top]
+    seen = [evidence.per_seed(contrast.measure, contrast.arm, _as_declared(evidence, contrast.arm, n)) for n in top]
     if len(top) < 2 or not all(map(_positive, seen)):
         return {}
     log_V = np.log(top)
     return {
-        seed: float(np.polyfit(log_V, np.log([s[seed] for s in seen]), 1)[0]) - part.centre for seed in _common(seen)
+        seed: float(np.polyfit(log_V, np.log([s[seed] for s in seen]), 1)[0]) - contrast.centre
+        for seed in _common(seen)
     }
 
 
@@ -235,32 +251,41 @@ _CONTRASTS: dict[str, Callable[[Evidence, Contrast], dict[int, float]]] = {
 
 
 def evaluate_claims(evidences: Sequence[Evidence]) -> list[ClaimResult]:
-    """Every claim of every study, in the order of the ledger, with Holm's correction over all contrasts of all of them.
+    """Every claim of every study, in the order of the claims, with Holm's correction over all contrasts of all of them.
 
     A contrast that no cell has been run for takes no part in the correction, and its claim has no verdict.
     """
-    found: dict[tuple[int, str, str], tuple[Contrast, dict[int, float]]] = {}
+    declared = {
+        (number, claim, name): contrast
+        for number, evidence in enumerate(evidences)
+        for claim, contrasts in evidence.tier.contrasts.items()
+        for name, contrast in contrasts.items()
+    }
+    values = {key: contrast_values(evidences[key[0]], contrast) for key, contrast in declared.items()}
+    effects = contrast_effects(
+        {key: ([*found.values()], declared[key].delta) for key, found in values.items() if found}
+    )
+    results = []
     for number, evidence in enumerate(evidences):
-        for claim, parts in evidence.tier.contrasts.items():
-            for name, part in parts.items():
-                found[number, claim, name] = part, contrast_values(evidence, part)
-    known = {key: (list(values.values()), part.delta) for key, (part, values) in found.items() if values}
-    effects = contrast_effects({"\0".join(map(str, key)): pair for key, pair in known.items()})
-    findings = []
-    for number, evidence in enumerate(evidences):
-        for claim, parts in evidence.tier.contrasts.items():
-            seen = [
-                ContrastResult(name, part, tuple(values), tuple(values.values()), effects["\0".join(map(str, key))])
-                for name in parts
-                for key in [(number, claim, name)]
-                for part, values in [found[key]]
-                if values
-            ]
-            whole = len(seen) == len(parts) and all(
-                set(p.seeds)
-                == set(evidence.tier.seeds_of(p.part.arm)) & set(evidence.tier.seeds_of(p.part.against or p.part.arm))
-                for p in seen
+        for claim, contrasts in evidence.tier.contrasts.items():
+            found = tuple(
+                ContrastResult(name, contrast, tuple(by_seed), tuple(by_seed.values()), effects[number, claim, name])
+                for name, contrast in contrasts.items()
+                if (by_seed := values[number, claim, name])
             )
-            verdict = claim_verdict([(p.effect.verdict, p.part.expect) for p in seen]) if whole else None
-            findings.append(ClaimResult(claim, evidence.study.claims[claim], evidence, tuple(seen), verdict))
-    return sorted(findings, key=lambda finding: (finding.claim.order, finding.id, finding.tier))
+            results.append(_claim_result(claim, evidence, found))
+    return sorted(results, key=lambda result: (result.claim.order, result.id, result.tier))
+
+
+def _claim_result(claim: str, evidence: Evidence, found: tuple[ContrastResult, ...]) -> ClaimResult:
+    """With a verdict where every contrast has all its seeds."""
+    whole = len(found) == len(evidence.tier.contrasts[claim]) and all(
+        set(one.seeds) == _seeds_of(evidence.tier, one.contrast) for one in found
+    )
+    verdict = claim_verdict([(one.effect.verdict, one.contrast.expect) for one in found]) if whole else None
+    return ClaimResult(claim, evidence.study.claims[claim], evidence, found, verdict)
+
+
+def _seeds_of(tier: Tier, contrast: Contrast) -> set[int]:
+    """Seeds that both arms have."""
+    return set(tier.seeds_of(contrast.arm)) & set(tier.seeds_of(contrast.against or contrast.arm))

@@ -32,14 +32,14 @@ def check_fair(tier: Tier, configs: Mapping[Place, Config], sizes: Mapping[Place
     Raises:
         ConfigError: names the contrast, the two places and what differs.
     """
-    for key, part in _contrasts(tier):
-        for own, other in _pairs(tier, part):
+    for key, contrast in _contrasts(tier):
+        for own, other in _pairs(tier, contrast):
             where = f"study.{key} ({place_name(own)} and {place_name(other)})"
             if other not in configs:
                 raise rule(where, place_name(other), "be there", "give the arm the values of the other")
             found = [*_broken(tier, configs[own], configs[other]), *_unequal(tier, own, other, sizes, tuned)]
             for broken, what in found:
-                if tier.arms[part.arm].kind == "train" or broken in OF_TIMINGS:
+                if tier.arms[contrast.arm].kind == "train" or broken in OF_TIMINGS:
                     _refuse(tier, where, broken, what)
 
 
@@ -50,18 +50,18 @@ def _refuse(tier: Tier, where: str, broken: Fairness, what: str) -> None:
 
 def _contrasts(tier: Tier) -> Iterator[tuple[str, Contrast]]:
     """Those with something to compare with."""
-    for claim, parts in tier.contrasts.items():
-        for name, part in parts.items():
-            if part.against is not None:
-                yield f"{claim}.{name}", part
+    for claim, contrasts in tier.contrasts.items():
+        for name, contrast in contrasts.items():
+            if contrast.against is not None:
+                yield f"{claim}.{name}", contrast
 
 
-def _pairs(tier: Tier, part: Contrast) -> list[tuple[Place, Place]]:
+def _pairs(tier: Tier, contrast: Contrast) -> list[tuple[Place, Place]]:
     """Places that a contrast sets beside each other."""
-    assert part.against is not None
-    if part.contrast in ALONG_THE_AXIS:
-        return [((part.arm, value), (part.against, value)) for value in tier.values_of(part.arm)]
-    own, other = part.places
+    assert contrast.against is not None
+    if contrast.kind in ALONG_THE_AXIS:
+        return [((contrast.arm, value), (contrast.against, value)) for value in tier.values_of(contrast.arm)]
+    own, other = contrast.places
     return [(own, other)]
 
 

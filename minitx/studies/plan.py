@@ -137,9 +137,9 @@ def _key(override: str) -> str:
 def _check_different(tier: Tier, cells: Sequence[Cell]) -> None:
     """A contrast of a cell with itself would find that nothing differs."""
     hashes = {(cell.arm, cell.value, cell.seed): cell.hash for cell in cells}
-    for claim, parts in tier.contrasts.items():
-        for name, part in parts.items():
-            places = [] if part.contrast in ALONG_THE_AXIS else part.places
+    for claim, contrasts in tier.contrasts.items():
+        for name, contrast in contrasts.items():
+            places = [] if contrast.kind in ALONG_THE_AXIS else contrast.places
             found = [hashes[(*place, tier.seeds[0])] for place in places]
             if len(set(found)) < len(found):
                 same = " and ".join(place_name(place) for place in places)

@@ -72,12 +72,12 @@ def noise_of(records: Sequence[Path]) -> dict[str, Noise]:
     found = {}
     for record in records:
         evidence = read_evidence(record)
-        for claim, parts in evidence.tier.contrasts.items():
-            for name, part in parts.items():
-                values = np.array([*contrast_values(evidence, part).values()])
+        for claim, contrasts in evidence.tier.contrasts.items():
+            for name, contrast in contrasts.items():
+                values = np.array([*contrast_values(evidence, contrast).values()])
                 if len(values) >= MIN_SEEDS:
                     key = f"{evidence.study.name}/{evidence.study.tier}/{claim}.{name}"
-                    found[key] = Noise(float(values.std(ddof=1)), len(values), part.delta)
+                    found[key] = Noise(float(values.std(ddof=1)), len(values), contrast.delta)
     return found
 
 
@@ -97,9 +97,9 @@ def main(arguments: Sequence[str]) -> None:
         }
         for name, n in noise.items()
     }  # fmt: skip
-    told = {"rounds": ROUNDS, "any": {effect: by["any"] for effect, by in shares.items()}, "contrasts": contrasts}
-    write_json(folder / "power.json", told)
-    print(json.dumps(told, indent=1))
+    found = {"rounds": ROUNDS, "any": {effect: by["any"] for effect, by in shares.items()}, "contrasts": contrasts}
+    write_json(folder / "power.json", found)
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -119,17 +119,17 @@ def write_cells(path: Path, evidence: Evidence) -> None:
             writer.writerow([seen.arm, value, seen.seed, *(seen.measures.get(name, "") for name in kept)])
 
 
-def _tell(reporter: Reporter, evidence: Evidence, findings: Sequence[ClaimResult]) -> None:
+def _tell(reporter: Reporter, evidence: Evidence, results: Sequence[ClaimResult]) -> None:
     """The arms and the verdicts."""
-    for finding in findings:
-        for part in finding.parts:
-            effect = part.effect
+    for result in results:
+        for one in result.contrasts:
+            effect = one.effect
             interval = f"[{effect.low:+.4f}, {effect.high:+.4f}]"
             reporter.say(
-                f"{finding.id:4s} {part.name}: {effect.mean:+.4f} {interval} (delta {part.part.delta:g}, "
-                f"{effect.n_seeds} seeds, expected {part.part.expect}): {effect.verdict}"
+                f"{result.id:4s} {one.name}: {effect.mean:+.4f} {interval} (delta {one.contrast.delta:g}, "
+                f"{effect.n_seeds} seeds, expected {one.contrast.expect}): {effect.verdict}"
             )
-        reporter.say(f"{finding.id:4s} {finding.claim.statement}: {(finding.verdict or 'not tested here').upper()}")
+        reporter.say(f"{result.id:4s} {result.claim.statement}: {(result.verdict or 'not tested here').upper()}")
     if evidence.missing:
         reporter.say(f"{len(evidence.missing)} cells are missing: {', '.join(evidence.missing[:5])}")
 

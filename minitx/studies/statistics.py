@@ -5,15 +5,16 @@ Letters in shapes: N seeds, P points of a curve.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
 Floats = npt.NDArray[np.float64]
+Name = TypeVar("Name", bound=Hashable)
 Verdict = Literal["supported", "contradicted", "negligible", "inconclusive"]
 ALPHA = 0.05
 MIN_SEEDS = 5
@@ -74,7 +75,7 @@ def deciding_alpha(differences_N: npt.ArrayLike, delta: float) -> float:
     return float(2 * stats.t.sf(margin / spread, n - 1)) if spread else 0.0
 
 
-def contrast_effects(contrasts: Mapping[str, tuple[npt.ArrayLike, float]], alpha: float = ALPHA) -> dict[str, Effect]:
+def contrast_effects(contrasts: Mapping[Name, tuple[npt.ArrayLike, float]], alpha: float = ALPHA) -> dict[Name, Effect]:
     """Name -> (paired differences (N,), delta) of every contrast of a report -> their effects.
 
     Holm's procedure (1979) on the deciding alphas: the k-th smallest of m is held to alpha / (m - k + 1), until one

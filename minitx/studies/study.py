@@ -48,6 +48,11 @@ class Contrast(Section):
     """What the contrast asks, in a few words for the report."""
 
     @property
+    def kind(self) -> str:
+        """difference, slope, log_ratio or exponent: how the contrast is computed."""
+        return self.contrast
+
+    @property
     def other_at(self) -> Value | None:
         """The value at which `against` is read."""
         return self.at if self.against_at is None else self.against_at
@@ -106,7 +111,7 @@ class Tier(Section):
     across: list[str] = Field(default_factory=list)
     """Arms whose heads are compared between seeds."""
     contrasts: dict[str, dict[str, Contrast]]
-    """Claim -> name -> contrast. A claim with several parts needs every part."""
+    """Claim -> name -> contrast. A claim with several contrasts needs every one of them."""
     tuning: Tuning | None = None
     on_purpose: dict[Fairness, str] = Field(default_factory=dict)
     """A rule of fairness that this study breaks on purpose -> why."""
@@ -121,22 +126,22 @@ class Tier(Section):
             strange = [value for value in arm.at if value not in map(str, self.values_of(name))]
             if strange:
                 raise rule(f"study.{name}.at", strange[0], f"be a value of {name}: {_listed(self.values_of(name))}")
-        for claim, parts in self.contrasts.items():
-            for key, part in parts.items():
-                self._check_part(f"study.{claim}.{key}", part)
+        for claim, contrasts in self.contrasts.items():
+            for key, contrast in contrasts.items():
+                self._check_contrast(f"study.{claim}.{key}", contrast)
         return self
 
-    def _check_part(self, key: str, part: Contrast) -> None:
+    def _check_contrast(self, key: str, contrast: Contrast) -> None:
         """That a contrast can be read from the cells that there are."""
-        for arm in (part.arm, part.against):
+        for arm in (contrast.arm, contrast.against):
             if arm is not None and arm not in self.arms:
                 raise rule(f"{key}.arm", arm, f"be one of {', '.join(self.arms)}")
-        along = part.contrast in ALONG_THE_AXIS
-        if along and (self.axis is None or not all(isinstance(v, int | float) for v in self.values_of(part.arm))):
-            raise rule(f"{key}.contrast", part.contrast, "have numbers on an axis", "or be a difference")
-        if part.contrast == "log_ratio" and part.against is None:
+        along = contrast.kind in ALONG_THE_AXIS
+        if along and (self.axis is None or not all(isinstance(v, int | float) for v in self.values_of(contrast.arm))):
+            raise rule(f"{key}.contrast", contrast.kind, "have numbers on an axis", "or be a difference")
+        if contrast.kind == "log_ratio" and contrast.against is None:
             raise rule(f"{key}.against", None, "be an arm, because the contrast is a log_ratio")
-        for arm, at in [] if along else part.places:
+        for arm, at in [] if along else contrast.places:
             if at not in self.values_of(arm):
                 raise rule(f"{key}.at", at, f"be a value of {arm}: {_listed(self.values_of(arm))}")
 

@@ -19,9 +19,9 @@ def results(studies: Path, folder: str) -> dict:
 
 
 def test_every_mean_is_the_runs_and_every_interval_students(entries: Mapping[str, Entry], studies: Path) -> None:
-    finding = entries["C7"].finding
-    assert finding is not None
-    rows = arm_rows(finding)
+    result = entries["C7"].result
+    assert result is not None
+    rows = arm_rows(result)
     assert [(row.arm, row.value) for row in rows][5:8] == [("transformer", 8000), ("cnn", 250), ("cnn", 500)]
     assert len(rows) == 4 * 6
     for row in rows:
@@ -36,7 +36,7 @@ def test_every_mean_is_the_runs_and_every_interval_students(entries: Mapping[str
 
 
 def test_size_tuning_and_missing_seeds(entries: Mapping[str, Entry]) -> None:
-    data_size, heads = entries["C7"].finding, entries["C8a"].finding
+    data_size, heads = entries["C7"].result, entries["C8a"].result
     assert data_size is not None and heads is not None
     by_arm = {row.arm: row for row in arm_rows(data_size)}
     assert [row.size for row in by_arm.values()] == [120_000, 120_321, 120_642, 120_963]
@@ -47,8 +47,8 @@ def test_size_tuning_and_missing_seeds(entries: Mapping[str, Entry]) -> None:
 
 
 def test_an_arm_without_cells_is_shown_as_missing(entries: Mapping[str, Entry]) -> None:
-    finding = entries["C9"].finding
-    assert finding is not None
-    [row] = [row for row in arm_rows(finding) if row.arm == "full width"]
+    result = entries["C9"].result
+    assert result is not None
+    [row] = [row for row in arm_rows(result) if row.arm == "full width"]
     assert row.measured == (None,)
-    assert arm_table(finding).lines["full width"][0][0].text == "missing"
+    assert arm_table(result).lines["full width"][0][0].text == "missing"

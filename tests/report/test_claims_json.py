@@ -12,8 +12,8 @@ import synthetic_studies
 from scipy import stats
 
 from minitx.report import read_ledger
-from minitx.report.claims_json import claims_json
 from minitx.report.ledger import declared_claims
+from minitx.report.write import claims_json
 
 KEYS = {
     "id", "claim", "verdict", "effect", "ci95", "delta", "n_seeds", "runs", "command", "study", "tier", "exploratory",

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from minitx.report.contrast_figure import WIDTH, forest_svg
+from minitx.report.figures import FOREST_WIDTH, forest_svg
 from minitx.studies.evidence import ContrastResult
 from minitx.studies.statistics import Effect
 from minitx.studies.study import Contrast
@@ -49,7 +49,7 @@ def test_all_stands_on_one_scale() -> None:
     slope = (at[0.05] - at[-DELTA]) / (0.05 + DELTA)
     for number, x in at.items():
         assert x == pytest.approx(at[-DELTA] + slope * (number + DELTA), abs=0.11)
-        assert 0 < x < WIDTH
+        assert 0 < x < FOREST_WIDTH
     assert xs(band)[:2] == [at[-DELTA], at[DELTA]]
 
 
@@ -64,4 +64,4 @@ def test_an_interval_without_end_has_arrows() -> None:
 def test_numbers_of_a_narrow_band_do_not_overlap(mean: float) -> None:
     svg = forest_svg(found(mean, mean - 0.1, mean + 0.1, (mean,)))
     assert re.findall(r">([^<]*)</text>", svg) == ["0", "shaded: ±0.02"]
-    assert all(0 <= float(x) <= WIDTH for x in re.findall(r'<text x="([\d.-]+)"', svg))
+    assert all(0 <= float(x) <= FOREST_WIDTH for x in re.findall(r'<text x="([\d.-]+)"', svg))

@@ -14,45 +14,45 @@ from minitx.studies.study import Contrast
 
 
 def test_learning_curves_of_the_arms_that_learn(entries: Mapping[str, Entry]) -> None:
-    finding = entries["C7"].finding
-    assert finding is not None
-    curves = learning_curves(finding.evidence, "test.accuracy")
+    result = entries["C7"].result
+    assert result is not None
+    curves = learning_curves(result.evidence, "test.accuracy")
     assert list(curves) == ["transformer", "cnn", "bag"]
     for arm in ("transformer", "cnn"):
         a, _, c = synthetic_studies.MODELS[arm]
         for name, truth in (("a", a), ("c", c)):
             _, low, high = curves[arm].parameter(name)
             assert low < truth < high
-    assert learning_curves(finding.evidence, "test.loss") == {}
+    assert learning_curves(result.evidence, "test.loss") == {}
 
 
 def test_only_the_size_of_the_data_makes_learning_curves(entries: Mapping[str, Entry]) -> None:
-    finding = entries["C5"].finding
-    assert finding is not None and learning_curves(finding.evidence, "seconds") == {}
+    result = entries["C5"].result
+    assert result is not None and learning_curves(result.evidence, "seconds") == {}
 
 
 def test_the_line_of_an_exponent_goes_through_the_last_tenfold(entries: Mapping[str, Entry]) -> None:
     entry = entries["C5"]
-    assert entry.finding is not None
-    line = exponent_line(entry.finding.evidence, entry.parts[0])
+    assert entry.result is not None
+    line = exponent_line(entry.result.evidence, entry.contrasts[0])
     assert line is not None and line.x.tolist() == [1024, 4096]
     assert np.log(line.y[1] / line.y[0]) / np.log(4) == pytest.approx(line.exponent)
-    seen = [list(entry.finding.evidence.per_seed("seconds", "naive", n).values()) for n in (1024, 4096)]
+    seen = [list(entry.result.evidence.per_seed("seconds", "naive", n).values()) for n in (1024, 4096)]
     assert np.log(line.y).mean() == pytest.approx(np.log(seen).mean())
-    assert exponent_line(entry.finding.evidence, entry.parts[2]) is None
+    assert exponent_line(entry.result.evidence, entry.contrasts[2]) is None
 
 
 def test_a_crossing_is_seen_where_both_sides_are_clear(entries: Mapping[str, Entry]) -> None:
-    finding = entries["C7"].finding
-    assert finding is not None
-    seen = crossings(finding.evidence, Contrast(measure="test.accuracy", arm="transformer", against="cnn", delta=1))
+    result = entries["C7"].result
+    assert result is not None
+    seen = crossings(result.evidence, Contrast(measure="test.accuracy", arm="transformer", against="cnn", delta=1))
     assert seen == [(2000, 4000)]
-    never = crossings(finding.evidence, Contrast(measure="test.accuracy", arm="cnn", against="lstm", delta=1))
+    never = crossings(result.evidence, Contrast(measure="test.accuracy", arm="cnn", against="lstm", delta=1))
     assert never == []
 
 
 def test_names_are_no_numbers(entries: Mapping[str, Entry]) -> None:
-    finding, sizes = entries["C1"].finding, entries["C7"].finding
-    assert finding is not None and sizes is not None
-    assert numbers_of(finding.evidence, "transformer") is None
+    result, sizes = entries["C1"].result, entries["C7"].result
+    assert result is not None and sizes is not None
+    assert numbers_of(result.evidence, "transformer") is None
     assert numbers_of(sizes.evidence, "cnn") == [250, 500, 1000, 2000, 4000, 8000]

@@ -39,7 +39,7 @@ def test_both_tiers_of_a_study_are_judged(tmp_path: Path) -> None:
     first = tmp_path / "distance" / "study-full.json"
     text = first.read_text().replace('"tier": "full", "full":', '"tier": "quick", "quick":')
     (tmp_path / "distance" / "study-quick.json").write_text(text)
-    tiers = [e.finding.tier for e in read_ledger(tmp_path).entries if e.finding is not None]
+    tiers = [e.result.tier for e in read_ledger(tmp_path).entries if e.result is not None]
     assert tiers == ["full", "quick"]
 
 

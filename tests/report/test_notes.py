@@ -7,8 +7,8 @@ from minitx.report.notes import notes_of
 
 
 def notes(entry: Entry) -> dict[str, tuple[str, ...]]:
-    assert entry.finding is not None
-    return {note.heading: note.lines for note in notes_of(entry, entry.finding)}
+    assert entry.result is not None
+    return {note.heading: note.lines for note in notes_of(entry, entry.result)}
 
 
 def test_what_a_finished_study_has_to_say(entries: Mapping[str, Entry]) -> None:

@@ -13,16 +13,16 @@ from matplotlib.figure import Figure
 from scipy import stats
 from synthetic_studies import HOSTILE, SIZES
 
+from minitx.report.figures import LINES, MARKERS, caption, outcome_figure, svg_of
 from minitx.report.ledger import Entry
-from minitx.report.outcome_figure import LINES, MARKERS, caption, outcome_figure, svg_of
 from minitx.studies.evidence import Evidence
 
 
 def drawn(entry: Entry, measure: str = "test.accuracy") -> tuple[Figure, Axes, Evidence]:
-    assert entry.finding is not None
-    figure = outcome_figure(entry.finding.evidence, measure, entry.parts)
+    assert entry.result is not None
+    figure = outcome_figure(entry.result.evidence, measure, entry.contrasts)
     assert figure is not None
-    return figure, figure.axes[0], entry.finding.evidence
+    return figure, figure.axes[0], entry.result.evidence
 
 
 def test_every_seed_is_a_dot_and_every_interval_students(entries: Mapping[str, Entry]) -> None:
@@ -71,7 +71,7 @@ def test_arms_differ_in_marker_and_line() -> None:
 def test_curves_and_exponents_are_drawn_and_told(entries: Mapping[str, Entry]) -> None:
     _, axes, evidence = drawn(entries["C7"])
     assert sum(len(line.get_xdata()) == 80 for line in axes.lines) == 3
-    assert "Curves" in caption(evidence, "test.accuracy", entries["C7"].parts)
+    assert "Curves" in caption(evidence, "test.accuracy", entries["C7"].contrasts)
     figure, _, evidence = drawn(entries["C5"], "seconds")
     [legend] = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
@@ -79,9 +79,9 @@ def test_curves_and_exponents_are_drawn_and_told(entries: Mapping[str, Entry]) -
         "naive",
         "window",
     ]
-    power = 2 + entries["C5"].parts[0].effect.mean
+    power = 2 + entries["C5"].contrasts[0].effect.mean
     assert labels[3] == f"naive: power {power:.2f}"
-    assert "fitted powers" in caption(evidence, "seconds", entries["C5"].parts)
+    assert "fitted powers" in caption(evidence, "seconds", entries["C5"].contrasts)
 
 
 @pytest.mark.filterwarnings("error")

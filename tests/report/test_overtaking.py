@@ -72,5 +72,5 @@ def test_what_is_told_of_costs(tmp_path: Path) -> None:
 
 def test_studies_of_other_things_have_none(entries: Mapping[str, Entry]) -> None:
     for claim in ("C7", "C8a", "C5"):
-        finding = entries[claim].finding
-        assert finding is not None and not list(overtakings(finding.evidence))
+        result = entries[claim].result
+        assert result is not None and not list(overtakings(result.evidence))

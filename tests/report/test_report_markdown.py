@@ -35,9 +35,9 @@ def test_every_line_of_a_table_has_its_cells(text: str) -> None:
 def test_it_says_what_the_page_says(text: str, ledger: Ledger) -> None:
     for entry in ledger.entries:
         assert md(entry.claim.statement) in text
-        if entry.finding is not None:
+        if entry.result is not None:
             assert f"> {md(sentence(entry))}" in text
-        assert all(md(effect_text(part)) in text for part in entry.parts)
+        assert all(md(effect_text(part)) in text for part in entry.contrasts)
 
 
 @pytest.mark.parametrize(

@@ -96,11 +96,11 @@ def test_the_ledger_has_every_claim_and_its_verdict(page: Page, text: str, entri
 
 def test_numbers_and_sentences_are_those_of_the_findings(text: str, ledger: Ledger) -> None:
     for entry in ledger.entries:
-        for part in entry.parts:
+        for part in entry.contrasts:
             assert text.count(effect_text(part)) >= 2
-        if entry.finding is not None:
+        if entry.result is not None:
             assert sentence(entry) in text
-            assert entry.finding.claim.prediction in text and entry.finding.claim.would_change in text
+            assert entry.result.claim.prediction in text and entry.result.claim.would_change in text
 
 
 def test_hostile_text_is_shown_as_it_is(text: str, page: Page) -> None:

@@ -101,10 +101,10 @@ CONTRASTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("part", "asked", "told"), CONTRASTS)
-def test_each_kind_of_contrast(part: dict[str, Any], asked: str, told: str) -> None:
+@pytest.mark.parametrize(("part", "contrast", "told"), CONTRASTS)
+def test_each_kind_of_contrast(part: dict[str, Any], contrast: str, told: str) -> None:
     one = found(**part)
-    assert contrast_text(one.part, "data.train_size") == asked
+    assert contrast_text(one.contrast, "data.train_size") == contrast
     assert measured_text(one, "data.train_size") == told
 
 

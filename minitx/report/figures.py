@@ -1,4 +1,4 @@
-"""One measure of all arms of a study: mean and interval over seeds, every seed a dot, along the axis or arm by arm.
+"""Two figures of a claim: one measure of all arms along the axis, and the interval of one contrast beside delta.
 
 Arms differ in colour (Okabe and Ito's), marker and line, so that any one of the three tells them apart.
 """
@@ -22,7 +22,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from minitx.analysis.figures import drawable
 from minitx.report.curves import exponent_line, learning_curves, numbers_of
-from minitx.report.wording import axis_name, measure_name, plain, value_text
+from minitx.report.wording import axis_name, delta_text, effect_text, measure_name, plain, value_text
 from minitx.studies.evidence import ContrastResult, Evidence
 from minitx.studies.statistics import LearningCurve, paired_interval
 from minitx.sweeps.cells import Value
@@ -38,16 +38,16 @@ DECADE = 10.0
 
 @dataclass(frozen=True)
 class Series:
-    """An arm's points: where they stand, and the numbers of the seeds at each."""
+    """An arm's points: their positions, and the numbers of all seeds at each."""
 
     arm: str
     places: tuple[float, ...]
     numbers: tuple[tuple[float, ...], ...]
     style: int
-    """Its place among the study's arms, the same in all figures."""
+    """Number of the arm in its study, the same in all figures."""
 
     @property
-    def looks(self) -> dict[str, Any]:
+    def point_style(self) -> dict[str, Any]:
         return {"color": COLOURS[self.style % len(COLOURS)], "marker": MARKERS[self.style % len(MARKERS)]}
 
     @property
@@ -57,24 +57,24 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """What stands along x."""
+    """The x axis."""
 
     name: str
     places: Mapping[Value, float]
-    """Value, or arm where arms stand along it, -> where."""
+    """Value, or arm on an axis of arms -> position."""
     labels: tuple[str, ...]
     """In the order of `places`."""
     log: bool
     of_arms: bool
 
 
-def outcome_figure(evidence: Evidence, measure: str, parts: Sequence[ContrastResult]) -> Figure | None:
-    """`measure` of every arm that has it; parts: contrasts, whose fitted exponents are drawn. None without any cell."""
+def outcome_figure(evidence: Evidence, measure: str, contrasts: Sequence[ContrastResult]) -> Figure | None:
+    """`measure` of every arm that has it; contrasts: those whose fitted exponents are drawn. None without any cell."""
     axis = _axis(evidence, measure)
     series = _series(evidence, measure, axis)
     if not series:
         return None
-    lines = [part for part in parts if part.part.contrast == "exponent" and part.part.measure == measure]
+    lines = [one for one in contrasts if one.contrast.kind == "exponent" and one.contrast.measure == measure]
     curves = learning_curves(evidence, measure)
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     FigureCanvasSVG(figure)
@@ -85,21 +85,21 @@ def outcome_figure(evidence: Evidence, measure: str, parts: Sequence[ContrastRes
         axes.set_yscale("log")
     for one in series:
         _draw(axes, one, axis, curves.get(one.arm), n_arms=len(series))
-    fits = [_draw_exponent(axes, evidence, part) for part in lines]
+    fits = [_draw_exponent(axes, evidence, one) for one in lines]
     _dress(axes, axis, measure)
     if not axis.of_arms:
         _legend(figure, series, [fit for fit in fits if fit is not None])
     return figure
 
 
-def caption(evidence: Evidence, measure: str, parts: Sequence[ContrastResult]) -> str:
+def caption(evidence: Evidence, measure: str, contrasts: Sequence[ContrastResult]) -> str:
     """What the figure shows."""
-    told = f"{measure_name(measure).capitalize()}: mean and 95 % interval over seeds, every seed a dot."
+    text = f"{measure_name(measure).capitalize()}: mean and 95 % interval over seeds, every seed a dot."
     if learning_curves(evidence, measure):
-        told += " Curves: a + b n⁻ᶜ, with the band of their 95 % interval; an arm without one is joined by lines."
-    if any(part.part.contrast == "exponent" and part.part.measure == measure for part in parts):
-        told += " Both scales are logarithmic; grey lines are the fitted powers of the last tenfold."
-    return told
+        text += " Curves: a + b n⁻ᶜ, with the band of their 95 % interval; an arm without one is joined by lines."
+    if any(one.contrast.kind == "exponent" and one.contrast.measure == measure for one in contrasts):
+        text += " Both scales are logarithmic; grey lines are the fitted powers of the last tenfold."
+    return text
 
 
 def svg_of(figure: Figure) -> str:
@@ -114,7 +114,7 @@ def svg_of(figure: Figure) -> str:
 
 
 def _axis(evidence: Evidence, measure: str) -> Axis:
-    """Numbers on a true scale; names in order; arms where the axis has nothing to tell."""
+    """Numbers to scale; names in order; arms where there is no axis or one value."""
     tier = evidence.tier
     having = [arm for arm in tier.arms if any(evidence.per_seed(measure, arm, v) for v in tier.values_of(arm))]
     values = list(dict.fromkeys(v for arm in having for v in tier.values_of(arm) if v is not None))
@@ -167,20 +167,20 @@ def _draw(axes: Axes, one: Series, axis: Axis, curve: LearningCurve | None, n_ar
     for place, numbers in zip(at, one.numbers, strict=True):
         axes.plot(
             [place] * len(numbers), numbers, linestyle="none", marker="o", markersize=3.2, alpha=0.55,
-            color=one.looks["color"], markeredgewidth=0, zorder=2,
+            color=one.point_style["color"], markeredgewidth=0, zorder=2,
         )  # fmt: skip
     means, lows, highs = np.array([paired_interval(numbers) for numbers in one.numbers]).T
     bars = np.where(np.isfinite([means - lows, highs - means]), [means - lows, highs - means], 0.0)
     joined = "none" if curve is not None or axis.of_arms else one.line
     axes.errorbar(
-        at, means, yerr=bars, **one.looks, linestyle=joined, linewidth=1.3, markersize=5.5, markeredgecolor="white",
-        markeredgewidth=0.6, capsize=3, elinewidth=1.2, zorder=3,
+        at, means, yerr=bars, **one.point_style, linestyle=joined, linewidth=1.3, markersize=5.5,
+        markeredgecolor="white", markeredgewidth=0.6, capsize=3, elinewidth=1.2, zorder=3,
     )  # fmt: skip
     if curve is not None:
         x = np.geomspace(min(one.places), max(one.places), 80)
         y, low, high = curve.at(x)
-        axes.plot(x, y, color=one.looks["color"], linestyle=one.line, linewidth=1.4, zorder=2)
-        axes.fill_between(x, low, high, color=one.looks["color"], alpha=0.12, linewidth=0)
+        axes.plot(x, y, color=one.point_style["color"], linestyle=one.line, linewidth=1.4, zorder=2)
+        axes.fill_between(x, low, high, color=one.point_style["color"], alpha=0.12, linewidth=0)
 
 
 def _dodged(one: Series, axis: Axis, n_arms: int) -> list[float]:
@@ -194,11 +194,11 @@ def _dodged(one: Series, axis: Axis, n_arms: int) -> list[float]:
     return [x * math.exp(shift) if axis.log else x + shift for x in one.places]
 
 
-def _draw_exponent(axes: Axes, evidence: Evidence, part: ContrastResult) -> Line2D | None:
-    line = exponent_line(evidence, part)
+def _draw_exponent(axes: Axes, evidence: Evidence, found: ContrastResult) -> Line2D | None:
+    line = exponent_line(evidence, found)
     if line is None:
         return None
-    label = _label(f"{part.part.arm}: power {plain(line.exponent, 2)}")
+    label = _label(f"{found.contrast.arm}: power {plain(line.exponent, 2)}")
     [drawn] = axes.plot(line.x, line.y, color="#8a949e", linewidth=3.2, alpha=0.7, zorder=1, label=label)
     return drawn
 
@@ -215,8 +215,8 @@ def _dress(axes: Axes, axis: Axis, measure: str) -> None:
     if axis.of_arms:
         axes.set_xlim(-0.6, len(axis.places) - 0.4)
     else:
-        told = f"{axis.name} (logarithmic)" if axis.log else axis.name
-        axes.set_xlabel(drawable(told), fontsize=9.5, parse_math=False)
+        name = f"{axis.name} (logarithmic)" if axis.log else axis.name
+        axes.set_xlabel(drawable(name), fontsize=9.5, parse_math=False)
     axes.xaxis.set_minor_locator(NullLocator())
     if axes.get_yscale() == "log":
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -225,7 +225,7 @@ def _dress(axes: Axes, axis: Axis, measure: str) -> None:
 def _legend(figure: Figure, series: Sequence[Series], fits: Sequence[Line2D]) -> None:
     """Below the axes, where it hides nothing."""
     handles: list[Artist] = [
-        Line2D([], [], **one.looks, linestyle=one.line, linewidth=1.4, markersize=5.5) for one in series
+        Line2D([], [], **one.point_style, linestyle=one.line, linewidth=1.4, markersize=5.5) for one in series
     ]  # fmt: skip
     labels = [_label(one.arm) for one in series] + [str(fit.get_label()) for fit in fits]
     columns = max(1, min(4, len(labels), int(54 / (8 + max(map(len, labels))))))
@@ -237,3 +237,96 @@ def _legend(figure: Figure, series: Sequence[Series], fits: Sequence[Line2D]) ->
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+# --------------------------------------------------------------------------------------------- interval of a contrast
+
+
+FOREST_WIDTH, FOREST_HEIGHT, EDGE = 360, 66, 12
+MIDDLE, BAND_TOP, BAND_END, LABELS = 24, 6, 42, 57
+"""Heights: of the interval, of the band of delta, of the numbers below it."""
+LABEL_ROOM = 34
+"""Least distance between two numbers."""
+
+
+def forest_svg(found: ContrastResult) -> str:
+    """Shaded: within delta. Bar: the interval; diamond: the mean; dots: every seed. An arrow: the interval goes on."""
+    low, high = _limits(found)
+
+    def x(number: float) -> float:
+        return EDGE + (min(max(number, low), high) - low) / (high - low) * (FOREST_WIDTH - 2 * EDGE)
+
+    delta, effect = found.contrast.delta, found.effect
+    beyond = [(bound, way) for bound, way in ((effect.low, -1), (effect.high, 1)) if not low <= bound <= high]
+    drawn = [
+        _band(x(-delta), x(delta)),
+        _upright(x(-delta), "#6b7783", "3 2"),
+        _upright(x(delta), "#6b7783", "3 2"),
+        _upright(x(0), "#16202c", ""),
+        *(_dot(x(number)) for number in found.values),
+        _bar(x(effect.low), x(effect.high)),
+        *(_arrow(x(bound), way) for bound, way in beyond),
+        _diamond(x(effect.mean)),
+        *_numbers(x(-delta), x(0), x(delta), delta_text(found)),
+    ]
+    label = f"{effect_text(found)}, delta {delta_text(found)}"
+    box = f"0 0 {FOREST_WIDTH} {FOREST_HEIGHT}"
+    start = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{label}">'
+    return f"{start}{''.join(drawn)}</svg>"
+
+
+def _limits(found: ContrastResult) -> tuple[float, float]:
+    """All of delta and of the seeds, and of the interval as far as that leaves something to see."""
+    delta, effect = found.contrast.delta, found.effect
+    inner = [-1.3 * delta, 1.3 * delta, *found.values]
+    reach = 4 * max(map(abs, inner))
+    bounds = [min(max(bound, -reach), reach) for bound in (effect.low, effect.high) if math.isfinite(bound)]
+    low, high = min(inner + bounds), max(inner + bounds)
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
+
+
+def _band(left: float, right: float) -> str:
+    return f'<path d="M{left:.1f} {BAND_TOP}H{right:.1f}V{BAND_END}H{left:.1f}z" fill="#dfe5eb"/>'
+
+
+def _dot(x: float) -> str:
+    return f'<circle cx="{x:.1f}" cy="{MIDDLE + 11}" r="2.6" fill="#16202c" fill-opacity=".5"/>'
+
+
+def _upright(x: float, colour: str, dashes: str) -> str:
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<path d="M{x:.1f} {BAND_TOP}V{BAND_END}" stroke="{colour}" stroke-width="1"{dashed}/>'
+
+
+def _bar(left: float, right: float) -> str:
+    ends = "".join(f"M{x:.1f} {MIDDLE - 5}v10" for x in (left, right))
+    return f'<path d="M{left:.1f} {MIDDLE}H{right:.1f}{ends}" stroke="#0b4f8a" stroke-width="2.4" fill="none"/>'
+
+
+def _arrow(x: float, way: int) -> str:
+    back = -7 * way
+    return f'<path d="M{x:.1f} {MIDDLE}l{back} -6v12z" fill="#0b4f8a" transform="translate({4 * way} 0)"/>'
+
+
+def _diamond(x: float) -> str:
+    return f'<path d="M{x:.1f} {MIDDLE - 6}l6 6l-6 6l-6 -6z" fill="#0b4f8a" stroke="#fff" stroke-width="1"/>'
+
+
+def _numbers(left: float, zero: float, right: float, delta: str) -> list[str]:
+    """-delta, 0 and delta, as far as they have room."""
+    style = 'font-family="system-ui,sans-serif" font-size="11" fill="#3f4b57"'
+    if zero - left >= LABEL_ROOM:
+        places = [(left, f"{plain(-1, 0)[0]}{delta}", "middle"), (zero, "0", "middle"), (right, f"+{delta}", "middle")]
+    else:
+        places = [(zero, "0", "middle"), (max(zero, right) + 8, f"shaded: ±{delta}", "start")]
+        if zero > 0.7 * FOREST_WIDTH:
+            places[1] = (min(zero, left) - 8, f"shaded: ±{delta}", "end")
+    return [
+        f'<text x="{_within(x):.1f}" y="{LABELS}" text-anchor="{anchor}" {style}>{text}</text>'
+        for x, text, anchor in places
+    ]
+
+
+def _within(x: float) -> float:
+    return min(max(x, EDGE), FOREST_WIDTH - EDGE)
