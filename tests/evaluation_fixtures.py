@@ -43,7 +43,7 @@ def spelling() -> TaskData:
     split = encode_examples(Examples(texts, references=references), src, tgt, MAX_LENGTH)
     return TaskData(
         task="translation", splits={"train": split, "validation": split, "test": split}, src_tokenizer=src,
-        tgt_tokenizer=tgt, joint=False, label_names=None, metrics="error_rate", fingerprint="spelling", notes=(),
+        tgt_tokenizer=tgt, joint=False, label_names=None, metrics="error_rate", source_fingerprint="spelling", notes=(),
     )  # fmt: skip
 
 
@@ -56,7 +56,8 @@ def beginning() -> TaskData:
     split = encode_examples(Examples(texts, labels=labels), src, None, MAX_LENGTH)
     return TaskData(
         task="classification", splits={"train": split, "validation": split, "test": split}, src_tokenizer=src,
-        tgt_tokenizer=None, joint=False, label_names=names, metrics="classification", fingerprint="begin", notes=(),
+        tgt_tokenizer=None, joint=False, label_names=names, metrics="classification",
+        source_fingerprint="begin", notes=(),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from minitx.data.pipeline.encode import encode_texts
 from minitx.data.pipeline.load import load_data
 from minitx.data.pipeline.tokenizer import Tokenizer
 from minitx.data.resident import LENGTH_STEP, TARGET_STEP, ResidentSplit
-from minitx.data.sources.source import check_source, source_fingerprint
+from minitx.data.sources.source import identify_source
 from minitx.data.splits import Split, TaskData
 
 __all__ = [
@@ -17,10 +17,9 @@ __all__ = [
     "Split",
     "TaskData",
     "Tokenizer",
-    "check_source",
     "encode_texts",
+    "identify_source",
     "load_data",
     "plan_epoch",
     "plan_eval",
-    "source_fingerprint",
 ]

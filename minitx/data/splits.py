@@ -212,7 +212,7 @@ class TaskData:
     label_names: tuple[str, ...] | None
     """Classification: the name of each class."""
     metrics: Metrics
-    fingerprint: str
-    """Changes whenever anything in the tokenised data does."""
+    source_fingerprint: str
+    """Identifies what the data was read from (see `identify_source`)."""
     notes: tuple[str, ...]
     """What the user should know: sizes, cut splits, subsets, truncation."""

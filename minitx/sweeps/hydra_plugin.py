@@ -112,13 +112,12 @@ def default_run_dir(root: DictConfig) -> str:
 
 def identify(config: Config) -> str:
     """The run's hash on this machine."""
-    from minitx.data import check_source, source_fingerprint
+    from minitx.data import identify_source
     from minitx.training.device import resolve_compute
     from minitx.training.run_folder import run_hash
 
     compute = resolve_compute(config.trainer)
-    check_source(config.data)
-    return run_hash(config, source_fingerprint(config.data), compute.device.type, compute.precision)
+    return run_hash(config, identify_source(config.data), compute.device.type, compute.precision)
 
 
 # ---------------------------------------------------------------------------------------------------------- errors

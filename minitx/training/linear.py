@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minitx.config import Config, LinearConfig
-from minitx.data import TaskData, load_data, source_fingerprint
+from minitx.data import TaskData, load_data
 from minitx.errors import RunError, Stopped
 from minitx.metrics.evaluate import Evaluation, evaluate_linear
 from minitx.metrics.scores import better as is_better
@@ -41,7 +41,9 @@ class _Try:
     """Of the whole validation split."""
 
 
-def run_linear(config: Config, model: LinearConfig, folder: RunFolder, reporter: Reporter) -> dict[str, Any]:
+def run_linear(
+    config: Config, model: LinearConfig, folder: RunFolder, source: str, reporter: Reporter
+) -> dict[str, Any]:
     """Fit and evaluate in an existing, locked folder; returns results.json.
 
     Raises:
@@ -50,7 +52,7 @@ def run_linear(config: Config, model: LinearConfig, folder: RunFolder, reporter:
     """
     reporter.say(f"run     {folder.path}")
     folder.begin(config)
-    data = load_data(config.data)
+    data = load_data(config.data, source=source)
     say_data(reporter, config, data, cut=False)
     board = Board(folder.tensorboard)
     try:
@@ -73,7 +75,6 @@ class _LinearRun:
     ) -> None:
         self.config, self.model, self.folder = config, model, folder
         self.data, self.reporter, self.board = data, reporter, board
-        self.source = source_fingerprint(config.data)
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self.log.cut(0)
         self.seconds = 0.0
@@ -158,7 +159,7 @@ class _LinearRun:
             "step": best.number,
             "c": best.c,
             "shape": {"task": self.data.task},
-            "source": self.source,
+            "source": self.data.source_fingerprint,
             "label_names": self.data.label_names,
             "metrics": self.data.metrics,
         }
@@ -189,4 +190,4 @@ class _LinearRun:
             precision=PRECISION,
             tokens_per_second=None,
         )
-        return results_of(self.config, self.data, self.source, status, effort, evaluations)
+        return results_of(self.config, self.data, status, effort, evaluations)

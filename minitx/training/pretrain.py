@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from minitx.config import Config, DecodeConfig, NetConfig, rule
 from minitx.config.load import flat
-from minitx.data import source_fingerprint
 from minitx.errors import Stopped
 from minitx.nn.classifier import READER
 from minitx.training.checkpoint import load_checkpoint
@@ -64,8 +63,8 @@ class Start:
         return f"token table and encoder of {self.run}, masked accuracy {shown}"
 
 
-def check_pretraining(config: Config) -> None:
-    """What can be known to be wrong with `pretrain.run` before data is read.
+def check_pretraining(config: Config, source: str) -> None:
+    """What can be known to be wrong with `pretrain.run` before data is read. source: the data's fingerprint.
 
     Raises:
         ConfigError: it is no finished run of data.task=masked, or one on other data or of another model.
@@ -82,7 +81,7 @@ def check_pretraining(config: Config) -> None:
         raise rule("pretrain.run", folder.path, "be a run that has finished", remedy)
     mine, theirs = _to_agree(config), _to_agree(other)
     found = [f"{key} {theirs.get(key)}, not {value}" for key, value in mine.items() if theirs.get(key) != value]
-    if results["source"] != source_fingerprint(config.data):
+    if results["source"] != source:
         found.append("other data")
     if found:
         must = "agree with this run in data, tokeniser and model"

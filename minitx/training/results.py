@@ -47,19 +47,18 @@ def say_data(reporter: Reporter, config: Config, data: TaskData, *, cut: bool = 
 def results_of(
     config: Config,
     data: TaskData,
-    source: str,
     status: str,
     effort: Effort,
     evaluations: Mapping[str, Evaluation],
     pretrained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """results.json. source: the fingerprint of the data's source. pretrained: what came of an earlier stage."""
+    """results.json. pretrained: what came of an earlier stage."""
     results: dict[str, Any] = {
         "status": status,
         "data": config.data.name,
         "model": config.model.kind,
         "seed": config.seed,
-        "source": source,
+        "source": data.source_fingerprint,
         "n_params": effort.n_params,
         "n_params_non_embedding": effort.n_params_non_embedding,
         "n_train": len(data.splits["train"]),

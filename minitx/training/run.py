@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from minitx.config import CnnConfig, Config, ConfigError, DecodeConfig, LinearConfig, NetConfig
-from minitx.data import Masker, TaskData, check_source, load_data, source_fingerprint
+from minitx.data import Masker, TaskData, identify_source, load_data
 from minitx.decoding.inference import GREEDY
 from minitx.decoding.text import TextProcessor
 from minitx.errors import RunError, Stopped
@@ -56,29 +56,31 @@ def run(config: Config, path: Path, quiet: bool = False, stage_of: Path | None =
     compute = compute_of(config)
     if isinstance(config.model, NetConfig):
         check_backend(config.model, compute.device.type, compute.precision)
-    check_source(config.data)
+    source = identify_source(config.data)
     folder = RunFolder(path)
     if not folder.has_checkpoint():  # later on nothing is read from `pretrain.run`, which may be gone
-        check_pretraining(config)
+        check_pretraining(config, source)
     folder.create()
     with folder.locked():
-        done = finished_before(config, folder, compute.device.type, compute.precision)
+        done = finished_before(config, folder, source, compute.device.type, compute.precision)
         if done is None:
-            return _train(config, folder, compute, quiet, stage_of)
+            return _train(config, folder, source, compute, quiet, stage_of)
     if not quiet and stage_of is None:
         longer = "; raise trainer.max_epochs, max_steps or max_minutes to go on"
         print(f"already finished: {path}/results.json{longer if isinstance(config.model, NetConfig) else ''}")
     return done
 
 
-def _train(config: Config, folder: RunFolder, compute: Compute, quiet: bool, stage_of: Path | None) -> dict[str, Any]:
+def _train(
+    config: Config, folder: RunFolder, source: str, compute: Compute, quiet: bool, stage_of: Path | None
+) -> dict[str, Any]:
     reporter, start = Reporter(folder.log, quiet=quiet), None
     try:
         if isinstance(config.model, LinearConfig):
-            return run_linear(config, config.model, folder, reporter)
+            return run_linear(config, config.model, folder, source, reporter)
         if config.pretrain.kind != "none" and not folder.has_checkpoint():
             start = find_start(config, folder, reporter, lambda stage, path: run(stage, path, quiet, folder.path))
-        return _Session(config, folder, compute, reporter, start, stage_of).run()
+        return _Session(config, folder, source, compute, reporter, start, stage_of).run()
     except Exception as error:
         if folder.results() is None:  # else it tells of the run that was to be continued, and still stands
             line = (str(error) or repr(error)).splitlines()[0]
@@ -97,6 +99,7 @@ class _Session:
         self,
         config: Config,
         folder: RunFolder,
+        source: str,
         compute: Compute,
         reporter: Reporter,
         start: Start | None,
@@ -111,8 +114,7 @@ class _Session:
         if compute.compiled:
             torch.compiler.reset()  # a sweep's earlier cells have used up their number of recompilations
         reporter.say(f"run     {folder.path}")
-        self.source = source_fingerprint(config.data)
-        self.data = load_data(config.data)
+        self.data = load_data(config.data, source=source)
         self.shape = model_shape(config, self.data)
         torch.manual_seed(config.seed)
         self.model = build_model(self.net, self.shape).to(compute.device)
@@ -196,7 +198,8 @@ class _Session:
             self.log.cut(0)
             return
         checkpoint = load_checkpoint(self.folder.checkpoints / "last")
-        if {**self._texts(), **checkpoint.texts} != self._texts() or checkpoint.state["source"] != self.source:
+        same_source = checkpoint.state["source"] == self.data.source_fingerprint
+        if {**self._texts(), **checkpoint.texts} != self._texts() or not same_source:
             raise ConfigError(
                 f"trainer.resume ({self.folder.path}) must find the data as it was, but {self.config.data.name} has "
                 f"changed since the checkpoint; restore it, or start a new run"
@@ -296,7 +299,7 @@ class _Session:
             "max_minutes": self.config.trainer.max_minutes,
             "metrics_size": self.log.size,
             "shape": asdict(self.shape),
-            "source": self.source,
+            "source": self.data.source_fingerprint,
             "label_names": self.data.label_names,
             "metrics": self.data.metrics,
             "pretrain": self.pretrained,
@@ -344,7 +347,7 @@ class _Session:
             precision=self.compute.precision,
             tokens_per_second=round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
         )
-        return results_of(self.config, self.data, self.source, status, effort, evaluations, self.pretrained)
+        return results_of(self.config, self.data, status, effort, evaluations, self.pretrained)
 
 
 def model_shape(config: Config, data: TaskData) -> ModelShape:

@@ -20,7 +20,6 @@ import yaml
 from minitx.config import Config, ConfigError, TransformerConfig, rule
 from minitx.config.attention import PLAIN
 from minitx.config.load import load
-from minitx.data import source_fingerprint
 
 EVALUATION = "evaluation.json"
 """A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
@@ -182,7 +181,9 @@ class RunFolder:
         self.write_config(config)
 
 
-def finished_before(config: Config, folder: RunFolder, device_type: str, precision: str) -> dict[str, Any] | None:
+def finished_before(
+    config: Config, folder: RunFolder, source: str, device_type: str, precision: str
+) -> dict[str, Any] | None:
     """Refuse a folder that holds another run; return the results of this very run when it has ended."""
     if not folder.begun or not folder.config_file.is_file():
         return None
@@ -190,14 +191,14 @@ def finished_before(config: Config, folder: RunFolder, device_type: str, precisi
     if config.trainer.resume is None:
         raise ConfigError(f"{key} must be empty, it holds a run; add trainer.resume=auto to continue it, or {remedy}")
     before, results = folder.read_config(), folder.results()
-    args = (source_fingerprint(config.data), device_type, precision)
+    args = (source, device_type, precision)
     if run_hash(before, *args, changeable=False) != run_hash(config, *args, changeable=False):
         changed = "; ".join(differences(before, config)) or "other data or precision"
         raise ConfigError(f"{key} must hold this run to be continued, it holds another ({changed}); {remedy}")
     same = run_hash(before, *args) == run_hash(config, *args)
     if not same or results is None or results["status"] != "finished":
         return None
-    if results["source"] != args[0]:
+    if results["source"] != source:
         raise ConfigError(f"{key} must hold a run on this data, but {config.data.name} has changed since; {remedy}")
     return results
 

@@ -45,17 +45,6 @@ def test_round_trip_makes_once(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["entry"], "nothing partial is left"
 
 
-def test_fingerprint_is_the_content(tmp_path: Path) -> None:
-    changed = {**ARRAYS, "train.src": ARRAYS["train.src"][::-1].copy()}
-    entries = [
-        cache.fetch(tmp_path / name, lambda meta=meta, arrays=arrays: (meta, arrays))  # type: ignore[misc]
-        for name, meta, arrays in (("a", META, ARRAYS), ("b", META, ARRAYS), ("c", META, changed), ("d", {}, ARRAYS))
-    ]
-    one, two, three, four = (entry.fingerprint for entry in entries)
-    assert one == two
-    assert len({one, three, four}) == 3
-
-
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minitx.config import DataConfig
-from minitx.data import check_source, load_data, source_fingerprint
+from minitx.data import identify_source, load_data
 from minitx.data.sources import hub
 from minitx.data.sources.hub import read_dataset
 from minitx.errors import ConfigError
@@ -91,12 +91,12 @@ def test_names_that_the_set_does_not_have(folder: Path, options: dict[str, str],
 def test_paths_that_are_no_source(tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text("text,label\n")
     with pytest.raises(ConfigError, match=r"^data\.path \(.*f\.csv\) must be a folder or a hub id; data=files reads"):
-        check_source(config(tmp_path / "f.csv"))
+        identify_source(config(tmp_path / "f.csv"))
     for path in ("../no/such/folder", "/no/such", "./here", "owner/name/more"):
         with pytest.raises(
             ConfigError, match=rf"^data\.path \({path}\) must be an existing folder or a hub id such as"
         ):
-            source_fingerprint(config(path))
+            identify_source(config(path))
 
 
 def test_a_folder_without_data(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def test_hub_fingerprint_needs_no_network() -> None:
-    assert source_fingerprint(config(ABSENT)) == f"{ABSENT}@main"
-    assert source_fingerprint(config(ABSENT, revision="abc")) == f"{ABSENT}@abc"
+    assert identify_source(config(ABSENT)) == f"{ABSENT}@main"
+    assert identify_source(config(ABSENT, revision="abc")) == f"{ABSENT}@abc"
 
 
 @pytest.fixture

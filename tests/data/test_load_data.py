@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minitx.config import DataConfig
-from minitx.data import TaskData, check_source, load_data, source_fingerprint
+from minitx.data import TaskData, identify_source, load_data
 from minitx.errors import ConfigError
 
 TRAIN = [
@@ -56,7 +56,7 @@ def test_classification_from_files(options: dict[str, object]) -> None:
 def test_masked_data_is_the_same_without_labels(options: dict[str, object]) -> None:
     """From the same cache entry, also where a model's own vocabulary is given."""
     labelled, masked = load(options), load(options, task="masked")
-    assert len(entries(options)) == 1 and masked.fingerprint == labelled.fingerprint
+    assert len(entries(options)) == 1 and masked.source_fingerprint == labelled.source_fingerprint
     assert (masked.task, masked.metrics, masked.label_names) == ("masked", "masked", None)
     for name, split in masked.splits.items():
         assert split.labels is None and len(split) == len(labelled.splits[name])
@@ -91,13 +91,13 @@ def test_masked_needs_texts_of_known_tokens_and_a_classification_set(options: di
     with pytest.raises(
         ConfigError, match=r"data\.task \(masked\) must be translation, because data\.source is cmudict"
     ):
-        check_source(DataConfig(source="cmudict", task="masked"))
+        identify_source(DataConfig(source="cmudict", task="masked"))
 
 
 def test_warm_data_equals_cold_data(options: dict[str, object]) -> None:
     cold, warm = load(options), load(options)
     assert len(entries(options)) == 1
-    assert cold.fingerprint == warm.fingerprint
+    assert cold.source_fingerprint == warm.source_fingerprint
     assert cold.notes == warm.notes
     for name, split in cold.splits.items():
         rows = np.arange(len(split))
@@ -158,14 +158,15 @@ def test_what_does_not_change_the_data_keeps_the_key(options: dict[str, object])
     assert len(entries(options)) == 1
 
 
-def test_changed_content_changes_the_fingerprints(options: dict[str, object]) -> None:
+def test_changed_content_changes_the_fingerprint(options: dict[str, object]) -> None:
     config = DataConfig.model_validate(options)
-    before, prepared = source_fingerprint(config), load(options).fingerprint
+    before = identify_source(config)
+    assert load(options).source_fingerprint == before
     test = Path(str(options["test_path"]))
     test.write_text(test.read_text() + "the b is red.,r\n")
-    assert source_fingerprint(config) != before
+    assert identify_source(config) != before
     data = load(options)
-    assert data.fingerprint != prepared
+    assert data.source_fingerprint == identify_source(config)
     assert len(data.splits["test"]) == 3
 
 
@@ -178,9 +179,9 @@ def test_fingerprint_of_a_folder_is_its_content(tmp_path: Path) -> None:
         DataConfig(source="dataset", task="classification", path=str(tmp_path / name), cache_dir=name)
         for name in ("one", "two")
     ]
-    assert source_fingerprint(configs[0]) == source_fingerprint(configs[1])
+    assert identify_source(configs[0]) == identify_source(configs[1])
     (tmp_path / "two" / "train.csv").rename(tmp_path / "two" / "test.csv")
-    assert source_fingerprint(configs[0]) != source_fingerprint(configs[1])
+    assert identify_source(configs[0]) != identify_source(configs[1])
 
 
 def test_the_tokeniser_sees_the_used_training_rows_alone(options: dict[str, object]) -> None:
@@ -315,4 +316,4 @@ def test_translation_vocabularies(tmp_path: Path, changes: dict[str, object], jo
 )
 def test_mistakes_are_found_before_reading(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}"):
-        check_source(DataConfig.model_validate(settings))
+        identify_source(DataConfig.model_validate(settings))

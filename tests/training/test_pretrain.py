@@ -19,12 +19,14 @@ from tiny import TINY_MODEL, TINY_TRAINER, Said, fingerprint
 
 from minitx.config import Config, ConfigError
 from minitx.config.load import load, override
+from minitx.data import identify_source
 from minitx.nn.build import build_model
 from minitx.nn.sizes import ModelShape
 from minitx.predictor import Predictor
 from minitx.training import loop, pretrain
 from minitx.training import run as session
 from minitx.training.checkpoint import load_checkpoint
+from minitx.training.pretrain import check_pretraining
 from minitx.training.run_folder import RunFolder, run_hash
 
 FIRST, SECOND = 8, 7
@@ -255,20 +257,24 @@ def test_another_run_must_agree(
     assert not (tmp_path / "run").exists()
 
 
+def checked(config: Config) -> None:
+    check_pretraining(config, identify_source(config.data))
+
+
 def test_what_may_differ_may_differ(make: Make, straight: Path) -> None:
     free = {"pooling": "cls", "dropout": 0.4, "token_dropout": 0.0, "attention": {"dropout": 0.1, "backend": "naive"}}
-    pretrain.check_pretraining(make(pretrain={"run": str(straight / "pretrain")}, model=free))
+    checked(make(pretrain={"run": str(straight / "pretrain")}, model=free))
 
 
 def test_a_run_to_start_from_must_be_a_finished_masked_one(make: Make, straight: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must be a run of data.task=masked, not classification; .* RUN/pretrain"):
-        pretrain.check_pretraining(make(pretrain={"run": str(straight)}))
+        checked(make(pretrain={"run": str(straight)}))
     with killed_after(7), pytest.raises(Killed):
         session.run(make(), tmp_path / "run", quiet=True)
     with pytest.raises(ConfigError, match="must be a run that has finished; finish it first: "):
-        pretrain.check_pretraining(make(pretrain={"run": str(tmp_path / "run" / "pretrain")}))
+        checked(make(pretrain={"run": str(tmp_path / "run" / "pretrain")}))
     with pytest.raises(ConfigError, match=r"^pretrain\.run \(.*none\) must be a run folder with a config\.yaml; "):
-        pretrain.check_pretraining(make(pretrain={"run": str(tmp_path / "none")}))
+        checked(make(pretrain={"run": str(tmp_path / "none")}))
 
 
 def test_other_words_are_refused(make: Make, straight: Path, tmp_path: Path, words: Path) -> None:
@@ -276,7 +282,7 @@ def test_other_words_are_refused(make: Make, straight: Path, tmp_path: Path, wor
     other.write_text(words.read_text() + "zzz,up\n")
     config = make(pretrain={"run": str(straight / "pretrain")}, data={"path": str(other)})
     with pytest.raises(ConfigError, match="it has other data"):
-        pretrain.check_pretraining(config)
+        checked(config)
 
 
 def test_masked_runs_that_hide_other_tokens_are_not_compared(straight: Path) -> None:

@@ -39,8 +39,6 @@ class Entry:
     meta: Meta
     arrays: Arrays
     """Memory-mapped, read-only."""
-    fingerprint: str
-    """SHA-256 over the checksums of all files: the content."""
 
 
 def fetch(folder: Path, make: Callable[[], tuple[Meta, Arrays]]) -> Entry:
@@ -57,9 +55,9 @@ def fetch(folder: Path, make: Callable[[], tuple[Meta, Arrays]]) -> Entry:
 def read(folder: Path) -> Entry | None:
     """The entry, or None where it is absent or damaged."""
     try:
-        sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
-        files = sums["files"]
-        if sums["fingerprint"] != _of_files(files) or any(_digest(folder / name) != files[name] for name in files):
+        files = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+        there = {path.name for path in folder.iterdir()} - {SUMS}
+        if not isinstance(files, dict) or files.keys() != there or any(_digest(folder / n) != files[n] for n in there):
             return None
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         # a memory map costs its subclass's overhead at every indexing; a plain view of it does not
@@ -68,7 +66,7 @@ def read(folder: Path) -> Entry | None:
             for name in files
             if name != META
         }
-        return Entry(meta, arrays, sums["fingerprint"])
+        return Entry(meta, arrays)
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
@@ -86,8 +84,7 @@ def write(folder: Path, meta: Meta, arrays: Arrays) -> None:
             with _synced(partial / f"{name}.npy") as file:
                 np.save(file, array, allow_pickle=False)
         _write_json(partial / META, meta)
-        files = {path.name: _digest(path) for path in sorted(partial.iterdir())}
-        _write_json(partial / SUMS, {"fingerprint": _of_files(files), "files": files})
+        _write_json(partial / SUMS, {path.name: _digest(path) for path in sorted(partial.iterdir())})
         _move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -141,7 +138,3 @@ def _write_json(path: Path, value: object) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _of_files(files: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

@@ -21,38 +21,39 @@ from minitx.data.pipeline.subset import subset_rows
 from minitx.data.pipeline.tokenizer import Tokenizer
 from minitx.data.sources.examples import SPLITS, Corpus, Examples
 from minitx.data.sources.files import column_keys
-from minitx.data.sources.source import check_source, loaded_as, read_source, source_fingerprint
+from minitx.data.sources.source import identify_source, loaded_as, read_source
 from minitx.data.splits import Metrics, Ragged, Split, TaskData, Texts, Vocabulary
 
 FORMAT = 2
 """Raise it when the meaning of a cache entry changes."""
 
 
-def load_data(config: DataConfig, fitted: Vocabulary | None = None) -> TaskData:
+def load_data(config: DataConfig, fitted: Vocabulary | None = None, source: str | None = None) -> TaskData:
     """The data of a run, from the cache where it was prepared before.
 
     fitted: use its tokenisers and class numbers instead of fitting new ones, to evaluate a trained model on other
     data, or to hold the vocabulary fixed while `train_size` varies.
+    source: the fingerprint that `identify_source` made, where the caller has made it already.
 
-    Raises ConfigError where the configuration does not fit the data (see `check_source` and `prepare`), or the data has
-    a class that `fitted` does not know.
+    Raises ConfigError where the configuration does not fit the data (see `identify_source` and `prepare`), or the data
+    has a class that `fitted` does not know.
     """
     if config.task == "masked":
-        return _for_guessing(load_data(loaded_as(config), fitted))
-    check_source(config)
+        return _for_guessing(load_data(loaded_as(config), fitted, source))
+    source = identify_source(config) if source is None else source
     name = re.sub(r"[^\w.-]", "_", config.name)
-    folder = Path(config.cache_dir) / f"{name}-{_key(config, fitted)[:16]}"
-    return _task_data(config, fetch(folder, lambda: _prepare(config, fitted)))
+    folder = Path(config.cache_dir) / f"{name}-{_key(config, source, fitted)[:16]}"
+    return _task_data(config, source, fetch(folder, lambda: _prepare(config, fitted)))
 
 
-def _key(config: DataConfig, fitted: Vocabulary | None) -> str:
+def _key(config: DataConfig, source: str, fitted: Vocabulary | None) -> str:
     """Names all that the entry is made from: the source's content, every other setting, our format, the libraries."""
     places = {"name", "path", "validation_path", "test_path", "revision", "cache_dir"}
     unread = set() if config.source == "probe" else {"probe"}
     settings = config.model_dump(exclude={*places, *unread, "bleu_tokenize"})
     versions = {library: version(library) for library in ("tokenizers", "datasets", "numpy")}
     given = fitted and [*_jsons(fitted.src_tokenizer, fitted.tgt_tokenizer), fitted.label_names]
-    key = [FORMAT, source_fingerprint(config), settings, versions, given]
+    key = [FORMAT, source, settings, versions, given]
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
@@ -203,7 +204,7 @@ def _jsons(src: Tokenizer, tgt: Tokenizer | None) -> list[str | None]:
     return [src.to_json(), None if tgt is None or tgt is src else tgt.to_json()]
 
 
-def _task_data(config: DataConfig, entry: Entry) -> TaskData:
+def _task_data(config: DataConfig, source: str, entry: Entry) -> TaskData:
     meta = entry.meta
     names = meta["label_names"]
     src_tokenizer, tgt_tokenizer = (Tokenizer.from_json(text) if text else None for text in meta["tokenizers"])
@@ -216,7 +217,7 @@ def _task_data(config: DataConfig, entry: Entry) -> TaskData:
         joint=meta["joint"],
         label_names=None if names is None else tuple(names),
         metrics=_metrics(config),
-        fingerprint=entry.fingerprint,
+        source_fingerprint=source,
         notes=tuple(meta["notes"]),
     )
 

@@ -15,8 +15,29 @@ from minitx.data.sources.generated import VERSION, check_probe, read_probe
 from minitx.data.sources.hub import local_folder, read_dataset
 
 
-def check_source(config: DataConfig) -> None:
-    """Raise a ConfigError for everything that can be known to be wrong before data is read."""
+def identify_source(config: DataConfig) -> str:
+    """The fingerprint of what data is read from: a hash of local files or package data, `id@revision` of a hub id, or
+    the version of the generator. A hub id without `data.revision` is trusted: a set that changes on the hub keeps its
+    fingerprint.
+
+    Raises:
+        ConfigError: the source is absent, or cannot serve the task; all that can be known before data is read.
+    """
+    _check(config)
+    if config.source == "files":
+        return _hash({key: Path(path).expanduser() for key, path in _files(config).items()})
+    if config.source == "probe":
+        return f"probe-{VERSION}"
+    if config.source != "dataset":
+        return _hash({config.source: package_file(config.source)})
+    folder = local_folder(config.path or "")
+    if folder is None:
+        return f"{config.path}@{config.revision or 'main'}"
+    inside = ((path.relative_to(folder), path) for path in folder.rglob("*") if path.is_file())
+    return _hash({p.as_posix(): path for p, path in inside if not any(part.startswith(".") for part in p.parts)})
+
+
+def _check(config: DataConfig) -> None:
     asked = loaded_as(config).task
     task = TASKS.get(config.source, asked)
     if task != asked:
@@ -38,26 +59,6 @@ def check_source(config: DataConfig) -> None:
 def loaded_as(config: DataConfig) -> DataConfig:
     """How data is read and prepared: what hides tokens of texts reads them as what classifies them does."""
     return config.model_copy(update={"task": "classification"}) if config.task == "masked" else config
-
-
-def source_fingerprint(config: DataConfig) -> str:
-    """What the data comes from, cheaply: a hash of local files or package data, or `id@revision` of a hub id; of what
-    is generated, the version of the generator.
-
-    A hub id without `data.revision` is taken at its word: a set that changes on the hub keeps its fingerprint.
-    """
-    check_source(config)
-    if config.source == "files":
-        return _hash({key: Path(path).expanduser() for key, path in _files(config).items()})
-    if config.source == "probe":
-        return f"probe-{VERSION}"
-    if config.source != "dataset":
-        return _hash({config.source: package_file(config.source)})
-    folder = local_folder(config.path or "")
-    if folder is None:
-        return f"{config.path}@{config.revision or 'main'}"
-    inside = ((path.relative_to(folder), path) for path in folder.rglob("*") if path.is_file())
-    return _hash({p.as_posix(): path for p, path in inside if not any(part.startswith(".") for part in p.parts)})
 
 
 def read_source(config: DataConfig) -> Corpus:
