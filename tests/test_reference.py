@@ -48,8 +48,10 @@ def test_verdicts_of_the_ledger_follow_from_its_numbers() -> None:
                 interval = stats.ttest_1samp(values, 0).confidence_interval(part["level"])
                 assert (low, high) == pytest.approx((interval.low, interval.high))
             inside = -delta < low and high < delta
-            said = "supported" if low > delta else "contradicted" if high < -delta else "negligible" if inside else None
-            assert part["found"] in (said, "inconclusive")
+            found = (
+                "supported" if low > delta else "contradicted" if high < -delta else "negligible" if inside else None
+            )
+            assert part["found"] in (found, "inconclusive")
 
 
 def test_the_unseen_words_are_scored_as_reported() -> None:

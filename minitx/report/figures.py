@@ -1,6 +1,6 @@
 """Two figures of a claim: one measure of all arms along the axis, and the interval of one contrast beside delta.
 
-Arms differ in colour (Okabe and Ito's), marker and line, so that any one of the three tells them apart.
+Arms differ in colour (Okabe and Ito's), marker and line, any one of which suffices.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _label(text: str) -> str:
 
 
 def _short(number: float) -> str:
-    """`64k` for 64,000, as many sizes must stand side by side."""
+    """`64k` for 64,000, to save room."""
     if number >= 10_000 and number % 1000 == 0:
         return f"{number / 1000:,.0f}k"
     return f"{number:,g}"
@@ -184,7 +184,7 @@ def _draw(axes: Axes, one: Series, axis: Axis, curve: LearningCurve | None, n_ar
 
 
 def _dodged(one: Series, axis: Axis, n_arms: int) -> list[float]:
-    """Arms stand a little beside each other, that their intervals stay apart."""
+    """Positions of an arm, shifted a little so that intervals of arms do not overlap."""
     if axis.of_arms or len(axis.places) < 2:
         return list(one.places)
     places = np.array(list(axis.places.values()))
@@ -279,8 +279,8 @@ def _limits(found: ContrastResult) -> tuple[float, float]:
     """All of delta and of the seeds, and of the interval as far as that leaves something to see."""
     delta, effect = found.contrast.delta, found.effect
     inner = [-1.3 * delta, 1.3 * delta, *found.values]
-    reach = 4 * max(map(abs, inner))
-    bounds = [min(max(bound, -reach), reach) for bound in (effect.low, effect.high) if math.isfinite(bound)]
+    limit = 4 * max(map(abs, inner))
+    bounds = [min(max(bound, -limit), limit) for bound in (effect.low, effect.high) if math.isfinite(bound)]
     low, high = min(inner + bounds), max(inner + bounds)
     margin = 0.06 * (high - low)
     return low - margin, high + margin

@@ -16,7 +16,7 @@ from minitx.training.run_folder import safe_name
 
 RECORDS = "study-*.json"
 STUDIES = Path(__file__).parents[2] / "conf" / "study"
-"""Study files, which hold all that is said of a claim."""
+"""Study files, which declare all claims."""
 
 
 @dataclass(frozen=True)

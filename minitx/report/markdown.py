@@ -75,8 +75,8 @@ def _verdict(entry: Entry) -> str:
 def _ledger(ledger: Ledger) -> str:
     rows = []
     for entry in ledger.entries:
-        says = md(entry.claim.statement)
-        claim = says if entry.result is None else f"[{says}](#{entry.anchor.lower()})"
+        statement = md(entry.claim.statement)
+        claim = statement if entry.result is None else f"[{statement}](#{entry.anchor.lower()})"
         named = len(entry.contrasts) > 1
         texts = [(f"{marked_name(one)} " if named else "") + effect_text(one) for one in entry.contrasts]
         effects = "<br>".join(map(md, texts)) or f"`{entry.command}`"

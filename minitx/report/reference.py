@@ -36,7 +36,7 @@ from minitx.training.run_folder import RunFolder
 
 REFERENCE = Path("outputs/reference")
 UNSEEN = REFERENCE / "unseen_words.csv"
-KEPT = (
+RESULT_KEYS = (
     "data", "model", "seed", "n_params", "n_train", "steps", "seconds", "device", "precision", "tokens_per_second",
     "git",
 )  # fmt: skip
@@ -81,7 +81,7 @@ def summary(run: Path) -> dict[str, Any]:
     if results is None or results["status"] != "finished":
         raise SystemExit(f"{run} is not a finished run")
     of_translation = ["decode"] if "decode" in results else []
-    return {key: results[key] for key in (*KEPT, "metrics", "loss", *of_translation, "versions")}
+    return {key: results[key] for key in (*RESULT_KEYS, "metrics", "loss", *of_translation, "versions")}
 
 
 def write_default(run: Path, word: str) -> None:
@@ -97,7 +97,7 @@ def write_default(run: Path, word: str) -> None:
 
 
 def score_unseen(predictor: Predictor) -> dict[str, Any]:
-    """Predict the words written for this project, keep the predictions beside the references, and score them."""
+    """Predict the words written for this project, store the predictions beside the references, and score them."""
     with UNSEEN.open(encoding="utf-8") as file:
         rows = [(row["word"], row["phonemes"]) for row in csv.DictReader(file)]
     predicted = predictor.predict([word for word, _ in rows])
@@ -145,7 +145,7 @@ def write_models(name: str, runs: list[Path]) -> None:
 
 def _differences(models: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Test accuracy of the Transformer minus that of each other model: pairs of one seed, with Student's interval. A
-    model that no seed changes (linear) has one run, which stands for every seed."""
+    model that no seed changes (linear) has one run, which is used for every seed."""
     accuracy = {
         model: {run["seed"]: run["metrics"]["test"]["accuracy"]["value"] for run in runs}
         for model, runs in models.items()
@@ -199,25 +199,25 @@ def write_bench(name: str, folders: list[Path]) -> None:
 
 def write_studies(folder: Path) -> None:
     """The report of a folder of studies without its page, every cell's numbers, and what power.py simulated there."""
-    kept, power = REFERENCE / "studies", folder / "power.json"
+    stored, power = REFERENCE / "studies", folder / "power.json"
     if not power.is_file():
         raise SystemExit(f"{power} is missing; run python -m minitx.studies.power {folder} first")
     with TemporaryDirectory() as scratch:
         write_report(read_ledger(folder), Path(scratch))
         shutil.copyfile(Path(scratch) / "claims.json", REFERENCE / "claims.json")
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(Path(scratch) / FIGURES, kept)
+        shutil.rmtree(stored, ignore_errors=True)
+        shutil.copytree(Path(scratch) / FIGURES, stored)
     for table in sorted(folder.glob("*/cells-*.csv")):
-        shutil.copyfile(table, kept / f"{table.parent.name}-{table.stem.removeprefix('cells-')}.csv")
+        shutil.copyfile(table, stored / f"{table.parent.name}-{table.stem.removeprefix('cells-')}.csv")
     shutil.copyfile(power, REFERENCE / "power.json")
-    print(kept)
+    print(stored)
 
 
 def baseline(run: Path) -> dict[str, float]:
     """What no learning at all reaches on the test split.
 
     Classification: accuracy of always naming the commonest training class. Translation: cross-entropy per target token
-    of the training tokens' relative frequencies (one added to each count), to stand beside the model's test loss.
+    of the training tokens' relative frequencies (one added to each count), to be compared with the model's test loss.
     """
     config = RunFolder(run).read_config()
     data = load_data(config.data)

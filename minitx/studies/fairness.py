@@ -1,4 +1,4 @@
-"""Rules that make arms comparable. Breaking one is an error, unless a study says that it means to, and why."""
+"""Rules that make arms comparable. Breaking one is an error, unless the study gives a reason under on_purpose."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from minitx.studies.tuning import Tuned
 from minitx.sweeps.cells import Place, place_name
 
 HEAD_KEYS = ("d_model", "pooling", "tie_embeddings")
-"""What stands before and after an encoder; compared where both models have it."""
+"""Model keys of what comes before and after an encoder; compared where both models have them."""
 SECTIONS: Mapping[str, Fairness] = {
     "data": "data", "masking": "data", "trainer": "budget", "pretrain": "budget", "optim": "tuning",
 }  # fmt: skip
 """Section of the configuration -> the rule that it comes under."""
 OF_TIMINGS: tuple[Fairness, ...] = ("size", "data", "budget")
-"""Rules for arms that are timed: nothing is learnt there, so nothing is tuned or read off a head."""
+"""Rules for arms that are timed: nothing is learnt there, so tuning and heads do not matter."""
 
 
 def check_fair(tier: Tier, configs: Mapping[Place, Config], sizes: Mapping[Place, int], tuned: Tuned | None) -> None:
-    """Hold every contrast between two places to the rules.
+    """Check every contrast between two places.
 
     size: non-embedding parameters within 5 %. data: the same data. head: the same embedding width, pooling and tying.
     budget: the same loop and no pretraining, and no limit that goes by time or by patience. tuning: at least one try
@@ -49,7 +49,7 @@ def _refuse(tier: Tier, where: str, broken: Fairness, what: str) -> None:
 
 
 def _contrasts(tier: Tier) -> Iterator[tuple[str, Contrast]]:
-    """Those with something to compare with."""
+    """Contrasts that compare two arms."""
     for claim, contrasts in tier.contrasts.items():
         for name, contrast in contrasts.items():
             if contrast.against is not None:
@@ -57,7 +57,7 @@ def _contrasts(tier: Tier) -> Iterator[tuple[str, Contrast]]:
 
 
 def _pairs(tier: Tier, contrast: Contrast) -> list[tuple[Place, Place]]:
-    """Places that a contrast sets beside each other."""
+    """Pairs of places that a contrast compares."""
     assert contrast.against is not None
     if contrast.kind in ALONG_THE_AXIS:
         return [((contrast.arm, value), (contrast.against, value)) for value in tier.values_of(contrast.arm)]

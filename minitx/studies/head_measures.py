@@ -1,4 +1,4 @@
-"""What a study says of a trained model's heads and receptive field: numbers of one run, and of two seeds."""
+"""Measures of a trained model's heads and receptive field, and of the heads of two seeds."""
 
 from __future__ import annotations
 
@@ -59,8 +59,7 @@ def field(path: Path, config: Config) -> dict[str, float]:
 def add_across(paths: Sequence[Path]) -> None:
     """Compare each run of one arm and value with the next seed's, the last with the first, unless that is stored.
 
-    Each run is in two comparisons, so their numbers hang together a little, and an interval over them is somewhat too
-    narrow.
+    Each run is in two comparisons, which makes them dependent, and an interval over them somewhat too narrow.
     """
     for path, other in zip(paths, [*paths[1:], *paths[:1]], strict=True):
         if path != other and not has_measure(path, "across", other.name):

@@ -34,7 +34,7 @@ FIT_LEVELS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 LEVELS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 """Validation losses, nats a target, to which operations are counted."""
 BATCHES = 4
-"""Training batches that stand for all."""
+"""Training batches that represent all."""
 GIGA = 1e9
 
 
@@ -46,7 +46,7 @@ def losses_of(path: Path, split: str) -> dict[int, float]:
 
 
 def at_level(curve: Sequence[tuple[float, float]], level: float) -> float | None:
-    """What stands beside the loss where it first falls to `level`, between two points in proportion.
+    """The second number where the loss first falls to `level`, interpolated between two points.
 
     curve: (loss, anything) along training. None where it begins below, or never gets there.
     """

@@ -1,4 +1,4 @@
-"""A study's tier to its cells: overrides composed, models matched in size, what tuning chose put in, rules checked.
+"""From a study's tier to its cells: overrides are composed, sizes matched, tuning applied, rules of fairness checked.
 
 Study -> (arm, value) -> overrides -> Config, once for all seeds -> cells
 """
@@ -24,12 +24,12 @@ from minitx.training.run import model_shape
 SEEDED = ("seed", "data.subset_seed", "data.probe.seed")
 """Keys that follow the seed of a cell, see `seeded_config`."""
 PLACES = ("data.path", "data.cache_dir", "trainer.device")
-"""Keys that only say where, so that tries may be told."""
+"""Keys that only say where to read and run, so that they may be typed for tries."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a study runs."""
+    """All cells of one tier of a study."""
 
     study: Study
     cells: tuple[Cell, ...]
@@ -215,7 +215,7 @@ class _Composer:
     tier: Tier
     compose: Callable[[Sequence[str]], Config]
     chosen: Callable[[Place], list[str]]
-    """What tuning says of a place."""
+    """Overrides that tuning chose for a place."""
     typed: Sequence[str]
     configs: dict[Place, Config] = field(default_factory=dict)
     overrides: dict[Place, list[str]] = field(default_factory=dict)
@@ -254,7 +254,7 @@ class _Composer:
         return f"model.{found.INNER}={found.inner_width}"
 
     def _shape(self, config: Config) -> ModelShape:
-        """From the data, read once for all models that share it."""
+        """What the data fixes of a model; read once for all models that share it."""
         key = config.data.model_dump_json()
         if key not in self._shapes:
             self._shapes[key] = model_shape(config, load_data(config.data))

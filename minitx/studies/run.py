@@ -1,4 +1,4 @@
-"""`python train.py -m study=NAME`: plan, run, record, and say what was found.
+"""`python train.py -m study=NAME`: plan the cells, run them, and print the verdicts.
 
 Study -> Plan -> outputs/studies/<study>/study-<tier>.json -> cells run -> cells-<tier>.csv, verdicts on the console
 """
@@ -27,7 +27,7 @@ from minitx.training.run_folder import RunFolder, write_json
 Compose = Callable[[Sequence[str]], Config]
 Identify = Callable[[Config], str]
 SECONDS = "seconds"
-"""Of training: the table leaves it out, for it differs from run to run. Costs are results, measured once."""
+"""Left out of the table of cells, because the time of a training differs from run to run."""
 
 
 def run_study(
@@ -64,9 +64,9 @@ def run_study(
 
 
 def command_of(study: Study, typed: Sequence[str]) -> str:
-    """What runs the study again. typed: beside the name, `study.*` included, but for what says how to run it."""
-    kept = [override for override in typed if not re.match(r"study\.(tier|workers|on_error|phase)=", override)]
-    words = ["python", "train.py", "-m", f"study={study.name}", f"study.tier={study.tier}", *kept]
+    """The line that runs the study again. typed: overrides beside the name; those of how to run it are left out."""
+    rest = [override for override in typed if not re.match(r"study\.(tier|workers|on_error|phase)=", override)]
+    words = ["python", "train.py", "-m", f"study={study.name}", f"study.tier={study.tier}", *rest]
     return shlex.join(words)
 
 
@@ -82,7 +82,7 @@ def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, type
     evidence = read_evidence(record)
     write_cells(folder / f"cells-{study.tier}.csv", evidence)
     reporter.say("by itself; the report corrects over the contrasts of all studies:")
-    _tell(reporter, evidence, evaluate_claims([evidence]))
+    _print_verdicts(reporter, evidence, evaluate_claims([evidence]))
     reporter.say(f"written {record}; all studies together: minitx report {folder.parent}")
     _end(status)
 
@@ -93,7 +93,7 @@ def _run_cells(study: Study, status: CellStatus, folder: Path, reporter: Reporte
 
 
 def _compare_seeds(plan: Plan, status: CellStatus) -> None:
-    """Once all runs of an arm and value are there."""
+    """Compare heads between seeds, where all runs of an arm and value have finished."""
     by_place: dict[Place, list[Cell]] = {}
     for cell in plan.cells:
         if cell.arm in plan.study.chosen.across:
@@ -109,18 +109,18 @@ def _end(status: CellStatus) -> None:
 
 
 def write_cells(path: Path, evidence: Evidence) -> None:
-    """One line a finished cell, with all that is known of it but the time that training took."""
-    kept = sorted({name for seen in evidence.observations for name in seen.measures} - {SECONDS})
+    """cells-<tier>.csv: one line a finished cell, with all its measures but the time of training."""
+    names = sorted({name for seen in evidence.observations for name in seen.measures} - {SECONDS})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["arm", "value", "seed", *kept])
+        writer.writerow(["arm", "value", "seed", *names])
         for seen in evidence.observations:
             value = "" if seen.value is None else seen.value
-            writer.writerow([seen.arm, value, seen.seed, *(seen.measures.get(name, "") for name in kept)])
+            writer.writerow([seen.arm, value, seen.seed, *(seen.measures.get(name, "") for name in names)])
 
 
-def _tell(reporter: Reporter, evidence: Evidence, results: Sequence[ClaimResult]) -> None:
-    """The arms and the verdicts."""
+def _print_verdicts(reporter: Reporter, evidence: Evidence, results: Sequence[ClaimResult]) -> None:
+    """Every contrast, then the verdict on its claim."""
     for result in results:
         for one in result.contrasts:
             effect = one.effect
@@ -138,7 +138,7 @@ def _tell(reporter: Reporter, evidence: Evidence, results: Sequence[ClaimResult]
 
 
 def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: dict[str, dict[str, Cell]]) -> None:
-    """Run every try and write down what validation said of each."""
+    """Run every try and write its validation score into the record of tuning."""
     cells = [cell for named in tries.values() for cell in named.values()]
     reporter.say(f"tuning  {study.name}, {study.tier}: {len(cells)} tries")
     status = CellStatus(cells, cell_folders(cells, folder))

@@ -34,7 +34,7 @@ class Effect:
     high: float
     n_seeds: int
     level: float
-    """Confidence of the interval: 1 - alpha / k where Holm's procedure looks at k contrasts still."""
+    """Confidence of the interval: 1 - alpha / k where k contrasts are left in Holm's procedure."""
     p: float
     """Smallest alpha at which this contrast alone is decided, one way or another."""
     verdict: Verdict
@@ -52,7 +52,7 @@ def paired_interval(differences_N: npt.ArrayLike, level: float = 1 - ALPHA) -> t
 
 
 def decide(low: float, high: float, delta: float) -> Verdict:
-    """What an interval says beside the smallest effect worth naming."""
+    """The verdict of an interval, given the smallest effect worth naming."""
     if low > delta:
         return "supported"
     if high < -delta:

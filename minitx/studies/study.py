@@ -157,7 +157,7 @@ class Tier(Section):
 
 
 class Claim(Section):
-    """A claim about self-attention, and what is said of it beside its contrasts."""
+    """A claim about self-attention, with what was predicted before the study ran."""
 
     statement: str
     """The claim in our own words."""

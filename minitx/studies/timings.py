@@ -1,4 +1,4 @@
-"""Timed layers: what one layer costs at one length, and how much faster a wide machine is than a narrow one."""
+"""Timings: what one layer costs at one length, and how much faster a wide machine is than one CPU thread."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ class LayerBench:
 
 
 COST_SECONDS = 0.3
-"""Repetitions go on for so long,"""
+"""A measurement is repeated for this long."""
 LEAST, MOST = 3, 100
-"""and are so many; the median counts."""
+"""Bounds of the number of repetitions; their median counts."""
 MEMORY_TOKENS = 7
-"""Source tokens that a decoder looks back at, besides its own."""
+"""Source tokens that a decoder reads besides its own."""
 
 
 @measure("cost", version="1", is_timing=True)
@@ -146,9 +146,9 @@ def _median(bench: LayerBench, work: Callable[[], object]) -> float:
 
 
 ROUNDS = 4
-"""Each side's turns, which alternate, and by whom they begin too: a drift of the machine's speed hits both alike."""
+"""Turns of each side. They alternate, and so does who begins, so that a drift of the machine's speed affects both."""
 PARALLEL_SECONDS = 0.05
-"""A turn goes on for so long, and for one step at least."""
+"""Length of a turn; at least one step."""
 
 
 @dataclass

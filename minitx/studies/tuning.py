@@ -1,4 +1,4 @@
-"""What was tried on validation before a study ran: the same settings for every arm, all scores kept, the best taken."""
+"""Tuning: the same settings tried for every arm on validation before a study runs; all scores are stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tuned:
     """See `digest_of`."""
     metric: str
     scores: Mapping[str, Mapping[str, float]]
-    """`arm` or `arm@value` -> name of the try -> what validation said."""
+    """`arm` or `arm@value` -> name of the try -> validation score."""
 
     @classmethod
     def read(cls, path: Path, study: Study) -> Tuned | None:
@@ -39,10 +39,10 @@ class Tuned:
         remedy = f"run python train.py -m study={study.name} study.tier={study.tier} study.phase=tune"
         if not path.is_file():
             raise rule("study.tuning", path, "have been run before the study", remedy)
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if told.get("of") != digest_of(study.chosen):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored.get("of") != digest_of(study.chosen):
             raise rule("study.tuning", path, "be of the tries and cells that the study declares", remedy)
-        return cls(tuning, told["of"], told["metric"], told["scores"])
+        return cls(tuning, stored["of"], stored["metric"], stored["scores"])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,7 +72,7 @@ class Tuned:
 
 
 def digest_of(tier: Tier) -> str:
-    """Names all that the tries depend on, so that a study that has changed since is seen."""
+    """Digest of all that the tries depend on, so that a record of another version of the study is refused."""
     parts = tier.model_dump(mode="json", include={"overrides", "axis", "values", "arms", "tuning"})
     needed = {name for name, arm in tier.arms.items() if arm.tuned}
     needed |= {like for name in needed if (like := tier.arms[name].match) is not None}

@@ -124,7 +124,7 @@ def identify(config: Config) -> str:
 
 
 def one_line(error: BaseException) -> tuple[str | None, int]:
-    """(line, exit code) of an error that is told in one line; (None, 1) for one that deserves its traceback."""
+    """(line, exit code) of an error that is shown in one line; (None, 1) for one that needs its traceback."""
     for cause in _chain(error):
         if isinstance(cause, ConfigError | RunError):
             return str(cause), cause.exit_code
@@ -247,7 +247,7 @@ class ResumableSweeper(Sweeper):
                     "trainer.resume", config.trainer.resume, "be null in a sweep", "its cells resume by themselves"
                 )
             return Cell(overrides=tuple(overrides), values=values, config=config, hash=identify(config))
-        except Exception as error:  # one impossible combination is told in the table, and does not end the others
+        except Exception as error:  # one impossible combination is reported in the table, and does not end the others
             line, _ = one_line(error)
             if line is None:
                 raise

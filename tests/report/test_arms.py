@@ -1,4 +1,4 @@
-"""Means and intervals against scipy, and what stands beside them."""
+"""Means and intervals against scipy, sizes, tuning and missing runs."""
 
 from __future__ import annotations
 

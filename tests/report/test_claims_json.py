@@ -1,4 +1,4 @@
-"""claims.json says what the statistics say, in full, and nothing that JSON has no word for."""
+"""claims.json holds the statistics in full, and is valid JSON where an interval is infinite."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PART_KEYS = {
 
 
 def test_every_claim_has_every_key(report: Path) -> None:
-    told = json.loads((report / "claims.json").read_text())
+    written = json.loads((report / "claims.json").read_text())
     claims = {entry.id: entry for entry in declared_claims()}
-    assert [one["id"] for one in told] == list(claims)
-    for one in told:
+    assert [one["id"] for one in written] == list(claims)
+    for one in written:
         assert set(one) == KEYS and one["claim"] == claims[one["id"]].claim.statement
         assert all(set(part) == PART_KEYS for part in one["parts"])
         if one["parts"]:
@@ -40,7 +40,7 @@ def test_every_claim_has_every_key(report: Path) -> None:
 
 
 def test_effects_are_scipys_at_the_level_of_holm(report: Path, studies: Path) -> None:
-    told = {one["id"]: one for one in json.loads((report / "claims.json").read_text())}
+    claims = {one["id"]: one for one in json.loads((report / "claims.json").read_text())}
     record = json.loads((studies / "distance" / "study-full.json").read_text())
     read = {
         (cell["arm"], cell["seed"]): json.loads((studies / cell["folder"] / "results.json").read_text())
@@ -50,23 +50,23 @@ def test_effects_are_scipys_at_the_level_of_holm(report: Path, studies: Path) ->
         np.subtract(*(read[arm, seed]["metrics"]["test"]["accuracy"]["value"] for arm in ("transformer", "lstm")))
         for seed in range(5)
     ]
-    [part] = told["C4"]["parts"]
+    [part] = claims["C4"]["parts"]
     assert part["values"] == pytest.approx(gaps) and part["seeds"] == [0, 1, 2, 3, 4]
     expected = stats.ttest_1samp(gaps, 0).confidence_interval(part["level"])
     assert part["ci95"] == pytest.approx([expected.low, expected.high])
-    assert told["C4"]["effect"] == pytest.approx(np.mean(gaps))
+    assert claims["C4"]["effect"] == pytest.approx(np.mean(gaps))
     # Holm: among m contrasts that are all decided but the last, the k-th smallest p is held to 0.05 / (m - k + 1).
-    parts = [part for one in told.values() for part in one["parts"]]
+    parts = [part for one in claims.values() for part in one["parts"]]
     by_p = sorted(parts, key=lambda part: part["p"])
-    undecided = next(rank for rank, part in enumerate(by_p) if part is told["C4"]["parts"][0])
+    undecided = next(rank for rank, part in enumerate(by_p) if part is claims["C4"]["parts"][0])
     for rank, part in enumerate(by_p[: undecided + 1]):
         assert 1 - part["level"] == pytest.approx(0.05 / (len(parts) - rank))
 
 
 def test_runs_are_folders_of_the_arms_that_were_compared(report: Path, studies: Path) -> None:
-    told = {one["id"]: one for one in json.loads((report / "claims.json").read_text())}
-    assert len(told["C7"]["runs"]) == 2 * 6 * 5 and len(told["C4"]["runs"]) == 2 * 5
-    assert all((studies / run / "results.json").is_file() for one in told.values() for run in one["runs"])
+    claims = {one["id"]: one for one in json.loads((report / "claims.json").read_text())}
+    assert len(claims["C7"]["runs"]) == 2 * 6 * 5 and len(claims["C4"]["runs"]) == 2 * 5
+    assert all((studies / run / "results.json").is_file() for one in claims.values() for run in one["runs"])
 
 
 def test_an_infinite_bound_is_null(tmp_path: Path) -> None:

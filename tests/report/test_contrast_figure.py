@@ -1,4 +1,4 @@
-"""Where things stand in the drawing of a contrast, read back from its SVG."""
+"""Positions in the figure of a contrast, read back from its SVG."""
 
 from __future__ import annotations
 

@@ -12,25 +12,25 @@ def notes(entry: Entry) -> dict[str, tuple[str, ...]]:
 
 
 def test_what_a_finished_study_has_to_say(entries: Mapping[str, Entry]) -> None:
-    told = notes(entries["C7"])
-    assert [line.split(",")[0] for line in told["Learning curves"]] == ["transformer", "cnn", "bag"]
-    assert told["Crossings"] == (
+    found = notes(entries["C7"])
+    assert [line.split(",")[0] for line in found["Learning curves"]] == ["transformer", "cnn", "bag"]
+    assert found["Crossings"] == (
         "The test accuracy of transformer and cnn: the order changes between train_size 2,000 and 4,000.",
     )
-    assert told["Seeds and missing cells"][-1] == "All 120 cells of the study have finished."
-    [broken] = told["Rules of fairness broken on purpose"]
+    assert found["Seeds and missing cells"][-1] == "All 120 cells of the study have finished."
+    [broken] = found["Rules of fairness broken on purpose"]
     assert broken == "Not held to equal numbers of parameters: The bag has no layers to make it larger with."
 
 
 def test_seeds_of_timings_are_rounds(entries: Mapping[str, Entry]) -> None:
     assert "Seeds 0, 1, 2, 3, 4: each fixes initialisation" in notes(entries["C7"])["Seeds and missing cells"][0]
-    [told, *_] = notes(entries["C5"])["Seeds and missing cells"]
-    assert told == "Seeds 0, 1, 2, 3, 4: each is a round of timing; nothing is trained."
+    [found, *_] = notes(entries["C5"])["Seeds and missing cells"]
+    assert found == "Seeds 0, 1, 2, 3, 4: each is a round of timing; nothing is trained."
 
 
 def test_missing_cells_are_named(entries: Mapping[str, Entry]) -> None:
-    told = notes(entries["C8a"])["Seeds and missing cells"]
-    assert told[-1] == "Of 35 cells 1 have not finished, and take no part: arm=fixed width value=2 seed=3."
+    found = notes(entries["C8a"])["Seeds and missing cells"]
+    assert found[-1] == "Of 35 cells 1 have not finished, and take no part: arm=fixed width value=2 seed=3."
 
 
 def test_too_few_seeds_are_told(entries: Mapping[str, Entry]) -> None:

@@ -1,4 +1,4 @@
-"""What is drawn: every seed, means and intervals, the right scales, and arms that can be told apart without colour."""
+"""What is drawn: every seed, means and intervals, the right scales, and arms that differ without colour."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_without_an_axis_arms_stand_side_by_side(entries: Mapping[str, Entry]) -
 
 
 def test_arms_differ_in_marker_and_line() -> None:
-    looks = {(MARKERS[i % len(MARKERS)], str(LINES[i % len(LINES)])) for i in range(12)}
-    assert len(looks) == 12
+    styles = {(MARKERS[i % len(MARKERS)], str(LINES[i % len(LINES)])) for i in range(12)}
+    assert len(styles) == 12
 
 
 def test_curves_and_exponents_are_drawn_and_told(entries: Mapping[str, Entry]) -> None:

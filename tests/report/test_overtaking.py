@@ -58,8 +58,8 @@ def test_what_is_told_of_costs(tmp_path: Path) -> None:
         },
         "contrasts": {},
     }
-    told = list(overtakings(read_evidence(synthetic_studies.write_study(tmp_path, "cost", ["C5"], tier, costs))))
-    assert told == [
+    found = list(overtakings(read_evidence(synthetic_studies.write_study(tmp_path, "cost", ["C5"], tier, costs))))
+    assert found == [
         "The attention of naive takes more than half of a training step: from max_length 300 on.",
         "The attention of naive takes longer than that of window: from max_length 100 on.",
         "The attention of naive takes longer than a training step of lstm: from max_length 2,000 on.",

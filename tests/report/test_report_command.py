@@ -15,12 +15,14 @@ def test_it_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     folder = tmp_path / "studies"
     synthetic_studies.distance(folder)
     main(["report", str(folder)])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "1 of 12 claims" in told and "inconclusive" in told and "not tested here: python train.py -m study=cost" in told
+        "1 of 12 claims" in output
+        and "inconclusive" in output
+        and "not tested here: python train.py -m study=cost" in output
     )
     written = [folder / "report" / name for name in ("index.html", "report.md", "claims.json")]
-    assert told.splitlines()[-3:] == [str(path) for path in written]
+    assert output.splitlines()[-3:] == [str(path) for path in written]
     assert all(path.is_file() for path in written) and len(list((folder / "report" / "figures").iterdir())) == 1
     main(["report", str(folder), "-o", str(tmp_path / "elsewhere")])
     first, second = ((where / "claims.json").read_text() for where in (folder / "report", tmp_path / "elsewhere"))
@@ -46,6 +48,6 @@ def test_a_study_that_has_just_begun_has_a_report(tmp_path: Path) -> None:
     for cell in json.loads(record.read_text())["cells"]:
         (tmp_path / cell["folder"] / "results.json").unlink()
     main(["report", str(tmp_path)])
-    told = {one["id"]: one for one in json.loads((tmp_path / "report" / "claims.json").read_text())}
-    assert told["C5"]["verdict"] is None and told["C5"]["command"] == "python train.py -m study=cost"
+    claims = {one["id"]: one for one in json.loads((tmp_path / "report" / "claims.json").read_text())}
+    assert claims["C5"]["verdict"] is None and claims["C5"]["command"] == "python train.py -m study=cost"
     assert "Not tested here: not every cell has finished" in (tmp_path / "report" / "index.html").read_text()

@@ -1,4 +1,4 @@
-"""The page tells what the statistics say, loads nothing, escapes everything, and its links lead somewhere."""
+"""The page shows the statistics, loads nothing, escapes everything, and its links lead somewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of each kind of contrast and verdict, word by word."""
+"""The text of each kind of contrast and verdict, word by word."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ CONTRASTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("part", "contrast", "told"), CONTRASTS)
-def test_each_kind_of_contrast(part: dict[str, Any], contrast: str, told: str) -> None:
+@pytest.mark.parametrize(("part", "contrast", "expected"), CONTRASTS)
+def test_each_kind_of_contrast(part: dict[str, Any], contrast: str, expected: str) -> None:
     one = found(**part)
     assert contrast_text(one.contrast, "data.train_size") == contrast
-    assert measured_text(one, "data.train_size") == told
+    assert measured_text(one, "data.train_size") == expected
 
 
 def test_an_effect_below_zero_is_lower() -> None:
@@ -115,7 +115,7 @@ def test_an_effect_below_zero_is_lower() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expect", "told"),
+    ("verdict", "expect", "expected"),
     [
         ("supported", "above", "as the claim says"),
         ("contradicted", "above", "the opposite of what the claim says"),
@@ -127,11 +127,11 @@ def test_an_effect_below_zero_is_lower() -> None:
         ("inconclusive", "flat", "too uncertain to tell"),
     ],
 )
-def test_what_a_contrast_says(verdict: Verdict, expect: str, told: str) -> None:
-    assert outcome(found(verdict, expect=expect)) == told
+def test_the_outcome_of_a_contrast(verdict: Verdict, expect: str, expected: str) -> None:
+    assert outcome(found(verdict, expect=expect)) == expected
 
 
-def test_few_seeds_are_said() -> None:
+def test_few_seeds_are_named() -> None:
     assert outcome(found("inconclusive", n_seeds=3)) == "too few seeds to tell (3 seeds, 5 are needed)"
     assert "(1 seed, 5" in outcome(found("inconclusive", n_seeds=1))
 
@@ -149,8 +149,8 @@ def test_a_sentence_for_every_verdict(entries: Mapping[str, Entry]) -> None:
 
 
 def test_the_count(ledger: Ledger) -> None:
-    told = "7 of 12 claims have been tested here: 2 supported, 2 contradicted, 1 negligible, 2 inconclusive."
-    assert counted(ledger.entries) == told
+    expected = "7 of 12 claims have been tested here: 2 supported, 2 contradicted, 1 negligible, 2 inconclusive."
+    assert counted(ledger.entries) == expected
     assert counted([e for e in ledger.entries if e.verdict is None]) == "0 of 5 claims have been tested here."
     both_tiers = 2 * [next(entry for entry in ledger.entries if entry.verdict == "supported")]
     assert counted(both_tiers) == "1 of 1 claims have been tested here, with 2 verdicts: 2 supported."

@@ -75,7 +75,7 @@ def test_a_matched_arm_has_the_size_of_the_other(tiny_classes: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    ("arms", "said"),
+    ("arms", "message"),
     [
         ({"cnn": {"overrides": ["model=cnn", "model.n_layers=5"]}}, "be fair in size"),
         (
@@ -88,12 +88,14 @@ def test_a_matched_arm_has_the_size_of_the_other(tiny_classes: dict[str, Any]) -
         ({"cnn": {"overrides": ["model=cnn", "pretrain.kind=masked"], "match": "transformer"}}, "be fair in budget"),
     ],
 )
-def test_unequal_arms_are_refused_but_on_purpose(tiny_classes: dict[str, Any], arms: dict[str, Any], said: str) -> None:
+def test_unequal_arms_are_refused_but_on_purpose(
+    tiny_classes: dict[str, Any], arms: dict[str, Any], message: str
+) -> None:
     tier = two_kinds()
     tier["arms"] |= arms
     with pytest.raises(ConfigError) as error:
         make_plan(study(tier), composer(tiny_classes), name_of, None)
-    assert said in str(error.value) and "on_purpose." in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "on_purpose." in str(error.value) and "\n" not in str(error.value)
     rule = str(error.value).partition("on_purpose.")[2]
     tier["on_purpose"] |= {rule: "it is what is studied"}
     assert make_plan(study(tier), composer(tiny_classes), name_of, None)
@@ -110,8 +112,8 @@ def tuned(
     record = tmp_path / "record.json"
     declared = study(tier)
     assert declared.quick is not None
-    told = {"of": digest_of(declared.quick), "metric": metric, "scores": scores}
-    record.write_text(json.dumps(told))
+    stored = {"of": digest_of(declared.quick), "metric": metric, "scores": scores}
+    record.write_text(json.dumps(stored))
     return Tuned.read(record, declared)
 
 
@@ -152,13 +154,13 @@ def test_what_was_not_tried_is_equal(tiny_classes: dict[str, Any], tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("trainer.batch_rows=7", r"trainer\.batch_rows differ\) must be fair in budget"),
         ("model.d_ff=99", "fair in size"),
     ],
 )
-def test_timings_are_of_one_size_and_batch(tiny_classes: dict[str, Any], setting: str, said: str) -> None:
+def test_timings_are_of_one_size_and_batch(tiny_classes: dict[str, Any], setting: str, message: str) -> None:
     part = {"contrast": "log_ratio", "measure": "cost.training_seconds", "arm": "one", "against": "two", "delta": 0.1}
     arms: dict[str, Any] = {
         "one": {"kind": "cost"},
@@ -167,7 +169,7 @@ def test_timings_are_of_one_size_and_batch(tiny_classes: dict[str, Any], setting
     tier = two_kinds(arms=arms, contrasts={"C8a": {"faster": part}}, on_purpose={})
     assert make_plan(study(tier), composer(tiny_classes), name_of, None).cells, "nothing is tuned for a timing"
     arms["two"]["overrides"] = [setting]
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         make_plan(study(tier), composer(tiny_classes), name_of, None)
 
 
@@ -202,7 +204,7 @@ def test_what_cells_differ_in_is_not_typed(tiny_classes: dict[str, Any], typed: 
         make_tries(study(tier), composer(tiny_classes), name_of, ["trainer.max_steps=3"])
 
 
-def test_tries_may_be_told_where_the_data_is(tiny_classes: dict[str, Any]) -> None:
+def test_the_place_of_the_data_may_be_typed_with_tries(tiny_classes: dict[str, Any]) -> None:
     tier, there = heads(tuning={"tries": TRIES}), f"data.path={tiny_classes['path']}"
     tries = make_tries(study(tier), composer(tiny_classes), name_of, [there, "trainer.device=cpu"])
     assert all(there in cell.overrides for named in tries.values() for cell in named.values())

@@ -1,4 +1,4 @@
-"""Rules of verdict keep their promise: few false ones, and the power that the formula says."""
+"""The rules of verdicts: few false ones, and the power that the formula predicts."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def along(contrast: str, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"arms": {"wide": {"match": "thin"}}}, "study.wide.match (thin) must be another of wide"),
         ({"axis": None, "values": [], "arms": {"wide": {"values": [1]}}}, "study.wide.values ([1]) must be left out"),
@@ -40,10 +40,10 @@ def along(contrast: str, **changes: Any) -> dict[str, Any]:
         (along("log_ratio"), "study.C8a.more.against (null) must be an arm"),
     ],
 )
-def test_a_wrong_declaration_names_its_key(changes: dict[str, Any], said: str) -> None:
+def test_a_wrong_declaration_names_its_key(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         study(heads(**changes))
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_claims_and_tiers_must_be_there() -> None:

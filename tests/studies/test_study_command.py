@@ -17,13 +17,13 @@ COMMAND = ("-m", "study=two_builds", *TYPED)
 
 
 @pytest.mark.slow
-def test_a_study_is_run_told_and_reported(train_py: Callable[..., Said], tmp_path: Path) -> None:
-    said = train_py(*COMMAND, bare=True)
-    assert said.code == 0, said.err
+def test_a_study_is_run_and_reported(train_py: Callable[..., Said], tmp_path: Path) -> None:
+    ended = train_py(*COMMAND, bare=True)
+    assert ended.code == 0, ended.err
     root = tmp_path / "outputs" / "studies"
     record = json.loads((root / "two_builds" / "study-quick.json").read_text())
-    assert len(record["cells"]) == 5 and "written outputs/studies/two_builds/study-quick.json" in said.out
-    assert "C9   Two ways to build heads" in said.out and "INCONCLUSIVE" in said.out, "one seed decides nothing"
+    assert len(record["cells"]) == 5 and "written outputs/studies/two_builds/study-quick.json" in ended.out
+    assert "C9   Two ways to build heads" in ended.out and "INCONCLUSIVE" in ended.out, "one seed decides nothing"
     trained = [RunFolder(root / cell["folder"]) for cell in record["cells"] if cell["arm"] == "split"]
     model = trained[0].read_config().model
     assert model.position == "sinusoidal", "experiment=none takes the model's part of a recipe away too"

@@ -1,4 +1,4 @@
-"""`python hold_timing_lock.py train|time`: begins a cell as soon as it may, says so, and works on for ever."""
+"""`python hold_timing_lock.py train|time`: begins a cell as soon as it may, prints so, and runs for ever."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from minitx.sweeps.machine import TimingLock
 
 def main() -> None:
     training = sys.argv[1] == "train"
-    with TimingLock() as quiet:
+    with TimingLock() as lock:
         print("asks", flush=True)
-        while not quiet.admits(training=training, idle=True):
+        while not lock.admits(training=training, idle=True):
             time.sleep(0.01)
         print("works", flush=True)
         time.sleep(600)

@@ -69,28 +69,28 @@ def test_workers_give_the_same_table(train_py: Train, tmp_path: Path) -> None:
         assert rows_of(tmp_path / "beside" / name) == rows_of(tmp_path / "alone" / name)
 
 
-def test_failures_are_told_live_and_do_not_end_the_sweep(train_py: Train, tmp_path: Path) -> None:
-    said = train_py("-m", "model.n_heads=3,2", "optim.lr=1e30,1e-3", "optim.clip=null", "optim.warmup_steps=0")
-    assert said.code == 1
-    assert said.out.count("FAILED: model.d_model (16) must be divisible by model.n_heads (3)") == 2
-    assert said.out.count("FAILED: loss is ") == 1
+def test_failures_are_printed_at_once_and_do_not_end_the_sweep(train_py: Train, tmp_path: Path) -> None:
+    ended = train_py("-m", "model.n_heads=3,2", "optim.lr=1e30,1e-3", "optim.clip=null", "optim.warmup_steps=0")
+    assert ended.code == 1
+    assert ended.out.count("FAILED: model.d_model (16) must be divisible by model.n_heads (3)") == 2
+    assert ended.out.count("FAILED: loss is ") == 1
     [cells] = tmp_path.glob("outputs/sweeps/spelling-n_heads-lr-*/cells.csv")
     rows = rows_of(cells)
     assert [bool(row["per"]) for row in rows] == [False, False, False, True]
     assert "must be divisible" in rows[0]["error"] and "loss is" in rows[2]["error"]
-    assert "Traceback" not in said.out + said.err
+    assert "Traceback" not in ended.out + ended.err
 
 
 def test_arms_of_different_tasks_stand_in_one_table(train_py: Train, tmp_path: Path) -> None:
-    said = train_py("-m", "data=cmudict_stress,digits", "data.train_size=300", "trainer.max_steps=3", bare=True)
-    assert said.code == 0, said.err
+    ended = train_py("-m", "data=cmudict_stress,digits", "data.train_size=300", "trainer.max_steps=3", bare=True)
+    assert ended.code == 0, ended.err
     [table] = tmp_path.glob("outputs/sweeps/sweep-data-*/table.csv")
     assert [row["data"] for row in rows_of(table)] == ["cmudict_stress", "digits"]
 
 
-def test_cells_that_differ_in_nothing_run_once_and_it_is_said(train_py: Train) -> None:
-    said = train_py("-m", "trainer.log_every=2,3", "trainer.max_steps=3")
-    assert said.code == 0 and "warning: 1 cells differ in nothing that changes a result" in said.out
+def test_cells_that_differ_in_nothing_run_once_with_a_warning(train_py: Train) -> None:
+    ended = train_py("-m", "trainer.log_every=2,3", "trainer.max_steps=3")
+    assert ended.code == 0 and "warning: 1 cells differ in nothing that changes a result" in ended.out
 
 
 def test_ctrl_c_ends_the_sweep_and_the_same_line_goes_on(
@@ -114,13 +114,13 @@ def test_ctrl_c_ends_the_sweep_and_the_same_line_goes_on(
 
 
 def test_a_sweep_refuses_to_resume_one_run(train_py: Train) -> None:
-    said = train_py("-m", "trainer.resume=some/run", "seed=0,1")
-    assert said.code == 1 and said.out.count("trainer.resume (some/run) must be null in a sweep") == 2
+    ended = train_py("-m", "trainer.resume=some/run", "seed=0,1")
+    assert ended.code == 1 and ended.out.count("trainer.resume (some/run) must be null in a sweep") == 2
 
 
 def test_train_size_sweeps_over_nested_subsets(train_py: Train, tmp_path: Path) -> None:
-    said = train_py("-m", "data.train_size=64,256", "hydra.sweep.dir=mine")
-    assert said.code == 0
+    ended = train_py("-m", "data.train_size=64,256", "hydra.sweep.dir=mine")
+    assert ended.code == 0
     sizes = [json.loads(p.read_text())["n_train"] for p in (tmp_path / "mine").rglob("results.json")]
     assert sorted(sizes) == [64, 256]
 

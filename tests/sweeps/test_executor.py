@@ -32,8 +32,8 @@ def run(declared: Any, root: Path, classes: dict[str, Any]) -> None:
 def test_cells_run_once_and_are_shared(tiny_classes: dict[str, Any], tmp_path: Path, capfd: Any) -> None:
     root = tmp_path / "studies"
     run(study(heads(seeds=[0, 1]), workers=2), root, tiny_classes)
-    said = capfd.readouterr()
-    assert "[4/4]" in said.out and "INCONCLUSIVE" in said.out and said.err == ""
+    output = capfd.readouterr()
+    assert "[4/4]" in output.out and "INCONCLUSIVE" in output.out and output.err == ""
     evidence = read_evidence(root / "tiny" / "study-quick.json")
     assert not evidence.missing and len(evidence.observations) == 4
     for seen in evidence.observations:
@@ -61,11 +61,11 @@ def test_a_failing_cell_is_recorded(tiny_classes: dict[str, Any], tmp_path: Path
     with pytest.raises(SystemExit) as end:
         run(study(tier, on_error=on_error), tmp_path, tiny_classes)
     assert end.value.code == 1
-    said = capfd.readouterr().out
-    assert "trainer.eval_train_rows (0) must be set" in said
+    output = capfd.readouterr().out
+    assert "trainer.eval_train_rows (0) must be set" in output
     [trace] = tmp_path.glob("tiny/*/error.txt")
     assert "Traceback" in trace.read_text()
-    assert ("] arm=good n_heads=1 seed=0  accuracy" in said) == (on_error == "continue")
+    assert ("] arm=good n_heads=1 seed=0  accuracy" in output) == (on_error == "continue")
 
 
 def start(root: Path, classes: dict[str, Any], workers: int, steps: int) -> subprocess.Popen[bytes]:
@@ -85,8 +85,8 @@ def start(root: Path, classes: dict[str, Any], workers: int, steps: int) -> subp
         )  # fmt: skip
 
 
-def said_by(root: Path) -> str:
-    """What the processes in `root` have said so far."""
+def log_of(root: Path) -> str:
+    """What the processes in `root` have output so far."""
     return (root.parent / f"{root.name}.log").read_text()
 
 
@@ -100,7 +100,7 @@ def test_a_killed_study_ends_in_the_same_table(tiny_classes: dict[str, Any], tmp
         time.sleep(rng.uniform(4, 9))
         os.kill(process.pid, rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGKILL]))
         process.wait(60)
-    assert start(killed, tiny_classes, 2, 30).wait(120) == 0, said_by(killed)
+    assert start(killed, tiny_classes, 2, 30).wait(120) == 0, log_of(killed)
     table = straight / "tiny" / "cells-quick.csv"
     assert len(table.read_text().splitlines()) == 7
     assert (killed / "tiny" / "cells-quick.csv").read_text() == table.read_text()
@@ -112,10 +112,10 @@ def test_a_study_waits_for_the_timing_of_another(tiny_classes: dict[str, Any], t
         assert other.admits(training=False, idle=True)
         process = start(root, tiny_classes, 1, 6)
         deadline = time.monotonic() + 60
-        while WAITS not in said_by(root) and time.monotonic() < deadline:
+        while WAITS not in log_of(root) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert said_by(root).count(WAITS) == 1 and not list(root.glob("tiny/*/config.yaml"))
-    assert process.wait(120) == 0, said_by(root)
+        assert log_of(root).count(WAITS) == 1 and not list(root.glob("tiny/*/config.yaml"))
+    assert process.wait(120) == 0, log_of(root)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -127,7 +127,7 @@ def test_a_stopped_study_saves_and_goes_on(tiny_classes: dict[str, Any], tmp_pat
     while not list(root.glob("tiny/*/checkpoints/last/state.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130, said_by(root)
-    assert "stopped; type the same line again to go on" in said_by(root)
+    assert process.wait(60) == 130, log_of(root)
+    assert "stopped; type the same line again to go on" in log_of(root)
     ends = [json.loads(path.read_text())["status"] for path in root.glob("tiny/*/results.json")]
     assert ends == ["stopped"] * workers

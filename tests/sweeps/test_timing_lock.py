@@ -26,7 +26,7 @@ def start(own_locks: Path) -> Iterator[Start]:
             script, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "TMPDIR": str(own_locks)}, stdout=subprocess.PIPE, text=True
         )
         begun.append(process)
-        assert said(process) == "asks"
+        assert next_line(process) == "asks"
         return process
 
     yield begin
@@ -34,7 +34,7 @@ def start(own_locks: Path) -> Iterator[Start]:
         end(process)
 
 
-def said(process: subprocess.Popen[str]) -> str:
+def next_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -47,42 +47,42 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture
-def quiet(own_locks: Path) -> Iterator[TimingLock]:
+def lock(own_locks: Path) -> Iterator[TimingLock]:
     with TimingLock() as one:
         yield one
 
 
-def test_trainings_of_two_studies_go_together(start: Start, quiet: TimingLock) -> None:
-    assert said(start("train")) == "works"
-    assert quiet.admits(training=True, idle=True) and quiet.admits(training=True, idle=False)
+def test_trainings_of_two_studies_go_together(start: Start, lock: TimingLock) -> None:
+    assert next_line(start("train")) == "works"
+    assert lock.admits(training=True, idle=True) and lock.admits(training=True, idle=False)
 
 
-def test_a_timing_waits_for_trainings_and_no_training_begins_before_it(start: Start, quiet: TimingLock) -> None:
+def test_a_timing_waits_for_trainings_and_no_training_begins_before_it(start: Start, lock: TimingLock) -> None:
     training = start("train")
-    assert said(training) == "works"
-    assert not quiet.admits(training=False, idle=True)
+    assert next_line(training) == "works"
+    assert not lock.admits(training=False, idle=True)
     later = start("train")
     end(training)
-    assert quiet.admits(training=False, idle=True)
-    assert quiet.admits(training=False, idle=True), "its next timing follows at once"
-    assert quiet.admits(training=True, idle=True), "a training of its own, asked for again"
-    assert said(later) == "works"
+    assert lock.admits(training=False, idle=True)
+    assert lock.admits(training=False, idle=True), "its next timing follows at once"
+    assert lock.admits(training=True, idle=True), "a training of its own, asked for again"
+    assert next_line(later) == "works"
 
 
-def test_a_killed_timing_frees_the_machine(start: Start, quiet: TimingLock) -> None:
+def test_a_killed_timing_frees_the_machine(start: Start, lock: TimingLock) -> None:
     timing = start("time")
-    assert said(timing) == "works"
-    assert not quiet.admits(training=True, idle=True) and not quiet.admits(training=False, idle=True)
+    assert next_line(timing) == "works"
+    assert not lock.admits(training=True, idle=True) and not lock.admits(training=False, idle=True)
     end(timing)
-    assert quiet.admits(training=True, idle=True)
+    assert lock.admits(training=True, idle=True)
 
 
-def test_two_studies_that_trained_and_then_time_do_not_wait_for_each_other(start: Start, quiet: TimingLock) -> None:
-    assert quiet.admits(training=True, idle=True)
+def test_two_studies_that_trained_and_then_time_do_not_wait_for_each_other(start: Start, lock: TimingLock) -> None:
+    assert lock.admits(training=True, idle=True)
     timing = start("time")
-    while quiet.admits(training=True, idle=False):
+    while lock.admits(training=True, idle=False):
         pass
-    assert not quiet.admits(training=False, idle=True), "the other was first"
-    assert said(timing) == "works"
+    assert not lock.admits(training=False, idle=True), "the other was first"
+    assert next_line(timing) == "works"
     end(timing)
-    assert quiet.admits(training=False, idle=True)
+    assert lock.admits(training=False, idle=True)
