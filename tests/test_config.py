@@ -14,7 +14,8 @@ from tiny import ROOT
 
 import train
 from minitx.config import MODELS, Config, ConfigError, TransformerConfig
-from minitx.config.load import dotted_keys, load, override
+from minitx.config.base import dotted_keys, keys_with_role, role_of
+from minitx.config.load import load, override
 from minitx.studies.study import Study
 from minitx.sweeps.hydra_plugin import config_of
 
@@ -266,6 +267,23 @@ def test_any_head_dim_fits() -> None:
 def test_every_key_is_documented_or_speaks_for_itself() -> None:
     keys = list(dotted_keys(Config))
     assert len(keys) == len(set(keys)) and "model.attention.window" in keys and "data.tgt_tokenizer.kind" in keys
+
+
+def test_a_key_has_one_role_whatever_the_model() -> None:
+    """`pooling`, say, is declared anew by some models: its role must be too."""
+    roles: dict[str, set[str]] = {}
+    for section in MODELS.values():
+        for name, field in section.model_fields.items():
+            roles.setdefault(name, set()).add(role_of(field))
+    assert [name for name, found in roles.items() if len(found) > 1] == []
+
+
+def test_keys_by_role() -> None:
+    assert set(keys_with_role(Config, "seed")) == {"seed", "data.subset_seed", "data.probe.seed"}
+    assert {"data.revision", "data.test_path", "trainer.resume"} <= set(keys_with_role(Config, "place"))
+    machine = keys_with_role(Config, "machine")
+    assert "trainer.speed" in machine and "trainer.speed.onednn" not in machine
+    assert "model.attention.dropout" in keys_with_role(Config, "noise")
 
 
 def test_override_types_values_and_keeps_the_rest() -> None:

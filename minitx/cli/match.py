@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from minitx.config import Config, NetConfig
     from minitx.nn.sizes import ModelShape
 
-SIZE_KEYS = (
-    "d_model", "n_layers", "n_decoder_layers", "n_heads", "head_dim", "kernel", "norm", "position", "pooling",
-    "tie_embeddings",
-)  # fmt: skip
-"""Beside the inner width, all that a size depends on. They are spelled out, for a recipe may set them otherwise."""
-
 
 def add_parser(commands: Commands) -> None:
     """Register the command and its options."""
@@ -119,10 +113,12 @@ def _read(like: Path) -> tuple[Config, ModelShape]:
 
 
 def _spelled(kind: str, model: NetConfig, overrides: Sequence[str]) -> tuple[str, ...]:
-    """Every key that the size depends on, then what else was asked for."""
-    keys = [key for key in (*SIZE_KEYS, str(model.INNER)) if key in type(model).model_fields]
-    values = model.model_dump(mode="json")
-    spelled = tuple(f"model.{key}={_word(values[key])}" for key in keys)
+    """Every key that the size depends on, for a recipe may set them otherwise, then what else was asked for."""
+    from minitx.config.base import keys_with_role
+    from minitx.config.load import flat
+
+    values = flat(model.model_dump(mode="json"))
+    spelled = tuple(f"model.{key}={_word(values[key])}" for key in keys_with_role(type(model), "size", "head"))
     named = {text.split("=")[0] for text in spelled}
     return (f"model={kind}", *spelled, *(o for o in overrides if o.split("=")[0] not in named))
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from minitx.config.base import Section, rule
+from minitx.config.base import Section, rule, setting
 
 KEY = "model.attention"
 PLAIN: dict[str, Any] = {"n_kv_heads": None, "kv_rank": None, "tie_query_key": False, "project_values": True}
@@ -22,24 +22,24 @@ class AttentionConfig(Section):
 
     heads: Literal["split", "grouped"] = "split"
     """split: one Q, K, V projection cut into heads; grouped: one set of Q, K, V projections per head."""
-    n_kv_heads: int | None = Field(None, ge=1)
+    n_kv_heads: int | None = setting(None, "size", ge=1)
     """Heads of keys and values, each shared by n_heads / n_kv_heads heads of queries; decoding keeps these alone. 1 is
     multi-query attention (Shazeer 2019, arXiv 1911.02150), more are grouped-query attention (Ainslie et al. 2023, arXiv
     2305.13245); null = n_heads."""
-    kv_rank: int | None = Field(None, ge=1)
+    kv_rank: int | None = setting(None, "size", ge=1)
     """Keys and values of all heads are made from one vector of this width per position, as in multi-head latent
     attention (DeepSeek-V2, arXiv 2405.04434, section 2.1), without its rotary part and query compression; decoding
     keeps the keys and values. null = straight from the states."""
-    tie_query_key: bool = False
+    tie_query_key: bool = setting(False, "size")
     """Queries and keys are one projection. In cross-attention, of the states and of the memory."""
-    project_values: bool = True
+    project_values: bool = setting(True, "size")
     """false: values are the states (in cross-attention the memory's) themselves, cut into heads."""
     span: Literal["global", "window", "sentence"] = "global"
     """What self-attention may read, in every layer: all, +-`window` positions, or its own sentence."""
     window: int = Field(8, ge=0)
     """Positions on each side that `span: window` reads (only earlier ones in a decoder). With 0 a position reads itself
     alone: a model of the same weights in which nothing is mixed."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = setting(0.0, "noise", ge=0, lt=1)
     """On the attention weights; fast kernels have none on the CPU, so it is apart from `model.dropout`."""
     backend: Literal["auto", "naive", "sdpa", "varlen"] = "auto"
     """naive: plain matrix products; sdpa: torch's fused kernel; auto picks by device, type and length. varlen: training

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from minitx.config.base import Section, rule
+from minitx.config.base import Section, rule, setting
 from minitx.config.probe import ProbeConfig
 
 TokenizerKind = Literal["bpe", "unigram", "word", "char", "byte"]
@@ -35,7 +35,7 @@ class DataConfig(Section):
 
     name: str = "cmudict"
     """Short name, used in folder names and tables."""
-    source: Literal["cmudict", "cmudict_stress", "digits", "probe", "dataset", "files"] = "cmudict"
+    source: Literal["cmudict", "cmudict_stress", "digits", "probe", "dataset", "files"] = setting("cmudict", "source")
     """Embedded set, generated `probe`, `dataset` (hub id or local folder, by `datasets.load_dataset`), or `files` (the
     user's own)."""
     probe: ProbeConfig = ProbeConfig()
@@ -43,36 +43,36 @@ class DataConfig(Section):
     task: Literal["translation", "classification", "masked"] = "translation"
     """masked: guess hidden tokens of the texts of a classification set (see `masking`); its labels are not used.
     `probe` takes auto: as its kind is."""
-    path: str | None = None
+    path: str | None = setting(None, "place")
     """`dataset`: a hub id or a local folder. `files`: the training file, .csv .tsv .jsonl .json .parquet."""
-    subset: str | None = None
+    subset: str | None = setting(None, "source")
     """`dataset`: configuration name on the hub, where the set has several."""
-    revision: str | None = None
+    revision: str | None = setting(None, "place")
     """`dataset`: hub revision (branch, tag or commit)."""
-    validation_path: str | None = None
+    validation_path: str | None = setting(None, "place")
     """`files`: validation file; cut from the training file when null."""
-    test_path: str | None = None
+    test_path: str | None = setting(None, "place")
     """`files`: test file; cut from the training file when null."""
-    train_split: str = "train"
-    validation_split: str | None = "validation"
-    test_split: str | None = "test"
+    train_split: str = setting("train", "source")
+    validation_split: str | None = setting("validation", "source")
+    test_split: str | None = setting("test", "source")
     """`dataset`: names of the splits in the source. One that is null, or that the source does not have, is cut from
     train, see the two sizes below."""
-    validation_size: float = Field(0.1, gt=0, lt=1)
+    validation_size: float = setting(0.1, "source", gt=0, lt=1)
     """Fraction of the training rows cut for validation where there is no such split (stratified, fixed seed; see
     `keep_together`)."""
-    test_size: float = Field(0.1, gt=0, lt=1)
+    test_size: float = setting(0.1, "source", gt=0, lt=1)
     """The same for test."""
-    keep_together: KeepTogether = "text"
+    keep_together: KeepTogether = setting("text", "source")
     """Which rows a cut does not divide: those of one text, or, in a set of sentences and their phrases, also the
     phrases with their sentence. Only sentences are kept of what is cut then; its phrases are in no split."""
-    text_column: str = "text"
-    label_column: str = "label"
+    text_column: str = setting("text", "source")
+    label_column: str = setting("label", "source")
     """Classification: column names."""
-    src_column: str = "src"
-    tgt_column: str = "tgt"
+    src_column: str = setting("src", "source")
+    tgt_column: str = setting("tgt", "source")
     """Translation: column names; swap the two for the other direction."""
-    multi_reference: bool = False
+    multi_reference: bool = setting(False, "source")
     """Translation: rows that share a source text are one validation or test example with several references."""
     metrics: Literal["auto", "bleu", "error_rate"] = "auto"
     """Translation: bleu (BLEU and chrF) or error_rate (PER and WER over space-separated symbols); auto
@@ -81,7 +81,7 @@ class DataConfig(Section):
     """Translation: how sacrebleu splits texts for BLEU; none = at spaces alone, for text that is tokenised already."""
     train_size: int | float | None = None
     """null = all; a count or a fraction of the training rows: nested, seeded, stratified subsets."""
-    subset_seed: int = 0
+    subset_seed: int = setting(0, "seed")
     """Which nested family of subsets `train_size` takes."""
     max_length: int = Field(256, ge=4)
     """Tokens per text, special ones included; longer texts are cut, with a warning that counts them. `probe` takes
@@ -92,7 +92,7 @@ class DataConfig(Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     tgt_tokenizer: TokenizerConfig | None = None
     """Translation: the target side's own tokeniser; null = like `tokenizer`."""
-    cache_dir: str = "data/cache"
+    cache_dir: str = setting("data/cache", "place")
     """Where prepared token ids are kept."""
 
     @field_validator("task", "max_length", mode="before")

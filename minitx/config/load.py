@@ -7,14 +7,15 @@ typed already: a run that goes on, or is evaluated on other data.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from minitx.config import MODELS, Config, ConfigError, rule
+from minitx.config.base import dotted_keys
 
 
 def load(raw: Mapping[str, Any]) -> Config:
@@ -76,22 +77,6 @@ def unknown_key(key: str, model: str | None = None) -> str:
     close.sort(key=lambda known: known.rpartition(".")[0] != section)  # the same section first
     hint = f"did you mean '{close[0]}'?" if close else "`python train.py --cfg job` prints every key"
     return f"unknown key '{key}'; {hint}"
-
-
-def dotted_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a section and of those inside it."""
-    for name, field in section.model_fields.items():
-        yield prefix + name
-        for inner in dict.fromkeys(k for part in _sections(field.annotation) for k in dotted_keys(part)):
-            yield f"{prefix}{name}.{inner}"
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections that a field's type allows."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections(part)
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

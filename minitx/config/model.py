@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from minitx.config.attention import AttentionConfig
-from minitx.config.base import Section, rule
+from minitx.config.base import Section, rule, setting
 from minitx.errors import ConfigError
 
 Activation = Literal["relu", "gelu"]
@@ -20,15 +20,15 @@ class NetConfig(Section):
     INNER: ClassVar[str | None] = None
     """The key of the width inside the encoder, which `minitx match` varies; None where there is none."""
 
-    d_model: int = Field(128, ge=1)
+    d_model: int = setting(128, "size", ge=1)
     """Width of token embeddings, and of the states that the head reads."""
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = setting(0.1, "noise", ge=0, lt=1)
     """On embeddings and on every sub-layer's output."""
-    token_dropout: float = Field(0.0, ge=0, lt=1)
+    token_dropout: float = setting(0.0, "noise", ge=0, lt=1)
     """Share of source tokens that are read as [UNK] in training."""
-    word_dropout: float = Field(0.0, ge=0, lt=1)
+    word_dropout: float = setting(0.0, "noise", ge=0, lt=1)
     """The same for whole words, with all their tokens."""
-    pooling: PoolingKind = "mean"
+    pooling: PoolingKind = setting("mean", "head")
     """Classification: from the states of a text to one vector. The mean or the maximum over real tokens; or a weighted
     mean, by scaled dot products with a learned query (attention) or by a small net (additive: the classic attention of
     Bahdanau et al. 2015, with a learned query as in Yang et al. 2016). cls (transformer): the first token's state;
@@ -64,21 +64,21 @@ class TransformerConfig(NetConfig):
     INNER: ClassVar[str | None] = "d_ff"
 
     kind: Literal["transformer"] = "transformer"
-    n_layers: int = Field(2, ge=1)
+    n_layers: int = setting(2, "size", ge=1)
     """Encoder layers."""
-    n_decoder_layers: int | None = Field(None, ge=1)
+    n_decoder_layers: int | None = setting(None, "size", ge=1)
     """Decoder layers of a translator; null = n_layers."""
-    n_heads: int = Field(4, ge=1)
-    head_dim: int | None = Field(None, ge=1)
+    n_heads: int = setting(4, "size", ge=1)
+    head_dim: int | None = setting(None, "size", ge=1)
     """Width of one head; null = d_model / n_heads, any other value is allowed."""
-    d_ff: int | None = Field(None, ge=1)
+    d_ff: int | None = setting(None, "size", ge=1)
     """Width of the feed-forward layer; null = 4 d_model."""
     activation: Activation = "relu"
-    position: Literal["sinusoidal", "learned", "rotary", "none"] = "sinusoidal"
-    norm: Literal["pre", "post"] = "pre"
+    position: Literal["sinusoidal", "learned", "rotary", "none"] = setting("sinusoidal", "size")
+    norm: Literal["pre", "post"] = setting("pre", "size")
     """Layer norm before each sub-layer (with one at the end), or after the residual sum as in the 2017 paper."""
-    pooling: Literal["cls", "mean", "max", "attention", "additive"] = "mean"
-    tie_embeddings: bool = True
+    pooling: Literal["cls", "mean", "max", "attention", "additive"] = setting("mean", "head")
+    tie_embeddings: bool = setting(True, "head")
     """Translation: decoder embedding = output projection, and = encoder embedding when the vocabulary is joint."""
     attention: AttentionConfig = AttentionConfig()
 
@@ -156,15 +156,15 @@ class CnnConfig(NetConfig):
     INNER: ClassVar[str | None] = "channels"
 
     kind: Literal["cnn"] = "cnn"
-    n_layers: int = Field(3, ge=1)
-    kernel: int = Field(3, ge=1)
+    n_layers: int = setting(3, "size", ge=1)
+    kernel: int = setting(3, "size", ge=1)
     """Neighbouring positions that one convolution reads, itself in the middle: odd."""
     dilation: int = Field(1, ge=1)
     """Layer i reads every dilation**i-th position (i from 0): 2 lets the field grow exponentially with depth."""
-    channels: int | None = Field(None, ge=1)
+    channels: int | None = setting(None, "size", ge=1)
     """Filters of each convolution; null = d_model."""
     activation: Activation = "relu"
-    pooling: Literal["mean", "max", "attention", "additive"] = "max"
+    pooling: Literal["mean", "max", "attention", "additive"] = setting("max", "head")
 
     @property
     def inner_width(self) -> int:
@@ -194,13 +194,13 @@ class LstmConfig(NetConfig):
     INNER: ClassVar[str | None] = "hidden"
 
     kind: Literal["lstm"] = "lstm"
-    n_layers: int = Field(1, ge=1)
-    n_decoder_layers: int | None = Field(None, ge=1)
+    n_layers: int = setting(1, "size", ge=1)
+    n_decoder_layers: int | None = setting(None, "size", ge=1)
     """Decoder layers of a translator; null = n_layers."""
-    hidden: int | None = Field(None, ge=1)
+    hidden: int | None = setting(None, "size", ge=1)
     """State of one direction; null = d_model. The decoder has one direction of the same width."""
-    pooling: Literal["last", "mean", "max", "attention", "additive"] = "additive"
-    tie_embeddings: bool = True
+    pooling: Literal["last", "mean", "max", "attention", "additive"] = setting("additive", "head")
+    tie_embeddings: bool = setting(True, "head")
     """As of the transformer."""
 
     @property
@@ -225,13 +225,13 @@ class BagConfig(NetConfig):
     """
 
     kind: Literal["bag"] = "bag"
-    d_model: int = Field(32, ge=1)
+    d_model: int = setting(32, "size", ge=1)
     """Width of the embeddings, which is all there is: the head reads their mean."""
     ngrams: int = Field(2, ge=1, le=5)
     """Longest n-gram of tokens with an embedding; 1 = tokens alone."""
     buckets: int = Field(1 << 17, ge=1)
     """Rows of the table that n-grams share, by a hash."""
-    pooling: Literal["mean", "max", "attention", "additive"] = "mean"
+    pooling: Literal["mean", "max", "attention", "additive"] = setting("mean", "head")
 
 
 class LinearConfig(Section):

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from minitx.config.base import Section, rule
+from minitx.config.base import Section, rule, setting
 
 ProbeKind = Literal["recall", "motif", "agreement", "copy", "reverse", "sort"]
 PROBE_TASKS: dict[ProbeKind, Literal["classification", "translation"]] = {
@@ -53,7 +53,7 @@ class ProbeConfig(Section):
     n_validation: int = Field(1_000, ge=2)
     n_test: int = Field(2_000, ge=2)
     """Rows."""
-    seed: int = Field(0, ge=0)
+    seed: int = setting(0, "seed", ge=0)
     """Of the texts; the run's own `seed` changes none of them. Test texts do not depend on `n_train`."""
 
     @model_validator(mode="after")

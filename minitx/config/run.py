@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from minitx.config.base import Section, rule
+from minitx.config.base import Section, rule, setting
 from minitx.config.data import DataConfig
 from minitx.config.model import CnnConfig, LstmConfig, ModelConfig, NetConfig, TransformerConfig
 
@@ -83,8 +83,8 @@ class SpeedConfig(Section):
 class TrainerConfig(Section):
     """The loop: where, how long, how often."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "machine")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "machine")
     """bf16 = autocast with float32 weights; auto = bf16 on a GPU and on a CPU with bf16 arithmetic, else fp32."""
     compile: bool = False
     """torch.compile, for shapes that vary: minutes before the first step, less time for each."""
@@ -94,7 +94,7 @@ class TrainerConfig(Section):
     trainer.compile): on an H200 a step of the default run took 5.6 ms with graphs and 22.6 ms without."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null = torch's own choice."""
-    speed: SpeedConfig = SpeedConfig()
+    speed: SpeedConfig = setting(SpeedConfig(), "machine")
     batch_tokens: int = Field(4096, ge=1)
     """Padded tokens of the longer side in one batch."""
     batch_rows: int | None = Field(None, ge=1)
@@ -102,34 +102,34 @@ class TrainerConfig(Section):
     whether they are short or long."""
     accumulate: int = Field(1, ge=1)
     """Batches per optimiser step."""
-    max_epochs: float | None = Field(10.0, gt=0)
-    min_steps: int | None = Field(None, ge=1)
+    max_epochs: float | None = setting(10.0, "duration", gt=0)
+    min_steps: int | None = setting(None, "duration", ge=1)
     """Where `max_epochs` are fewer steps than these, it stands for these: a small set's passes are short."""
-    max_steps: int | None = Field(None, ge=1)
-    max_minutes: float | None = Field(None, gt=0)
+    max_steps: int | None = setting(None, "duration", ge=1)
+    max_minutes: float | None = setting(None, "duration", gt=0)
     """The first limit reached ends the run. Minutes are of training alone and become a number of steps early on."""
-    log_every: int = Field(20, ge=1)
+    log_every: int = setting(20, "logging", ge=1)
     """Steps between logged training lines."""
     eval_every: int | float = 1.0
     """Validation and `best`: an integer counts steps, a fraction (0.5, 1.0, ...) counts epochs."""
-    save_every: int | None = Field(None, ge=1)
+    save_every: int | None = setting(None, "logging", ge=1)
     """Steps between checkpoints of `last`; null = at every validation."""
-    keep: int = Field(1, ge=1)
+    keep: int = setting(1, "logging", ge=1)
     """How many of the newest `last` checkpoints to keep; the link always names the newest."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = setting(None, "duration", ge=1)
     """Stop after this many validations without a better one; null = never."""
     eval_rows: int | None = Field(2000, ge=1)
     """Rows of the validation split evaluated during training (always the same ones); null = all."""
     eval_train_rows: int = Field(0, ge=0)
     """Training rows that are evaluated at each validation as validation is, without dropout and smoothing, to measure
     over-fitting by; 0 = none."""
-    attention_maps: int = Field(3, ge=0)
+    attention_maps: int = setting(3, "logging", ge=0)
     """Validation examples whose attention is drawn in TensorBoard, now and then; 0 = none."""
-    head_statistics: int = Field(0, ge=0)
+    head_statistics: int = setting(0, "logging", ge=0)
     """Validation examples on which each head's entropy and distance are measured for TensorBoard, at every validation;
     0 = none."""
     average: AverageConfig = AverageConfig()
-    resume: str | None = None
+    resume: str | None = setting(None, "place")
     """null | auto (continue whatever this hydra.run.dir holds) | a run folder, continued in place."""
 
     @field_validator("eval_every")
@@ -154,9 +154,9 @@ class DecodeConfig(Section):
     Validation during training is greedy. A classifier reads none of this.
     """
 
-    beam: int = Field(1, ge=1)
+    beam: int = setting(1, "evaluation", ge=1)
     """Unfinished translations kept for each text; 1 = greedy."""
-    length_penalty: float = Field(1.0, ge=-10, le=10)
+    length_penalty: float = setting(1.0, "evaluation", ge=-10, le=10)
     """A beam's finished translations are ranked by log probability / tokens ** length_penalty: 0 prefers short ones,
     1 goes by the mean over tokens, more prefers long ones."""
 
@@ -218,7 +218,7 @@ class Config(Section):
     decode: DecodeConfig = DecodeConfig()
     masking: MaskingConfig = MaskingConfig()
     pretrain: PretrainConfig = PretrainConfig()
-    seed: int = Field(0, ge=0)
+    seed: int = setting(0, "seed", ge=0)
     """Initialisation, data order and dropout."""
 
     @model_validator(mode="after")

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minitx.config import Config, LinearConfig, NetConfig, rule
+from minitx.config.base import keys_with_role
 from minitx.config.load import flat
 from minitx.nn.sizes import TOLERANCE
 from minitx.studies.study import ALONG_THE_AXIS, Contrast, Fairness, Tier
 from minitx.studies.tuning import Tuned
 from minitx.sweeps.cells import Place, place_name
 
-HEAD_KEYS = ("d_model", "pooling", "tie_embeddings")
+HEAD_KEYS = ("d_model", *(key.removeprefix("model.") for key in keys_with_role(Config, "head")))
 """Model keys of what comes before and after an encoder; compared where both models have them."""
 SECTIONS: Mapping[str, Fairness] = {
     "data": "data", "masking": "data", "trainer": "budget", "pretrain": "budget", "optim": "tuning",
@@ -70,7 +71,7 @@ def _broken(tier: Tier, a: Config, b: Config) -> Iterator[tuple[Fairness, str]]:
     if isinstance(a.model, LinearConfig) or isinstance(b.model, LinearConfig):
         yield "budget", "a linear model is not trained by steps"
         return
-    varied = _varied(tier)
+    varied = {*_varied(tier), *keys_with_role(Config, "logging")}
     for section, broken in SECTIONS.items():
         differing = [key for key in _differing(_keys(a, section), _keys(b, section)) if key not in varied]
         if differing:

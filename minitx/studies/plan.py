@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minitx.config import Config, NetConfig, rule
+from minitx.config.base import keys_with_role
 from minitx.data import load_data
 from minitx.nn.sizes import ModelShape, match, size_of
 from minitx.studies import head_measures, measures, timings  # noqa: F401  (they register what a study can measure)
@@ -21,9 +22,9 @@ from minitx.sweeps.cells import MEASURES, Cell, Place, place_name
 from minitx.sweeps.machine import machine_name
 from minitx.training.run import model_shape
 
-SEEDED = ("seed", "data.subset_seed", "data.probe.seed")
+SEEDED = keys_with_role(Config, "seed")
 """Keys that follow the seed of a cell, see `seeded_config`."""
-PLACES = ("data.path", "data.cache_dir", "trainer.device")
+PLACES = (*keys_with_role(Config, "place"), "trainer.device")
 """Keys that only say where to read and run, so that they may be typed for tries."""
 
 

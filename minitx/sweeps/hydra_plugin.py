@@ -25,7 +25,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from minitx.config import Config, rule
-from minitx.config.load import dotted_keys, load, override, unknown_key
+from minitx.config.base import dotted_keys
+from minitx.config.load import load, override, unknown_key
 from minitx.errors import ConfigError, RunError
 from minitx.sweeps.cells import Cell
 from minitx.sweeps.executor import InThisProcess

@@ -17,6 +17,7 @@ from minitx.analysis.head_maps import HeadStats, LayerId
 from minitx.analysis.head_statistics import HeadReport, LayerHeads, head_stats, sample_batches
 from minitx.analysis.receptive_field import HELD
 from minitx.config import Config, DecodeConfig, MaskingConfig, TrainerConfig
+from minitx.config.base import keys_with_role
 from minitx.config.load import flat
 from minitx.data.splits import Split, TaskData
 from minitx.decoding.text import TextProcessor
@@ -32,8 +33,7 @@ from minitx.training.run_folder import EVALUATION, RunFolder
 from minitx.training.tensorboard import Board
 
 N_SAMPLES = 8
-COMPARED_DATA_KEYS = ("name", "train_size", "subset_seed", "max_length", "truncate")
-COMPARED_TRAINER_KEYS = ("batch_tokens", "batch_rows", "accumulate", "max_epochs", "max_steps", "max_minutes")
+_NOT_COMPARED = tuple(f"{key}." for key in keys_with_role(Config, "source", "place", "machine", "logging"))
 LONGEST_MAP = 48
 """Tokens a mapped example may have, so that its labels can be read."""
 WORST_CLASSES, HARDEST = 5, 3
@@ -104,11 +104,11 @@ def show_at_end(
 
 
 def _hparams(config: Config) -> dict[str, Any]:
-    """What one compares runs by, as dotted keys; names, paths and logging left out."""
-    data = {key: value for key, value in config.data.model_dump().items() if key in COMPARED_DATA_KEYS}
-    trainer = {key: value for key, value in config.trainer.model_dump().items() if key in COMPARED_TRAINER_KEYS}
-    tree = {"data": data, "model": config.model.model_dump(), "optim": config.optim.model_dump(), "trainer": trainer}
-    return {"seed": config.seed, "pretrain.kind": config.pretrain.kind, **flat(tree)}
+    """What one compares runs by, as dotted keys; the data set by its name alone, paths and logging left out."""
+    unread = set() if config.data.source == "probe" else {"probe"}
+    tree = config.model_dump(include={"data", "model", "optim", "trainer", "seed"}, exclude={"data": unread})
+    keys = {key: value for key, value in flat(tree).items() if not f"{key}.".startswith(_NOT_COMPARED)}
+    return {**keys, "pretrain.kind": config.pretrain.kind}
 
 
 def final_report(

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from minitx.config import Config, DecodeConfig, NetConfig, rule
+from minitx.config.base import keys_with_role
 from minitx.config.load import flat
 from minitx.errors import Stopped
 from minitx.nn.classifier import READER
@@ -23,14 +24,11 @@ from minitx.training.checkpoint import load_checkpoint
 from minitx.training.console import Reporter
 from minitx.training.run_folder import RunFolder
 
-# What a classifier may have otherwise than the masked run that it starts from: none of it is in the weights taken over.
-_FREE = {
-    "data": {"task", "name", "path", "validation_path", "test_path", "revision", "cache_dir"},
-    "model": {
-        "pooling", "dropout", "token_dropout", "word_dropout", "tie_embeddings", "n_decoder_layers",
-        "attention.dropout", "attention.backend",
-    },
+_FREE = frozenset(keys_with_role(Config, "place", "noise", "head")) | {
+    "data.task", "data.name", "model.n_decoder_layers", "model.attention.backend",
 }  # fmt: skip
+"""What a classifier may have otherwise than the masked run that it starts from: none of it is in the weights that it
+takes over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +88,8 @@ def check_pretraining(config: Config, source: str) -> None:
 
 def _to_agree(config: Config) -> dict[str, Any]:
     """Dotted keys of data and model that must be the same, with their values."""
-    sections = {name: flat(getattr(config, name).model_dump(mode="json")) for name in _FREE}
-    return {
-        f"{name}.{key}": value
-        for name, keys in sections.items()
-        for key, value in keys.items()
-        if key not in _FREE[name]
-    }
+    tree = flat(config.model_dump(mode="json", include={"data", "model"}))
+    return {key: value for key, value in tree.items() if key not in _FREE}
 
 
 def find_start(config: Config, folder: RunFolder, reporter: Reporter, train: Callable[[Config, Path], Any]) -> Start:

@@ -19,31 +19,15 @@ import yaml
 
 from minitx.config import Config, ConfigError, TransformerConfig, rule
 from minitx.config.attention import PLAIN
+from minitx.config.base import keys_with_role
 from minitx.config.load import load
 
 EVALUATION = "evaluation.json"
 """A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
 
-# Keys that say where, how often it is told, or how it is continued: none changes the result.
-_OUTSIDE_THE_HASH = {
-    "data": {"path", "validation_path", "test_path", "revision", "cache_dir"},
-    "trainer": {
-        "resume",
-        "attention_maps",
-        "head_statistics",
-        "log_every",
-        "save_every",
-        "keep",
-        "speed",
-        "device",
-        "precision",
-    },
-}
-# Keys that a run may be continued with: how long it lasts, and how it is evaluated at its end.
-_CHANGEABLE = {
-    "trainer": {"max_epochs", "min_steps", "max_steps", "max_minutes", "patience"},
-    "decode": {"beam", "length_penalty"},
-}
+_OUTSIDE_THE_HASH = frozenset(keys_with_role(Config, "place", "machine", "logging"))
+_CHANGEABLE = frozenset(keys_with_role(Config, "duration", "evaluation"))
+"""A run may be continued with other values of these."""
 
 
 class Busy(ConfigError):
@@ -59,16 +43,16 @@ def run_hash(config: Config, fingerprint: str, device_type: str, precision: str,
     tree = config.model_dump(mode="json", exclude=unread)
     for section, keys in tree.items():
         if isinstance(keys, dict):
-            dropped = _dropped(section, changeable)
-            tree[section] = {key: value for key, value in keys.items() if key not in dropped}
+            tree[section] = {key: value for key, value in keys.items() if _counts(f"{section}.{key}", changeable)}
     # What `auto` comes to: graphs change the batches, by rounding their lengths up.
     tree["trainer"]["cuda_graphs"] = config.records_graphs(device_type == "cuda")
     text = json.dumps([tree, fingerprint, device_type, precision], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _dropped(section: str, changeable: bool) -> set[str]:
-    return _OUTSIDE_THE_HASH.get(section, set()) | (set() if changeable else _CHANGEABLE.get(section, set()))
+def _counts(key: str, changeable: bool) -> bool:
+    """Whether a key is in the hash; without `changeable`, whether it says which run it is."""
+    return key not in _OUTSIDE_THE_HASH and (changeable or key not in _CHANGEABLE)
 
 
 def differences(before: Config, after: Config, most: int = 3) -> list[str]:
@@ -79,8 +63,8 @@ def differences(before: Config, after: Config, most: int = 3) -> list[str]:
         if not isinstance(keys, dict):
             found += [f"{section} {earlier}, not {keys}"] if earlier != keys else []
             continue
-        skipped = _dropped(section, changeable=False)
-        changed = [key for key in keys if key not in skipped and earlier[key] != keys[key]]
+        counted = (key for key in keys if _counts(f"{section}.{key}", changeable=False))
+        changed = [key for key in counted if earlier[key] != keys[key]]
         found += [f"{section}.{key} {earlier[key]}, not {keys[key]}" for key in changed]
     return found[:most]
 

@@ -57,6 +57,58 @@ def test_keys_that_came_later_are_in_the_hash_where_they_are_set(
         assert digest(override(tiny(), [f"model.attention.{change}"])) != without
 
 
+KEPT_HASHES = [
+    pytest.param({}, "a2f5b18f", "6b5ad20f", id="default"),
+    pytest.param(
+        {"model": {"attention": {"span": "window", "n_kv_heads": 2}}, "seed": 3, "data": {"name": "cmudict_full"}},
+        "31a323e3", "d6bc5e4b", id="window",
+    ),
+    pytest.param(
+        {
+            "data": {
+                "source": "files", "name": "mine", "task": "classification", "path": "a.csv", "test_path": "b.csv",
+                "train_size": 0.5,
+            },
+            "model": {"kind": "lstm"},
+            "trainer": {"precision": "bf16", "log_every": 3, "resume": "auto", "speed": {"onednn": "on"}},
+        },
+        "8155d72b", "284fd609", id="lstm-on-files",
+    ),
+    pytest.param(
+        {
+            "data": {
+                "source": "probe", "name": "probe", "task": "auto", "max_length": "auto", "tokenizer": {"kind": "word"}
+            },
+            "model": {"kind": "cnn", "dropout": 0.2}, "pretrain": {"kind": "masked"}, "optim": {"r_drop": 1.0},
+        },
+        "5f2464df", "96f1ca2c", id="pretrained-cnn-on-a-probe",
+    ),
+    pytest.param(
+        {
+            "data": {"source": "digits", "name": "digits", "task": "classification"}, "model": {"kind": "bag"},
+            "trainer": {"max_minutes": 5.0, "patience": 3, "cuda_graphs": "on"},
+        },
+        "09a44b86", "16335a6f", id="bag-for-minutes",
+    ),
+    pytest.param(
+        {
+            "data": {
+                "source": "dataset", "name": "imdb", "task": "classification", "path": "imdb", "revision": "abc"
+            },
+            "model": {"kind": "linear", "c": 3.0}, "decode": {"beam": 4},
+        },
+        "8c266f57", "f0ae4e23", id="linear-on-the-hub",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tree", "whole", "continuable"), KEPT_HASHES)
+def test_runs_keep_their_names(tree: dict[str, Any], whole: str, continuable: str) -> None:
+    """Finished cells of sweeps and studies are found by their hash: a new key must not change it unawares."""
+    assert run_hash(load(tree), "data", "cpu", "fp32") == whole
+    assert run_hash(load(tree), "data", "cuda", "bf16", changeable=False) == continuable
+
+
 def test_data_precision_and_device_change_the_hash(tiny: Callable[..., Config]) -> None:
     hashes = {run_hash(tiny(), *rest) for rest in [("a", "cpu", "fp32"), ("b", "cpu", "fp32"), ("a", "cpu", "bf16")]}
     assert len(hashes) == 3
