@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SHARED_DATA, TINY_DATA, TINY_MODEL, TINY_TRAINER, Said, tiny_overrides
+from tiny import SHARED_DATA, TINY_DATA, TINY_MODEL, TINY_TRAINER, Output, tiny_overrides
 
 import train
 from minitx.config import Config
@@ -96,13 +96,13 @@ def classifier(tmp_path_factory: pytest.TempPathFactory, tiny_data: dict[str, An
 @pytest.fixture
 def train_py(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], tiny_data: dict[str, Any]
-) -> Callable[..., Said]:
+) -> Callable[..., Output]:
     """`python train.py ...` in this process, in an empty folder, on the tiny configuration."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.chdir(tmp_path)
     small = tiny_overrides(tiny_data)
 
-    def command(*arguments: str, bare: bool = False) -> Said:
+    def command(*arguments: str, bare: bool = False) -> Output:
         flags = [a for a in arguments if a.startswith("-")]
         typed = [a for a in arguments if not a.startswith("-")]
         monkeypatch.setattr(sys, "argv", ["train.py", *flags, *([] if bare else small), *typed])
@@ -111,7 +111,7 @@ def train_py(
             train.entry()
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 1
-        said = capfd.readouterr()
-        return Said(code, said.out, said.err)
+        printed = capfd.readouterr()
+        return Output(code, printed.out, printed.err)
 
     return command

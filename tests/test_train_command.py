@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Said
+from tiny import Output
 
 from minitx.training import loop
 
-Train = Callable[..., Said]
+Train = Callable[..., Output]
 
 
 def only_run(folder: Path) -> Path:
@@ -23,8 +23,8 @@ def only_run(folder: Path) -> Path:
 
 
 def test_a_run_leaves_the_folder_of_the_contract(train_py: Train, tmp_path: Path) -> None:
-    said = train_py("seed=3")
-    assert (said.code, said.err) == (0, "")
+    printed = train_py("seed=3")
+    assert (printed.code, printed.err) == (0, "")
     run = only_run(tmp_path)
     assert run.name.split("-")[3:6] == ["spelling", "transformer", "s3"]
     assert sorted(p.name for p in run.iterdir()) == [
@@ -39,21 +39,21 @@ def test_a_run_leaves_the_folder_of_the_contract(train_py: Train, tmp_path: Path
     assert results["seconds"] > 0 and results["tokens_per_second"] > 0 and results["versions"]["torch"]
     log = (run / "train.log").read_text()
     assert "parameters (" in log and "best checkpoint" in log
-    assert f"minitx predict {run.relative_to(tmp_path)}" in said.out
+    assert f"minitx predict {run.relative_to(tmp_path)}" in printed.out
 
 
 def test_a_classifier_leaves_its_evaluation_too(train_py: Train, tmp_path: Path) -> None:
     small = ["trainer.max_epochs=null", "trainer.max_minutes=null", "model.d_model=16", "model.n_layers=1"]
     how = ["data=digits", f"data.cache_dir={tmp_path}", "trainer.device=cpu", "trainer.precision=fp32", *small]
     file = tmp_path / "mine" / "evaluation.json"
-    said = train_py(*how, "hydra.run.dir=mine", "model.n_heads=2", "trainer.max_steps=6", bare=True)
-    assert (said.code, said.err) == (0, "")
+    printed = train_py(*how, "hydra.run.dir=mine", "model.n_heads=2", "trainer.max_steps=6", bare=True)
+    assert (printed.code, printed.err) == (0, "")
     results, found = json.loads((tmp_path / "mine" / "results.json").read_text()), json.loads(file.read_text())
     assert set(results["metrics"]["test"]) == {"accuracy", "macro_f1", "ece"} and "confusion" not in results
     assert (found["split"], found["n"], len(found["hardest"])) == ("test", 270, 50)
     assert found["metrics"] == results["metrics"]["test"] and found["loss"] == results["loss"]["test"]
     for words in ("test rows by class", "calibration: says ", "hardest test rows", f"minitx predict {'mine'}"):
-        assert words in said.out and words in (tmp_path / "mine" / "train.log").read_text()
+        assert words in printed.out and words in (tmp_path / "mine" / "train.log").read_text()
     again = train_py("trainer.resume=mine", "trainer.max_steps=9", bare=True)
     assert again.code == 0, again.err
     assert json.loads(file.read_text())["loss"] != found["loss"]
@@ -115,25 +115,25 @@ def test_two_runs_of_the_same_configuration_have_the_same_hash_and_result(train_
 def test_a_mistake_is_one_line_before_anything_is_written(
     train_py: Train, tmp_path: Path, arguments: list[str], line: str
 ) -> None:
-    said = train_py(*arguments, bare=True)
-    assert said.code == 2
-    assert said.err.startswith(line) and said.err.count("\n") == 1, said.err
-    assert said.out == "" and not (tmp_path / "outputs" / "runs").exists()
+    printed = train_py(*arguments, bare=True)
+    assert printed.code == 2
+    assert printed.err.startswith(line) and printed.err.count("\n") == 1, printed.err
+    assert printed.out == "" and not (tmp_path / "outputs" / "runs").exists()
 
 
 def test_cuda_where_there_is_none(train_py: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    said = train_py("trainer.device=cuda", bare=True)
-    assert said.code == 2 and said.err.count("\n") == 1
-    assert said.err.startswith("trainer.device (cuda) must name a device that is there (")
-    assert said.err.endswith("; use trainer.device=auto or cpu\n")
+    printed = train_py("trainer.device=cuda", bare=True)
+    assert printed.code == 2 and printed.err.count("\n") == 1
+    assert printed.err.startswith("trainer.device (cuda) must name a device that is there (")
+    assert printed.err.endswith("; use trainer.device=auto or cpu\n")
 
 
 def test_outputs_that_cannot_be_written(train_py: Train, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file where a folder should be")
-    said = train_py("hydra.run.dir=taken/run")
-    assert said.code != 0 and said.err.count("\n") == 1
-    assert "taken" in said.err and "Not a directory" in said.err
+    printed = train_py("hydra.run.dir=taken/run")
+    assert printed.code != 0 and printed.err.count("\n") == 1
+    assert "taken" in printed.err and "Not a directory" in printed.err
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(train_py: Train, tmp_path: Path) -> None:
@@ -171,15 +171,15 @@ def test_data_that_changed_is_not_continued_on(train_py: Train, tmp_path: Path, 
     results = (tmp_path / "mine" / "results.json").read_bytes()
     own.write_text(text + "hhh,H H H\n")
     for more in ([], ["trainer.max_steps=20"]):
-        said = train_py("trainer.resume=mine", *more, bare=True)
-        assert said.code == 2 and "has changed since" in said.err and said.err.count("\n") == 1, said.err
+        printed = train_py("trainer.resume=mine", *more, bare=True)
+        assert printed.code == 2 and "has changed since" in printed.err and printed.err.count("\n") == 1, printed.err
     assert (tmp_path / "mine" / "results.json").read_bytes() == results
 
 
 def test_resume_in_another_folder_is_refused(train_py: Train) -> None:
     train_py("hydra.run.dir=mine")
-    said = train_py("trainer.resume=mine", "hydra.run.dir=other", bare=True)
-    assert said.code == 2 and "must be left out with trainer.resume=mine" in said.err
+    printed = train_py("trainer.resume=mine", "hydra.run.dir=other", bare=True)
+    assert printed.code == 2 and "must be left out with trainer.resume=mine" in printed.err
 
 
 def test_a_limit_already_passed_still_ends_in_results(
@@ -196,8 +196,8 @@ def test_a_limit_already_passed_still_ends_in_results(
     with monkeypatch.context() as patched:
         patched.setattr(loop.Loop, "_train_step", step)
         train_py("hydra.run.dir=mine")
-    said = train_py("trainer.resume=mine", "trainer.max_steps=3", bare=True)
-    assert said.code == 0, said.err
+    printed = train_py("trainer.resume=mine", "trainer.max_steps=3", bare=True)
+    assert printed.code == 0, printed.err
     assert json.loads((tmp_path / "mine" / "results.json").read_text())["status"] == "finished"
 
 
@@ -205,17 +205,17 @@ def test_a_corrupt_checkpoint_is_one_line(train_py: Train, tmp_path: Path) -> No
     train_py("hydra.run.dir=mine", "trainer.max_steps=6")
     file = tmp_path / "mine" / "checkpoints" / "last" / "training.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    said = train_py("hydra.run.dir=mine", "trainer.resume=auto")
-    assert said.code == 1 and said.err.count("\n") == 1
-    assert said.err.startswith("checkpoint mine/checkpoints/last is corrupt: training.safetensors")
+    printed = train_py("hydra.run.dir=mine", "trainer.resume=auto")
+    assert printed.code == 1 and printed.err.count("\n") == 1
+    assert printed.err.startswith("checkpoint mine/checkpoints/last is corrupt: training.safetensors")
 
 
 def test_a_loss_that_explodes_names_step_and_rows(train_py: Train, tmp_path: Path) -> None:
-    said = train_py("hydra.run.dir=mine", "optim.lr=1e30", "optim.clip=null", "optim.warmup_steps=0")
-    assert said.code == 1 and said.err.count("\n") == 1
-    assert said.err.startswith("loss is ") and " at step " in said.err and "train rows " in said.err
+    printed = train_py("hydra.run.dir=mine", "optim.lr=1e30", "optim.clip=null", "optim.warmup_steps=0")
+    assert printed.code == 1 and printed.err.count("\n") == 1
+    assert printed.err.startswith("loss is ") and " at step " in printed.err and "train rows " in printed.err
     results = json.loads((tmp_path / "mine" / "results.json").read_text())
-    assert results["status"] == "failed" and results["error"] in said.err
+    assert results["status"] == "failed" and results["error"] in printed.err
 
 
 # -------------------------------------------------------------------------------------------------- stop and go on

@@ -41,7 +41,7 @@ def tiny_overrides(tiny_data: Mapping[str, Any]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Said:
+class Output:
     """What a command left: exit code and both streams."""
 
     code: int

@@ -30,7 +30,7 @@ def large(bench: Bench) -> None:
     if plan.device == "cuda":
         jobs["minitx compiled"] = job.model_copy(update={"how": "compiled"})
     else:
-        bench.reporter.warn("large: compiling is measured with CUDA only")
+        bench.reporter.warning("large: compiling is measured with CUDA only")
     compare(bench, jobs, rounds=1)
 
 
@@ -78,7 +78,7 @@ def tests(bench: Bench) -> None:
     command += ["--collect-only", "tests/nn"] if bench.plan.dry else ["-rs"]
     bench.note("pytest -m gpu", 0, _said(bench, command, PACKAGE_ROOT))
     if bench.plan.device != "cuda":
-        bench.reporter.warn("tests: the gpu tests need CUDA and skip themselves here")
+        bench.reporter.warning("tests: the gpu tests need CUDA and skip themselves here")
 
 
 def recipe(bench: Bench) -> None:

@@ -127,9 +127,9 @@ class Bench:
         for table in summary.tables:
             self.reporter.table(mark + table.title, table.columns, table.rows)
         for line in dict.fromkeys(f"{m['label']}: {m['error']}" for m in self._part["measurements"] if "error" in m):
-            self.reporter.warn(f"{name}, {line}")
+            self.reporter.warning(f"{name}, {line}")
         if "error" in self._part:
-            self.reporter.warn(f"{name}: {self._part['error']}")
+            self.reporter.warning(f"{name}: {self._part['error']}")
 
     @property
     def seconds_left(self) -> float:

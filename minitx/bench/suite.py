@@ -132,18 +132,18 @@ def _folder(options: Options) -> Path:
 
 
 def _introduce(bench: Bench, machine: dict[str, Any]) -> None:
-    say = bench.reporter.say
-    say(f"bench   {bench.folder}" + ("  DRY RUN: tiny sizes, numbers mean nothing" if bench.plan.dry else ""))
+    info = bench.reporter.info
+    info(f"bench   {bench.folder}" + ("  DRY RUN: tiny sizes, numbers mean nothing" if bench.plan.dry else ""))
     gpu = "" if machine["gpu"] is None else f", {machine['gpu']['name']}"
     versions = machine["versions"]
     packages = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if versions.get(name))
-    say(f"on      {machine['cpu']}, {machine['usable_cores']} cores, {machine['threads']} threads{gpu}; {packages}")
+    info(f"on      {machine['cpu']}, {machine['usable_cores']} cores, {machine['threads']} threads{gpu}; {packages}")
     load = machine["load_average"][0]
     if load > 0.5 and not bench.plan.dry:
-        bench.reporter.warn(f"the machine is not idle (load average {load}); ratios suffer less than numbers do")
-    say(f"FLOPs   {FORMULA}")
+        bench.reporter.warning(f"the machine is not idle (load average {load}); ratios suffer less than numbers do")
+    info(f"FLOPs   {FORMULA}")
     for note in NOTES:
-        say(f"note    {note}")
+        info(f"note    {note}")
 
 
 def _finish(bench: Bench) -> None:
@@ -153,9 +153,9 @@ def _finish(bench: Bench) -> None:
     figures = write_figures(bench.report, bench.folder)
     bench.report["figures"] = [path.name for path in figures]
     bench.save()
-    bench.reporter.say(f"written {', '.join(str(path) for path in (bench.file, *figures))}")
+    bench.reporter.info(f"written {', '.join(str(path) for path in (bench.file, *figures))}")
     if bench.report["status"] != "finished":
-        bench.reporter.say(f"{bench.report['status']}; --only runs the parts that are missing")
+        bench.reporter.info(f"{bench.report['status']}; --only runs the parts that are missing")
     bench.reporter.close()
 
 

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     """A table of metrics; of a classifier also its classes, its calibration and its hardest examples."""
     from minitx.metrics.class_report import N_HARDEST
     from minitx.training.console import Reporter
-    from minitx.training.display import HARDEST, say_classes, shown_metric
+    from minitx.training.display import HARDEST, show_classes, shown_metric
 
     predictor = shared.load_predictor(options)
     _check_options(predictor, options)
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     if report is not None:
         most = len(report.classes) if options.per_class else WORST_CLASSES
         n_hardest = options.hardest or HARDEST
-        say_classes(reporter, report, options.split, most=most, n_hardest=n_hardest, all_of_them="--per-class")
+        show_classes(reporter, report, options.split, most=most, n_hardest=n_hardest, all_of_them="--per-class")
         if options.output is not None:
             _write_report(report, options)
 
@@ -109,12 +109,12 @@ def _compare(predictor: Predictor, options: argparse.Namespace) -> None:
     reporter.table(title, ["metric", "A [95 % interval]", "B [95 % interval]"], scores)
     rows = [[name, *shown_difference(name, difference)] for name, difference in differences.items()]
     reporter.table("paired comparison", ["metric", "A - B [95 % interval]", "p"], rows)
-    reporter.say(f"A: {_described(predictor, options)}\nB: {_described(other, options)}")
-    reporter.say("intervals: bootstrap over rows, the difference's paired; p: paired randomisation test, two-sided")
+    reporter.info(f"A: {_described(predictor, options)}\nB: {_described(other, options)}")
+    reporter.info("intervals: bootstrap over rows, the difference's paired; p: paired randomisation test, two-sided")
     if predictor.processor.task == "classification":
         found = mcnemar(mine, theirs)
         alone = f"A alone right: {found.a_alone:,} rows, B alone right: {found.b_alone:,} rows"
-        reporter.say(f"{alone}; McNemar's exact test, two-sided: p {found.p_value:.4f}")
+        reporter.info(f"{alone}; McNemar's exact test, two-sided: p {found.p_value:.4f}")
     _print_signatures(reporter, mine)
 
 
@@ -132,4 +132,4 @@ def _described(predictor: Predictor, options: argparse.Namespace) -> str:
 def _print_signatures(reporter: Reporter, evaluation: Evaluation) -> None:
     for name, interval in evaluation.metrics.items():
         if interval.signature:
-            reporter.say(f"{name} signature: {interval.signature}")
+            reporter.info(f"{name} signature: {interval.signature}")

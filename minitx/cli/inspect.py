@@ -44,10 +44,10 @@ def run(options: argparse.Namespace) -> None:
 
 def _write_heads(predictor: Predictor, file: Path, options: argparse.Namespace) -> None:
     from minitx.training.console import Reporter
-    from minitx.training.display import say_heads
+    from minitx.training.display import show_heads
     from minitx.training.run_folder import write_json
 
     report = predictor.head_statistics(options.split, options.rows)
     write_json(file, {"split": options.split, **report.to_json()})
-    say_heads(Reporter(), report, f"{report.n_rows:,} {options.split} rows")
+    show_heads(Reporter(), report, f"{report.n_rows:,} {options.split} rows")
     print(file)

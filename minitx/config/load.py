@@ -26,7 +26,7 @@ def load(raw: Mapping[str, Any]) -> Config:
         raise ConfigError(_word(error.errors()[0])) from None
 
 
-def said(error: ValidationError, section: str) -> str:
+def error_line(error: ValidationError, section: str) -> str:
     """The first of pydantic's errors on `section`, which is no part of a run's configuration, in the one shape."""
     first = error.errors()[0]
     return _word({**first, "loc": (section, *first["loc"])})

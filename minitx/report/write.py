@@ -27,7 +27,7 @@ def print_ledger(reporter: Reporter, ledger: Ledger) -> None:
     columns = ["id", "claim", "verdict", "effect [interval]", "tier"]
     reporter.table(counted(ledger.entries), columns, [_row(entry) for entry in ledger.entries], names={"claim"})
     for command in dict.fromkeys(entry.command for entry in ledger.entries if entry.verdict is None):
-        reporter.say(f"not tested here: {command}")
+        reporter.info(f"not tested here: {command}")
 
 
 def _row(entry: Entry) -> list[str]:

@@ -26,7 +26,7 @@ from minitx.nn.build import Model, build_model
 from minitx.nn.sizes import ModelShape
 from minitx.sweeps.cells import measure
 from minitx.training.checkpoint import load_checkpoint
-from minitx.training.results import TRAIN_JUDGED
+from minitx.training.results import TRAIN_EVALUATED
 from minitx.training.run import model_shape
 
 FIT_LEVELS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
@@ -40,7 +40,7 @@ GIGA = 1e9
 
 def losses_of(path: Path, split: str) -> dict[int, float]:
     """Step -> loss of a run: of `validation`, or of the training rows that were evaluated as validation is."""
-    name = TRAIN_JUDGED if split == "train" else split
+    name = TRAIN_EVALUATED if split == "train" else split
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {line["step"]: line["loss"] for line in lines if line["split"] == name}
 

@@ -57,7 +57,7 @@ def run_study(
         plan = make_plan(study, compose, identify, tuned, for_cells)
         _run(plan, folder, reporter, tuned, typed)
     except (RunError, Stopped) as end:
-        reporter.say(str(end))
+        reporter.info(str(end))
         raise SystemExit(end.exit_code) from None
     finally:
         reporter.close()
@@ -72,7 +72,7 @@ def command_of(study: Study, typed: Sequence[str]) -> str:
 
 def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, typed: Sequence[str]) -> None:
     study = plan.study
-    reporter.say(f"study   {study.name}, {study.tier}: {study.title}")
+    reporter.info(f"study   {study.name}, {study.tier}: {study.title}")
     status = CellStatus(plan.cells, cell_folders(plan.cells, folder))
     folders = [status.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
     record = folder / f"study-{study.tier}.json"
@@ -81,9 +81,9 @@ def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, type
     _compare_seeds(plan, status)
     evidence = read_evidence(record)
     write_cells(folder / f"cells-{study.tier}.csv", evidence)
-    reporter.say("by itself; the report corrects over the contrasts of all studies:")
+    reporter.info("by itself; the report corrects over the contrasts of all studies:")
     _print_verdicts(reporter, evidence, evaluate_claims([evidence]))
-    reporter.say(f"written {record}; all studies together: minitx report {folder.parent}")
+    reporter.info(f"written {record}; all studies together: minitx report {folder.parent}")
     _end(status)
 
 
@@ -125,13 +125,13 @@ def _print_verdicts(reporter: Reporter, evidence: Evidence, results: Sequence[Cl
         for one in result.contrasts:
             effect = one.effect
             interval = f"[{effect.low:+.4f}, {effect.high:+.4f}]"
-            reporter.say(
+            reporter.info(
                 f"{result.id:4s} {one.name}: {effect.mean:+.4f} {interval} (delta {one.contrast.delta:g}, "
                 f"{effect.n_seeds} seeds, expected {one.contrast.expect}): {effect.verdict}"
             )
-        reporter.say(f"{result.id:4s} {result.claim.statement}: {(result.verdict or 'not tested here').upper()}")
+        reporter.info(f"{result.id:4s} {result.claim.statement}: {(result.verdict or 'not tested here').upper()}")
     if evidence.missing:
-        reporter.say(f"{len(evidence.missing)} cells are missing: {', '.join(evidence.missing[:5])}")
+        reporter.info(f"{len(evidence.missing)} cells are missing: {', '.join(evidence.missing[:5])}")
 
 
 # -------------------------------------------------------------------------------------------------------------- tuning
@@ -140,7 +140,7 @@ def _print_verdicts(reporter: Reporter, evidence: Evidence, results: Sequence[Cl
 def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: dict[str, dict[str, Cell]]) -> None:
     """Run every try and write its validation score into the record of tuning."""
     cells = [cell for named in tries.values() for cell in named.values()]
-    reporter.say(f"tuning  {study.name}, {study.tier}: {len(cells)} tries")
+    reporter.info(f"tuning  {study.name}, {study.tier}: {len(cells)} tries")
     status = CellStatus(cells, cell_folders(cells, folder))
     _run_cells(study, status, folder, reporter)
     _end(status)
@@ -152,8 +152,8 @@ def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: d
             assert results is not None, "it has finished"
             metric, found = next(iter(results["metrics"]["validation"].items()))
             scores.setdefault(place, {})[name] = found["value"]
-        reporter.say(f"{place}: {', '.join(f'{name} {score:.4f}' for name, score in scores[place].items())}")
+        reporter.info(f"{place}: {', '.join(f'{name} {score:.4f}' for name, score in scores[place].items())}")
     assert study.chosen.tuning is not None, "there were tries"
     record.parent.mkdir(parents=True, exist_ok=True)
     write_json(record, Tuned(study.chosen.tuning, digest_of(study.chosen), metric, scores).to_json())
-    reporter.say(f"written {record}")
+    reporter.info(f"written {record}")

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from minitx.config import rule
 from minitx.config.base import Section
-from minitx.config.load import said
+from minitx.config.load import error_line
 from minitx.errors import ConfigError
 from minitx.studies.statistics import MIN_SEEDS
 from minitx.sweeps.cells import Place, Value
@@ -223,4 +223,4 @@ def load_study(raw: Mapping[str, Any]) -> Study:
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(said(error, "study")) from None
+        raise ConfigError(error_line(error, "study")) from None

@@ -104,7 +104,7 @@ class _Loop:
                 left.append(cell)
         self.status.done_before = len(self.status.done)
         if self.status.done:
-            self.log.say(f"already done: {len(self.status.done)} of {self.status.n_all} cells")
+            self.log.info(f"already done: {len(self.status.done)} of {self.status.n_all} cells")
         return left
 
     def run(self, cells: Sequence[Cell], backend: Backend) -> None:
@@ -142,7 +142,7 @@ class _Loop:
         """Whether other sweeps and studies on the machine let the cell begin; waiting is logged once."""
         admitted = self.lock.admits(training=cell.timing is None, idle=not self.running)
         if not admitted and not self.status.waits:
-            self.log.say(WAITS)
+            self.log.info(WAITS)
         self.status.waits = not admitted
         return admitted
 
@@ -174,12 +174,12 @@ class _Loop:
         results = RunFolder(folder).results() or {}
         scores = "".join(f"  {name} {m['value']:.4f}" for name, m in results["metrics"].get("test", {}).items())
         seconds = f"  ({results['seconds']:.0f} s)" if "seconds" in results else ""
-        self.log.say(f"{self._number()} {cell.label}{scores}{seconds}")
+        self.log.info(f"{self._number()} {cell.label}{scores}{seconds}")
 
     def _fail(self, cell: Cell, result: CellResult) -> None:
         assert result.error is not None
         self.status.failed[cell.key] = result.error
-        self.log.say(f"{self._number()} {cell.label}  FAILED: {result.error}")
+        self.log.info(f"{self._number()} {cell.label}  FAILED: {result.error}")
         if result.traceback:
             folder = self.status.folder_of(cell)
             with suppress(OSError):  # on a full disk; the line above is there
@@ -267,7 +267,7 @@ def local_workers(asked: int | None, folder: Path, log: Reporter) -> Callable[[S
     def start(cells: Sequence[Cell]) -> LocalWorkers:
         trainers = [cell.config.trainer for cell in cells if cell.config is not None and cell.timing is None]
         n_workers = workers_for(asked, trainers)
-        log.say(f"workers {n_workers}")
+        log.info(f"workers {n_workers}")
         return LocalWorkers(n_workers, folder / WORKERS_LOG)
 
     return start

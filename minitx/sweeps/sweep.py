@@ -42,9 +42,9 @@ def run_sweep(
     reporter = Reporter(folder / "sweep.log")
     try:
         unique = list({cell.key: cell for cell in cells}.values())
-        reporter.say(f"sweep   {len(unique)} cells in {folder}")
+        reporter.info(f"sweep   {len(unique)} cells in {folder}")
         if len(unique) < len(cells):
-            reporter.warn(f"{len(cells) - len(unique)} cells differ in nothing that changes a result, and run once")
+            reporter.warning(f"{len(cells) - len(unique)} cells differ in nothing that changes a result, and run once")
         status = CellStatus(unique, {cell.key: folder / cell.folder for cell in unique})
         with ProgressTable(folder.name, reporter) as table:
             backend = local_workers(workers, folder, reporter) if isinstance(workers, int) else lambda _: workers
@@ -53,7 +53,7 @@ def run_sweep(
         arms = summarise([(cell.values, results) for cell, results, _ in outcomes if results is not None])
         _report(reporter, arms, outcomes, folder, swept)
     except Stopped as stop:
-        reporter.say(str(stop))
+        reporter.info(str(stop))
         raise SystemExit(stop.exit_code) from None
     finally:
         reporter.close()
@@ -76,7 +76,7 @@ def _report(
 ) -> None:
     """The table on the console, both CSV files and the plot."""
     if not arms:
-        reporter.say("no cell finished; there is nothing to tabulate")
+        reporter.info("no cell finished; there is nothing to tabulate")
         return
     keys = [key for key in swept if key != "seed"]
     metrics = all_metrics(arms)
@@ -94,7 +94,7 @@ def _report(
     reporter.table(title, ["arm", "seeds", *metrics, "parameters", "seconds"], rows)
     write_csv(folder, arms, outcomes, keys)
     write_plot(folder / "table.png", arms, keys)
-    reporter.say(f"written {folder}/table.csv, cells.csv, table.png")
+    reporter.info(f"written {folder}/table.csv, cells.csv, table.png")
 
 
 # ---------------------------------------------------------------------------------------------------------- the table

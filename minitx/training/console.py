@@ -55,13 +55,13 @@ class Reporter:
         self._task = TaskID(0)
         self._last = 0.0
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """One line; text is shown as it is, never read as markup."""
         for console in self._both():
             console.print(text)
 
-    def warn(self, text: str) -> None:
-        self.say(f"warning: {text}")
+    def warning(self, text: str) -> None:
+        self.info(f"warning: {text}")
 
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], names: Collection[str] = ()
@@ -90,7 +90,7 @@ class Reporter:
             return
         self._last = now
         if not terminal:
-            self.say(str(status))
+            self.info(str(status))
             return
         if self._live is None:
             one_line = Column(no_wrap=True, overflow="ellipsis")

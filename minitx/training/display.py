@@ -125,9 +125,9 @@ def final_report(
     reporter.table(f"best checkpoint{how}, 95 % bootstrap intervals", ["", "validation", "test"], rows)
     if report is not None:
         place = f"{folder.path}/{EVALUATION}"
-        say_classes(reporter, report, "test", most=WORST_CLASSES, n_hardest=HARDEST, all_of_them=place)
-    reporter.say(f"{results['n_params']:,} parameters, {_shown_effort(results)}")
-    reporter.say(f"results {folder.path}/results.json")
+        show_classes(reporter, report, "test", most=WORST_CLASSES, n_hardest=HARDEST, all_of_them=place)
+    reporter.info(f"{results['n_params']:,} parameters, {_shown_effort(results)}")
+    reporter.info(f"results {folder.path}/results.json")
 
 
 def _shown_effort(results: Mapping[str, Any]) -> str:
@@ -142,17 +142,17 @@ def _shown_effort(results: Mapping[str, Any]) -> str:
 def next_steps(reporter: Reporter, folder: RunFolder, texts: Split | None, *, attends: bool) -> None:
     """What to type next. texts: of which one is to try the run on; None of a run that only predicts hidden tokens.
     attends: there is something to inspect."""
-    reporter.say("\nnext:")
-    reporter.say(f"  tensorboard --logdir {folder.path.parent}")
+    reporter.info("\nnext:")
+    reporter.info(f"  tensorboard --logdir {folder.path.parent}")
     run = shlex.quote(str(folder.path))
     if texts is None:
-        reporter.say(f"  minitx evaluate {run}")
-        reporter.say(f"  python train.py data=... pretrain=masked pretrain.run={run}")
+        reporter.info(f"  minitx evaluate {run}")
+        reporter.info(f"  python train.py data=... pretrain=masked pretrain.run={run}")
         return
     example = shlex.quote(_example(texts))
-    reporter.say(f"  minitx predict {run} {example}")
+    reporter.info(f"  minitx predict {run} {example}")
     if attends:
-        reporter.say(f"  minitx inspect {run} {example}")
+        reporter.info(f"  minitx inspect {run} {example}")
 
 
 def _example(split: Split) -> str:
@@ -189,7 +189,7 @@ HARD_COLUMNS = ("row", "true", "p", "predicted", "p", "text")
 NAMES = ("class", "mostly taken for", "true", "predicted", "text")
 
 
-def say_classes(
+def show_classes(
     reporter: Reporter, report: ClassReport, split: str, *, most: int, n_hardest: int, all_of_them: str
 ) -> None:
     """The table of classes, a line on calibration, and the hardest examples.
@@ -203,8 +203,8 @@ def say_classes(
         scores, title = report.worst(most), f"{split} rows: the {most} worst of {n_classes} classes, by F1"
     reporter.table(title, CLASS_COLUMNS, [class_cells(score) for score in scores], NAMES)
     if len(scores) < n_classes:
-        reporter.say(f"{n_classes - len(scores)} more classes: see {all_of_them}")
-    reporter.say(calibration_line(report))
+        reporter.info(f"{n_classes - len(scores)} more classes: see {all_of_them}")
+    reporter.info(calibration_line(report))
     hardest = [hard_cells(example) for example in report.hardest[:n_hardest]]
     reporter.table(f"hardest {split} rows", HARD_COLUMNS, hardest, NAMES)
 
@@ -271,7 +271,7 @@ def _shown(stats: HeadStats) -> dict[str, tuple[float, ...]]:
     return {"entropy": stats.entropy, "spread": stats.spread, **far}
 
 
-def say_heads(reporter: Reporter, report: HeadReport, what: str) -> None:
+def show_heads(reporter: Reporter, report: HeadReport, what: str) -> None:
     """The table of heads, a line on each layer's similarity, and one on the receptive field.
 
     what: the rows, in words.
@@ -280,16 +280,16 @@ def say_heads(reporter: Reporter, report: HeadReport, what: str) -> None:
     if report.layers:
         title = f"{what}: loss {whole.loss:.4f}, accuracy {100 * whole.accuracy:.2f} %"
         reporter.table(title, COLUMNS, [row for layer in report.layers for row in _rows(layer)])
-        reporter.say(LEGEND)
+        reporter.info(LEGEND)
     for layer in report.layers:
         maps, outputs, width = layer.maps.mean, layer.outputs.mean, f"joint rank {layer.joint_rank:.1f}"
         if len(layer.rank) > 1:
-            reporter.say(
+            reporter.info(
                 f"{layer.layer_id}: similarity of heads {_share(maps)} in maps, {_share(outputs)} in outputs; {width}"
             )
     seen = report.receptive_field
     width = f"{100 * HELD:.0f} % of the gradient within {seen.width:,} positions"
-    reporter.say(f"receptive field: {width}; farthest that is read {seen.farthest:,}")
+    reporter.info(f"receptive field: {width}; farthest that is read {seen.farthest:,}")
 
 
 def _rows(layer: LayerHeads) -> list[tuple[str, ...]]:

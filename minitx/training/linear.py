@@ -22,7 +22,7 @@ from minitx.nn.baselines.linear import Ngrams, TfidfClassifier
 from minitx.training.checkpoint import Checkpoint, save_checkpoint
 from minitx.training.console import Reporter
 from minitx.training.display import next_steps
-from minitx.training.results import Effort, finish, results_of, say_data
+from minitx.training.results import Effort, finish, results_of, show_data
 from minitx.training.run_folder import MetricsLog, RunFolder
 from minitx.training.signals import EXIT_BASE, StopRequest, stop_on_signals
 from minitx.training.tensorboard import Board
@@ -50,10 +50,10 @@ def run_linear(
         ConfigError: the texts have no n-grams to go by, or one class alone.
         Stopped: SIGINT or SIGTERM came.
     """
-    reporter.say(f"run     {folder.path}")
+    reporter.info(f"run     {folder.path}")
     folder.begin(config)
     data = load_data(config.data, source=source)
-    say_data(reporter, config, data, cut=False)
+    show_data(reporter, config, data, cut=False)
     board = Board(folder.tensorboard)
     try:
         return _LinearRun(config, model, folder, data, reporter, board).run()
@@ -106,8 +106,10 @@ class _LinearRun:
         ngrams, features = Ngrams.fit(self.model, list(split.texts))
         self.seconds += time.perf_counter() - began
         assert split.labels is not None and self.data.label_names is not None, "a classification task has labels"
-        self.reporter.say(f"model   linear, {len(ngrams.vocabulary):,} n-grams, {len(self.data.label_names):,} classes")
-        self.reporter.say(f"device  {DEVICE}, {PRECISION}")
+        self.reporter.info(
+            f"model   linear, {len(ngrams.vocabulary):,} n-grams, {len(self.data.label_names):,} classes"
+        )
+        self.reporter.info(f"device  {DEVICE}, {PRECISION}")
         for c in C_GRID if self.model.c is None else (self.model.c,):
             if stop:
                 return
@@ -125,7 +127,7 @@ class _LinearRun:
         labels = np.concatenate([train.labels, validation.labels])
         model = TfidfClassifier.fit(ngrams, features, labels, len(self.data.label_names), best.c)
         self.seconds += time.perf_counter() - began
-        self.reporter.say(f"refit   on {len(labels):,} training and validation rows with c {best.c:g}")
+        self.reporter.info(f"refit   on {len(labels):,} training and validation rows with c {best.c:g}")
         return replace(best, model=model)
 
     def _n_fitted(self) -> int:
@@ -146,9 +148,9 @@ class _LinearRun:
         self.log.write({**record, "seconds": round(self.seconds, 3)})
         self.board.scalars("validation", {"c": c, "loss": found.loss, **scores}, self.n_tries)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        self.reporter.say(f"c {c:<6g} validation loss {found.loss:.4f}  {shown}{'  (best)' if better else ''}")
+        self.reporter.info(f"c {c:<6g} validation loss {found.loss:.4f}  {shown}{'  (best)' if better else ''}")
         if not model.converged:
-            self.reporter.warn(f"the solver has not come to rest with c {c:g}")
+            self.reporter.warning(f"the solver has not come to rest with c {c:g}")
 
     def _evaluate(self, model: TfidfClassifier, split: str) -> Evaluation:
         return evaluate_linear(model, self.data.splits[split], self.data)
@@ -174,7 +176,7 @@ class _LinearRun:
     def _stop(self, number: int) -> NoReturn:
         self.folder.write_results(self._results("stopped", {}))
         line = f"stopped; start anew with: python train.py trainer.resume={self.folder.path}"
-        self.reporter.say(line)
+        self.reporter.info(line)
         raise Stopped(line, EXIT_BASE + number)
 
     def _results(self, status: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:

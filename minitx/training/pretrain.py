@@ -102,14 +102,14 @@ def find_start(config: Config, folder: RunFolder, reporter: Reporter, train: Cal
         return _read(RunFolder(Path(config.pretrain.run)), config.pretrain.run)
     stage = folder.pretraining
     folder.begin(config)
-    reporter.say(f"stage 1 of 2: guess hidden tokens of the training texts, in {stage.path}")
+    reporter.info(f"stage 1 of 2: guess hidden tokens of the training texts, in {stage.path}")
     try:
         train(masked_stage(config), stage.path)
     except Stopped:
         brief = {"data": config.data.name, "model": config.model.kind, "seed": config.seed}
         folder.write_results({"status": "stopped", "stage": "pretrain", **brief})
         raise
-    reporter.say(f"\nstage 2 of 2: {config.data.task}")
+    reporter.info(f"\nstage 2 of 2: {config.data.task}")
     return _read(stage, stage.path.name)
 
 

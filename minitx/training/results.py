@@ -15,7 +15,7 @@ from minitx.training.display import final_report, show_at_end
 from minitx.training.run_folder import EVALUATION, RunFolder, git_commit, versions, write_json
 from minitx.training.tensorboard import Board
 
-TRAIN_JUDGED = "train_judged"
+TRAIN_EVALUATED = "train_evaluated"
 """Split of the lines of metrics.jsonl, and of the curves, of training rows that are evaluated as validation is."""
 CUT = "data.max_length"
 """How a note on cut texts begins."""
@@ -35,13 +35,13 @@ class Effort:
     tokens_per_second: float | None
 
 
-def say_data(reporter: Reporter, config: Config, data: TaskData, *, cut: bool = True) -> None:
+def show_data(reporter: Reporter, config: Config, data: TaskData, *, cut: bool = True) -> None:
     """Rows of each split and what else there is to know. cut: the model reads texts up to `data.max_length` alone."""
     rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    reporter.say(f"data    {config.data.name}: {rows} rows")
+    reporter.info(f"data    {config.data.name}: {rows} rows")
     for note in data.notes:
         if cut or not note.startswith(CUT):
-            reporter.say(f"{'warning' if note.startswith(CUT) else 'note   '} {note}")
+            reporter.info(f"{'warning' if note.startswith(CUT) else 'note   '} {note}")
 
 
 def results_of(

@@ -32,7 +32,7 @@ from minitx.training.linear import run_linear
 from minitx.training.loop import Hooks, Progress, build_loop
 from minitx.training.optim import WeightAverage
 from minitx.training.pretrain import Start, check_pretraining, find_start
-from minitx.training.results import TRAIN_JUDGED, Effort, finish, results_of, say_data
+from minitx.training.results import TRAIN_EVALUATED, Effort, finish, results_of, show_data
 from minitx.training.run_folder import MetricsLog, RunFolder, finished_before
 from minitx.training.signals import EXIT_BASE, stop_on_signals
 from minitx.training.tensorboard import Board
@@ -113,7 +113,7 @@ class _Session:
         prepare_process(config.trainer.speed, compute.device, config.trainer.threads)
         if compute.compiled:
             torch.compiler.reset()  # a sweep's earlier cells have used up their number of recompilations
-        reporter.say(f"run     {folder.path}")
+        reporter.info(f"run     {folder.path}")
         self.data = load_data(config.data, source=source)
         self.shape = model_shape(config, self.data)
         torch.manual_seed(config.seed)
@@ -166,23 +166,23 @@ class _Session:
 
     def _introduce(self) -> None:
         """Say what is about to be trained, on what, and where."""
-        say = self.reporter.say
-        say_data(self.reporter, self.config, self.data)
+        info = self.reporter.info
+        show_data(self.reporter, self.config, self.data)
         parts = parameter_counts(self.net, self.shape)
         self.n_params = sum(parts.values())
         listed = ", ".join(f"{name} {count:,}" for name, count in parts.items())
-        say(f"model   {self.config.model.kind}, {self.n_params:,} parameters ({listed})")
+        info(f"model   {self.config.model.kind}, {self.n_params:,} parameters ({listed})")
         if isinstance(self.net, CnnConfig):
-            say(f"field   each position sees {self.net.receptive_field:,} positions, itself in the middle")
+            info(f"field   each position sees {self.net.receptive_field:,} positions, itself in the middle")
         how = [", compiled"] * self.compute.compiled + [", CUDA graphs"] * self.compute.graphs
-        say(f"device  {self.compute.name}, {self.compute.precision}{''.join(how)}")
+        info(f"device  {self.compute.name}, {self.compute.precision}{''.join(how)}")
 
     def _take_over(self, start: Start | None) -> dict[str, Any] | None:
         """The weights of a masked run, before anything else looks at the model; what results.json says of it."""
         if start is None:
             return None
         start.enter(self.model, self._texts()["tokenizer.json"])
-        self.reporter.say(f"start   {start}")
+        self.reporter.info(f"start   {start}")
         return start.told
 
     def _masker(self) -> Masker | None:
@@ -221,7 +221,7 @@ class _Session:
         loop.stream.seek(loop.progress.epoch, loop.progress.batch)
         self.pretrained = checkpoint.state["pretrain"]
         self.log.cut(checkpoint.state["metrics_size"])
-        self.reporter.say(f"resume  from step {loop.progress.step:,}")
+        self.reporter.info(f"resume  from step {loop.progress.step:,}")
 
     # ----------------------------------------------------------------------------------------------------- hooks
 
@@ -259,7 +259,7 @@ class _Session:
         scores = "  ".join(f"{name} {interval.value:.4f}" for name, interval in evaluation.metrics.items())
         mark = "  (best)" if better else ""
         place = f"step {progress.step:,}  epoch {self.loop.stream.epochs:.2f}"
-        self.reporter.say(f"{place}  validation loss {evaluation.loss:.4f}  {scores}{mark}")
+        self.reporter.info(f"{place}  validation loss {evaluation.loss:.4f}  {scores}{mark}")
         self._evaluate_train()
         self.showcase.after_validation(evaluation, progress.validations, progress.step)
         if better:
@@ -272,7 +272,7 @@ class _Session:
             return
         loss = self._evaluate("train", GREEDY, self._some_rows("train", limit)).loss
         place = {"step": progress.step, "epoch": round(self.loop.stream.epochs, 6)}
-        self._record({**place, "split": TRAIN_JUDGED, "loss": loss, "seconds": round(progress.seconds, 3)})
+        self._record({**place, "split": TRAIN_EVALUATED, "loss": loss, "seconds": round(progress.seconds, 3)})
 
     def _save_last(self) -> None:
         stepper = self.loop.stepper
@@ -317,7 +317,7 @@ class _Session:
         self.folder.write_results(self._results("stopped", {}))
         again = f"python train.py trainer.resume={self.stage_of or self.folder.path}"
         line = f"stopped at step {self.loop.progress.step:,}, all saved; continue with: {again}"
-        self.reporter.say(line)
+        self.reporter.info(line)
         raise Stopped(line, EXIT_BASE + number)
 
     def _evaluate_best(self) -> dict[str, Evaluation]:

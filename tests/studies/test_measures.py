@@ -13,7 +13,7 @@ from study_helpers import composer
 from minitx.config import Config
 from minitx.studies.measures import FIT_LEVELS, gap_at
 from minitx.sweeps.cells import MEASURES, Measure, add_measures, read_measures
-from minitx.training.results import TRAIN_JUDGED
+from minitx.training.results import TRAIN_EVALUATED
 from minitx.training.run import run
 
 
@@ -32,12 +32,12 @@ def test_training_rows_are_evaluated_as_validation_is(tiny_classes: dict[str, An
     evaluated = run(compose(["trainer.eval_train_rows=1000"]), tmp_path / "evaluated", quiet=True)
     assert evaluated["metrics"] == plain["metrics"] and evaluated["loss"] == plain["loss"]
     lines = [json.loads(line) for line in (tmp_path / "evaluated" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if line["split"] == TRAIN_JUDGED] == [6, 12]
+    assert [line["step"] for line in lines if line["split"] == TRAIN_EVALUATED] == [6, 12]
 
     from minitx.predictor import Predictor
 
     expected = Predictor.from_run(tmp_path / "evaluated", checkpoint="best").evaluate(split="train").loss
-    assert [line["loss"] for line in lines if line["split"] == TRAIN_JUDGED][-1] == pytest.approx(expected, rel=1e-5)
+    assert [line["loss"] for line in lines if line["split"] == TRAIN_EVALUATED][-1] == pytest.approx(expected, rel=1e-5)
 
     add_measures(tmp_path / "evaluated", [MEASURES["fit"]])
     found = read_measures(tmp_path / "evaluated")

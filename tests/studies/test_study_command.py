@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny import Said
+from tiny import Output
 
 from minitx.cli import main
 from minitx.training.run_folder import RunFolder
@@ -17,7 +17,7 @@ COMMAND = ("-m", "study=two_builds", *TYPED)
 
 
 @pytest.mark.slow
-def test_a_study_is_run_and_reported(train_py: Callable[..., Said], tmp_path: Path) -> None:
+def test_a_study_is_run_and_reported(train_py: Callable[..., Output], tmp_path: Path) -> None:
     ended = train_py(*COMMAND, bare=True)
     assert ended.code == 0, ended.err
     root = tmp_path / "outputs" / "studies"

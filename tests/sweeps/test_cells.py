@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from tiny import ROOT, Said, tiny_overrides
+from tiny import ROOT, Output, tiny_overrides
 
 from minitx.sweeps.sweep import ArmSummary, Mean, summarise, write_plot
 from minitx.training import loop
 
-Train = Callable[..., Said]
+Train = Callable[..., Output]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

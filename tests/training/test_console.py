@@ -41,7 +41,7 @@ def test_a_pipe_gets_plain_lines_now_and_then(tmp_path: Path, monkeypatch: pytes
 def test_text_from_data_is_no_markup_and_tables_reach_the_log(tmp_path: Path) -> None:
     stream = io.StringIO()
     reporter = Reporter(tmp_path / "train.log", stream=stream)
-    reporter.say("[red]not red[/red] [PAD]")
+    reporter.info("[red]not red[/red] [PAD]")
     reporter.table("a table", ["name", "value"], [["per", "1.0 %"]])
     reporter.close()
     for text in (stream.getvalue(), (tmp_path / "train.log").read_text()):
@@ -51,7 +51,7 @@ def test_text_from_data_is_no_markup_and_tables_reach_the_log(tmp_path: Path) ->
 def test_quiet_speaks_to_the_log_alone(tmp_path: Path) -> None:
     stream = io.StringIO()
     reporter = Reporter(tmp_path / "train.log", stream=stream, quiet=True)
-    reporter.say("a line")
+    reporter.info("a line")
     reporter.close()
     assert stream.getvalue() == "" and (tmp_path / "train.log").read_text() == "a line\n"
 

@@ -162,8 +162,8 @@ def test_validation_alone_chooses_c(tmp_path: Path, data: dict[str, Any], monkey
 
 
 def test_the_manual_names_the_values_tried() -> None:
-    said = LinearConfig.model_fields["c"].description
-    assert said is not None and f"of {', '.join(f'{c:g}' for c in C_GRID)}." in said
+    description = LinearConfig.model_fields["c"].description
+    assert description is not None and f"of {', '.join(f'{c:g}' for c in C_GRID)}." in description
 
 
 def test_a_given_c_is_the_only_one(tmp_path: Path, data: dict[str, Any]) -> None:

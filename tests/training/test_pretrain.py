@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TINY_MODEL, TINY_TRAINER, Said, fingerprint
+from tiny import TINY_MODEL, TINY_TRAINER, Output, fingerprint
 
 from minitx.config import Config, ConfigError
 from minitx.config.load import load, override
@@ -329,12 +329,12 @@ def typed(words: Path) -> list[str]:
 
 
 def test_stopped_in_the_first_stage_it_names_the_whole_run(
-    train_py: Callable[..., Said], tmp_path: Path, words: Path
+    train_py: Callable[..., Output], tmp_path: Path, words: Path
 ) -> None:
     with interrupted_at(3):
-        said = train_py(*typed(words), "pretrain=masked", "hydra.run.dir=mine", bare=True)
-    assert said.code == 130
-    assert "stopped at step 3, all saved; continue with: python train.py trainer.resume=mine\n" in said.out
+        printed = train_py(*typed(words), "pretrain=masked", "hydra.run.dir=mine", bare=True)
+    assert printed.code == 130
+    assert "stopped at step 3, all saved; continue with: python train.py trainer.resume=mine\n" in printed.out
     results = json.loads((tmp_path / "mine" / "results.json").read_text())
     assert (results["status"], results["stage"]) == ("stopped", "pretrain")
     again = train_py("trainer.resume=mine", bare=True)
@@ -344,7 +344,7 @@ def test_stopped_in_the_first_stage_it_names_the_whole_run(
     assert results["status"] == "finished" and results["pretrain"]["steps"] == 8
 
 
-def test_a_sweeps_cell_goes_on_in_its_stage(train_py: Callable[..., Said], tmp_path: Path, words: Path) -> None:
+def test_a_sweeps_cell_goes_on_in_its_stage(train_py: Callable[..., Output], tmp_path: Path, words: Path) -> None:
     line = ("-m", *typed(words), "pretrain=masked", "seed=3,5", "hydra.sweep.dir=sweep")
     with interrupted_at(7):
         stopped = train_py(*line, bare=True)
@@ -355,10 +355,10 @@ def test_a_sweeps_cell_goes_on_in_its_stage(train_py: Callable[..., Said], tmp_p
     assert sorted("resume  from step 7" in log for log in logs) == [False, True]
 
 
-def test_a_masked_run_as_a_task_of_its_own(train_py: Callable[..., Said], tmp_path: Path, words: Path) -> None:
-    said = train_py(*typed(words), "data.task=masked", "hydra.run.dir=mine", bare=True)
-    assert (said.code, said.err) == (0, "")
-    assert "minitx evaluate mine" in said.out and "minitx predict" not in said.out
+def test_a_masked_run_as_a_task_of_its_own(train_py: Callable[..., Output], tmp_path: Path, words: Path) -> None:
+    printed = train_py(*typed(words), "data.task=masked", "hydra.run.dir=mine", bare=True)
+    assert (printed.code, printed.err) == (0, "")
+    assert "minitx evaluate mine" in printed.out and "minitx predict" not in printed.out
     results = json.loads((tmp_path / "mine" / "results.json").read_text())
     predictor = Predictor.from_run(tmp_path / "mine")
     evaluated = predictor.evaluate()

@@ -93,9 +93,9 @@ def test_the_command_line_answers_and_says_what_it_read(
     session.run(configured({"kind": "bag", "buckets": 101}, max_steps=60), tmp_path / "run", quiet=True)
     long = "red " + "stone " * 12 + "green"
     main(["predict", str(tmp_path / "run"), long, "river of blue"])
-    said = capsys.readouterr()
-    assert said.out.split() == minitx.load(str(tmp_path / "run")).predict(["stone " * 11 + "green", "river of blue"])
-    assert said.err == (
+    printed = capsys.readouterr()
+    assert printed.out.split() == minitx.load(str(tmp_path / "run")).predict(["stone " * 11 + "green", "river of blue"])
+    assert printed.err == (
         "warning: 1 of 2 texts are longer than data.max_length (13 tokens); of them the last tokens were read\n"
     )
     main(["evaluate", str(tmp_path / "run")])

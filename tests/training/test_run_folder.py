@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import ROOT, Said
+from tiny import ROOT, Output
 
 from minitx.config import Config, ConfigError
 from minitx.config.attention import PLAIN
@@ -163,13 +163,13 @@ def test_a_folder_in_use_is_refused_and_freed_by_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
-    train_py: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    train_py: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_py("hydra.run.dir=mine", "trainer.max_steps=6")
     with monkeypatch.context() as patched:
         patched.setattr(session, "save_checkpoint", _full)
-        said = train_py("trainer.resume=mine", "trainer.max_steps=12", bare=True)
-    assert said.code == 1 and said.err == (
+        printed = train_py("trainer.resume=mine", "trainer.max_steps=12", bare=True)
+    assert printed.code == 1 and printed.err == (
         "checkpoint of step 12 not written (No space left on device); the one before is whole\n"
     )
     assert train_py("trainer.resume=mine", "trainer.max_steps=12", bare=True).code == 0

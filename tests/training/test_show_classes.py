@@ -15,7 +15,7 @@ from minitx.metrics.class_report import ClassReport, HardExample, class_scores, 
 from minitx.metrics.evaluate import Evaluation
 from minitx.metrics.scores import confusion_matrix
 from minitx.training.console import Reporter
-from minitx.training.display import FEW_CLASSES, calibration_line, say_classes, show_on_board
+from minitx.training.display import FEW_CLASSES, calibration_line, show_classes, show_on_board
 from minitx.training.tensorboard import Board
 
 
@@ -36,10 +36,10 @@ def report(n_classes: int, long: int = 0) -> ClassReport:
     )  # fmt: skip
 
 
-def said(found: ClassReport, log: Path | None = None, most: int = 5) -> list[str]:
+def printed(found: ClassReport, log: Path | None = None, most: int = 5) -> list[str]:
     stream = io.StringIO()
     reporter = Reporter(log, stream=stream)
-    say_classes(reporter, found, "test", most=most, n_hardest=3, all_of_them="--per-class")
+    show_classes(reporter, found, "test", most=most, n_hardest=3, all_of_them="--per-class")
     reporter.close()
     return stream.getvalue().splitlines()
 
@@ -51,7 +51,7 @@ def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("long", [0, 9])
 def test_few_classes_are_all_shown_a_line_each(long: int) -> None:
-    lines = said(report(FEW_CLASSES, long))
+    lines = printed(report(FEW_CLASSES, long))
     assert sum(line.startswith("│ name_") for line in lines) == FEW_CLASSES
     assert not any("more classes" in line for line in lines) and max(map(len, lines)) <= 80
     assert ("…" in "".join(lines[:15])) == (long > 0)
@@ -59,22 +59,22 @@ def test_few_classes_are_all_shown_a_line_each(long: int) -> None:
 
 def test_of_many_classes_the_worst_are_shown_and_the_others_named(tmp_path: Path) -> None:
     found = report(FEW_CLASSES + 1)
-    lines = said(found, tmp_path / "log")
+    lines = printed(found, tmp_path / "log")
     shown = [line.split()[1] for line in lines if line.startswith("│ name_")]
     assert shown == [score.name for score in found.worst(5)]
     assert "6 more classes: see --per-class" in lines and "more classes" in (tmp_path / "log").read_text()
-    assert sum(line.startswith("│ name_") for line in said(found, most=11)) == 11
+    assert sum(line.startswith("│ name_") for line in printed(found, most=11)) == 11
 
 
 def test_text_from_data_is_neither_markup_nor_control() -> None:
-    lines = [line for line in said(report(3)) if line.startswith("│ 41 ")]
+    lines = [line for line in printed(report(3)) if line.startswith("│ 41 ")]
     assert len(lines) == 3 and "[red]bold[/red] \\x1b[31mred" in lines[0]
     assert "1.2 %" in lines[0] and "90.0 %" in lines[0] and "…" in lines[0]
 
 
 def test_a_share_of_nothing_is_a_dash() -> None:
     found = report(2)
-    lines = said(replace(found, classes=class_scores(np.array([[0, 0], [2, 0]]), "ab")))
+    lines = printed(replace(found, classes=class_scores(np.array([[0, 0], [2, 0]]), "ab")))
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith(("│ a", "│ b"))]
     assert cells == [["a", "0", "0.0 %", "–", "0.0 %", "", ""], ["b", "2", "–", "0.0 %", "0.0 %", "a", "2"]]
 
