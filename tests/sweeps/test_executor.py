@@ -120,7 +120,7 @@ def test_a_study_waits_for_the_timing_of_another(tiny_classes: dict[str, Any], t
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stopped_study_saves_and_goes_on(tiny_classes: dict[str, Any], tmp_path: Path, workers: int) -> None:
-    """Whatever the workers are at: one trains, the other may still read data."""
+    """Whatever the workers do: one trains, the other may still read data, or not have begun."""
     root = tmp_path / "studies"
     process = start(root, tiny_classes, workers, 3000)
     deadline = time.monotonic() + 60
@@ -130,4 +130,4 @@ def test_a_stopped_study_saves_and_goes_on(tiny_classes: dict[str, Any], tmp_pat
     assert process.wait(60) == 130, log_of(root)
     assert "stopped; type the same line again to go on" in log_of(root)
     ends = [json.loads(path.read_text())["status"] for path in root.glob("tiny/*/results.json")]
-    assert ends == ["stopped"] * workers
+    assert 1 <= len(ends) <= workers and set(ends) == {"stopped"}, "one that has not begun leaves nothing"
