@@ -138,7 +138,7 @@ class Predictor(TextModel):
             )
         reads = [f"data.max_length={self.processor.max_length}", f"data.truncate={self.processor.truncate}"]
         config = override(self.config, [*overrides, *reads])
-        return config, load_data(config.data, fitted=self.processor)
+        return config, load_data(config.data, vocabulary=self.processor)
 
     def _evaluate(self, config: Config, data: TaskData, split: str) -> Evaluation:
         return evaluate(

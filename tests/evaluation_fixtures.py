@@ -13,7 +13,7 @@ from minitx.batch import EOS
 from minitx.config import AttentionConfig, LstmConfig, NetConfig, TokenizerConfig, TransformerConfig
 from minitx.data import TaskData, Tokenizer
 from minitx.data.pipeline.encode import encode_examples
-from minitx.data.sources.examples import Examples
+from minitx.data.sources import Examples
 from minitx.nn.build import build_model
 from minitx.nn.classifier import Classifier
 from minitx.nn.sizes import ModelShape

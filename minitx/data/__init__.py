@@ -3,10 +3,9 @@
 from minitx.data.batching import plan_epoch, plan_eval
 from minitx.data.masking import Masker
 from minitx.data.pipeline.encode import encode_texts
-from minitx.data.pipeline.load import load_data
+from minitx.data.pipeline.load import identify_source, load_data
 from minitx.data.pipeline.tokenizer import Tokenizer
 from minitx.data.resident import LENGTH_STEP, TARGET_STEP, ResidentSplit
-from minitx.data.sources.source import identify_source
 from minitx.data.splits import Split, TaskData
 
 __all__ = [

@@ -13,7 +13,7 @@ from minitx.batch import Batch
 from minitx.config import DecodeConfig, Truncation, rule
 from minitx.data import Split, TaskData, Tokenizer, encode_texts, plan_eval
 from minitx.data.pipeline.encode import encode_examples
-from minitx.data.sources.examples import Examples
+from minitx.data.sources import Examples
 from minitx.data.splits import Task
 from minitx.decoding.beam import beam_search, translate
 from minitx.decoding.inference import (

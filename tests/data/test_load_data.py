@@ -63,7 +63,7 @@ def test_masked_data_is_the_same_without_labels(options: dict[str, object]) -> N
         batch = split.batch(np.arange(len(split)))
         assert (batch.src == labelled.splits[name].batch(np.arange(len(split))).src).all() and len(batch.targets) == 0
     config = DataConfig.model_validate({**options, "task": "masked", "cache_dir": str(options["cache_dir"]) + "2"})
-    assert load_data(config, fitted=masked).src_tokenizer == masked.src_tokenizer
+    assert load_data(config, vocabulary=masked).src_tokenizer == masked.src_tokenizer
 
 
 def test_masked_training_leaves_out_texts_without_a_token(options: dict[str, object], tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_fitted_keeps_vocabulary_and_class_numbers(options: dict[str, object], t
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("text,label\n" + "".join(f"a new {i},{'rb'[i % 2]}\n" for i in range(30)))
     changed = DataConfig.model_validate({**options, "path": str(tmp_path / "a.csv"), "train_size": 10})
-    other = load_data(changed, fitted=model)
+    other = load_data(changed, vocabulary=model)
     assert other.src_tokenizer.to_json() == model.src_tokenizer.to_json()
     assert other.label_names == model.label_names
     assert load_data(changed).src_tokenizer.to_json() != model.src_tokenizer.to_json()
@@ -260,14 +260,14 @@ def test_fitted_finds_classes_by_name(options: dict[str, object], tmp_path: Path
     (tmp_path / "three.csv").write_text("text,label\n" + "".join(f"x {i},{'rab'[i % 3]}\n" for i in range(30)))
     wider = load(options, path=str(tmp_path / "three.csv"))
     assert wider.label_names == ("a", "b", "r")
-    narrow = load_data(DataConfig.model_validate(options), fitted=wider)
+    narrow = load_data(DataConfig.model_validate(options), vocabulary=wider)
     assert narrow.label_names == ("a", "b", "r")
     assert narrow.splits["test"].batch(np.array([0, 1])).targets.tolist() == [2, 1]
     config = DataConfig.model_validate({**options, "path": str(tmp_path / "three.csv")})
     with pytest.raises(
         ConfigError, match=r"^data\.label_column \(label\) must hold labels that the model knows; it has 'a'"
     ):
-        load_data(config, fitted=load(options))
+        load_data(config, vocabulary=load(options))
 
 
 @pytest.mark.parametrize(
@@ -299,6 +299,19 @@ def test_translation_vocabularies(tmp_path: Path, changes: dict[str, object], jo
     assert scored.metrics == "error_rate"
     assert scored.tgt_tokenizer is not None
     assert "x'" in scored.tgt_tokenizer.tokens(range(scored.tgt_tokenizer.vocab_size)), "symbols are not cut"
+
+
+def test_references_are_merged_in_validation_and_test_alone(tmp_path: Path) -> None:
+    rows = "src\ttgt\n" + "".join(f"word{i // 3}\t{i % 2} x\n" for i in range(30))
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.tsv").write_text(rows)
+    files = {"path": "train", "validation_path": "validation", "test_path": "test"}
+    paths = {key: str(tmp_path / f"{name}.tsv") for key, name in files.items()}
+    base: dict[str, object] = {"source": "files", **paths, "cache_dir": str(tmp_path / "cache")}
+    kinds: dict[str, object] = {"tokenizer": {"kind": "char"}, "multi_reference": True}
+    data = load(base, **kinds)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 30, "validation": 10, "test": 10}
+    assert data.splits["test"].references(1) == ("1 x", "0 x")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from minitx.config import MaskingConfig, TokenizerConfig
 from minitx.data import TARGET_STEP, Masker, ResidentSplit, Split, Tokenizer
 from minitx.data.masking import n_hidden, ordinary_tokens
 from minitx.data.pipeline.encode import encode_examples
-from minitx.data.sources.examples import Examples
+from minitx.data.sources import Examples
 
 N = 97
 TEXTS = ["abcdefghij"[: 1 + i % 10] * (1 + i % 7) + "?" * (i % 3) for i in range(N)] + ["??", ""]

@@ -19,7 +19,7 @@ from minitx.config import Config, ConfigError, ProbeConfig, ProbeKind
 from minitx.config.load import load
 from minitx.config.probe import PROBE_TASKS, SENTENCE
 from minitx.data import load_data
-from minitx.data.sources.examples import Corpus, Examples
+from minitx.data.sources import Corpus, Examples
 from minitx.data.sources.generated import chance, read_probe, token_names
 from minitx.training.run_folder import run_hash
 

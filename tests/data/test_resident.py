@@ -17,7 +17,7 @@ from minitx.data.batching import plan_epoch
 from minitx.data.pipeline.encode import encode_examples
 from minitx.data.pipeline.tokenizer import Tokenizer
 from minitx.data.resident import LENGTH_STEP, TARGET_STEP
-from minitx.data.sources.examples import Examples
+from minitx.data.sources import Examples
 
 CPU = torch.device("cpu")
 BUDGET = 640

@@ -13,7 +13,7 @@ from minitx.batch import BOS, CLS, EOS, PAD, Batch
 from minitx.config import TokenizerConfig, Truncation
 from minitx.data.pipeline.encode import CHUNK, encode_examples, encode_texts, kept_tokens
 from minitx.data.pipeline.tokenizer import Tokenizer
-from minitx.data.sources.examples import Examples
+from minitx.data.sources import Examples
 from minitx.data.splits import Split
 
 TEXTS = ["ab cd. ef", "b", "abcdefg", "no! yes? a. b", "c c"]

@@ -13,7 +13,7 @@ from torch import nn
 from minitx.config import MaskingConfig, TokenizerConfig, TransformerConfig
 from minitx.data import Masker, TaskData, Tokenizer
 from minitx.data.pipeline.encode import encode_examples
-from minitx.data.sources.examples import Examples
+from minitx.data.sources import Examples
 from minitx.metrics import scores as metrics
 from minitx.metrics.comparison import compare_evaluations
 from minitx.metrics.evaluate import Evaluation, evaluate

@@ -11,7 +11,7 @@ import numpy as np
 from minitx.batch import CLS, EOS
 from minitx.config import Truncation
 from minitx.data.pipeline.tokenizer import Tokenizer
-from minitx.data.sources.examples import Examples
+from minitx.data.sources import Examples
 from minitx.data.splits import BoolArray, Ragged, Split, Task, Texts, offsets_of
 
 CHUNK = 1000

@@ -1,4 +1,4 @@
-"""Configuration to data: check, read, take the subset, fit the tokeniser, tokenise, cache."""
+"""From configuration to data: check and identify the source, read it, split, fit the tokeniser, tokenise, cache."""
 
 from __future__ import annotations
 
@@ -17,48 +17,58 @@ from minitx.config import DataConfig, TokenizerConfig, rule
 from minitx.data.masking import ordinary_tokens
 from minitx.data.pipeline.cache import Entry, Meta, fetch
 from minitx.data.pipeline.encode import KEPT, encode_examples
-from minitx.data.pipeline.subset import subset_rows
-from minitx.data.pipeline.tokenizer import Tokenizer
-from minitx.data.sources.examples import SPLITS, Corpus, Examples
-from minitx.data.sources.files import column_keys
-from minitx.data.sources.source import identify_source, loaded_as, read_source
+from minitx.data.pipeline.splitting import cut_missing_splits, merge_references, take_subset
+from minitx.data.pipeline.tokenizer import Tokenizer, check_tokenizer
+from minitx.data.sources import SOURCES, SPLITS, Corpus, Examples
 from minitx.data.splits import Metrics, Ragged, Split, TaskData, Texts, Vocabulary
 
 FORMAT = 2
 """Raise it when the meaning of a cache entry changes."""
 
 
-def load_data(config: DataConfig, fitted: Vocabulary | None = None, source: str | None = None) -> TaskData:
+def identify_source(config: DataConfig) -> str:
+    """The fingerprint of what data is read from: a hash of local files or package data, `id@revision` of a hub id, or
+    the version of the generator.
+
+    Raises:
+        ConfigError: the source is absent, or cannot serve the task; all that can be known before data is read.
+    """
+    source, task = SOURCES[config.source], _unmasked(config).task
+    if source.task not in (None, task):
+        raise rule("data.task", config.task, f"be {source.task}, because data.source is {config.source}")
+    check_tokenizer("data.tokenizer", config.tokenizer)
+    if config.tgt_tokenizer is not None:
+        check_tokenizer("data.tgt_tokenizer", config.tgt_tokenizer)
+    source.check(config)
+    return source.fingerprint(config)
+
+
+def load_data(config: DataConfig, vocabulary: Vocabulary | None = None, fingerprint: str | None = None) -> TaskData:
     """The data of a run, from the cache where it was prepared before.
 
-    fitted: use its tokenisers and class numbers instead of fitting new ones, to evaluate a trained model on other
+    vocabulary: use its tokenisers and class numbers instead of fitting new ones, to evaluate a trained model on other
     data, or to hold the vocabulary fixed while `train_size` varies.
-    source: the fingerprint that `identify_source` made, where the caller has made it already.
+    fingerprint: what `identify_source` returned, where it was called already.
 
-    Raises ConfigError where the configuration does not fit the data (see `identify_source` and `prepare`), or the data
-    has a class that `fitted` does not know.
+    Raises:
+        ConfigError: the configuration does not fit the data (see `identify_source`, `examples_of` and
+            `cut_missing_splits`), or the data has a class that `vocabulary` does not know.
     """
     if config.task == "masked":
-        return _for_guessing(load_data(loaded_as(config), fitted, source))
-    source = identify_source(config) if source is None else source
+        return _without_labels(load_data(_unmasked(config), vocabulary, fingerprint))
+    fingerprint = fingerprint or identify_source(config)
     name = re.sub(r"[^\w.-]", "_", config.name)
-    folder = Path(config.cache_dir) / f"{name}-{_key(config, source, fitted)[:16]}"
-    return _task_data(config, source, fetch(folder, lambda: _prepare(config, fitted)))
+    folder = Path(config.cache_dir) / f"{name}-{_key(config, fingerprint, vocabulary)[:16]}"
+    return _task_data(config, fingerprint, fetch(folder, lambda: _prepare(config, vocabulary)))
 
 
-def _key(config: DataConfig, source: str, fitted: Vocabulary | None) -> str:
-    """Names all that the entry is made from: the source's content, every other setting, our format, the libraries."""
-    places = {"name", "path", "validation_path", "test_path", "revision", "cache_dir"}
-    unread = set() if config.source == "probe" else {"probe"}
-    settings = config.model_dump(exclude={*places, *unread, "bleu_tokenize"})
-    versions = {library: version(library) for library in ("tokenizers", "datasets", "numpy")}
-    given = fitted and [*_jsons(fitted.src_tokenizer, fitted.tgt_tokenizer), fitted.label_names]
-    key = [FORMAT, source, settings, versions, given]
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+def _unmasked(config: DataConfig) -> DataConfig:
+    """How data is read and prepared: hidden tokens are hidden later, in the texts of a classification set."""
+    return config.model_copy(update={"task": "classification"}) if config.task == "masked" else config
 
 
-def _for_guessing(data: TaskData) -> TaskData:
-    """The same texts without labels; in training without those that hold no token to hide."""
+def _without_labels(data: TaskData) -> TaskData:
+    """Data for `data.task: masked`: the same texts, in training without those that hold no token to hide."""
     splits, notes = {}, []
     for name, split in data.splits.items():
         full = np.flatnonzero(ordinary_tokens(split))
@@ -71,17 +81,31 @@ def _for_guessing(data: TaskData) -> TaskData:
     return replace(data, task="masked", splits=splits, label_names=None, metrics="masked", notes=(*data.notes, *notes))
 
 
+def _key(config: DataConfig, fingerprint: str, vocabulary: Vocabulary | None) -> str:
+    """Names all that the entry is made from: the source's content, every other setting, our format, the libraries."""
+    places = {"name", "path", "validation_path", "test_path", "revision", "cache_dir"}
+    unread = set() if config.source == "probe" else {"probe"}
+    settings = config.model_dump(exclude={*places, *unread, "bleu_tokenize"})
+    versions = {library: version(library) for library in ("tokenizers", "datasets", "numpy")}
+    given = vocabulary and [*_jsons(vocabulary.src_tokenizer, vocabulary.tgt_tokenizer), vocabulary.label_names]
+    key = [FORMAT, fingerprint, settings, versions, given]
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
 # ------------------------------------------------------------------------------------------------------------ prepare
 
 
-def _prepare(config: DataConfig, fitted: Vocabulary | None) -> tuple[Meta, dict[str, NDArray[Any]]]:
-    corpus = read_source(config)
-    if fitted is not None:
-        corpus = _renumbered(corpus, fitted, config)
-    train, subset_notes = _subset(corpus.splits["train"], config)
+def _prepare(config: DataConfig, vocabulary: Vocabulary | None) -> tuple[Meta, dict[str, NDArray[Any]]]:
+    """A new cache entry: examples read, split and tokenised."""
+    corpus = cut_missing_splits(SOURCES[config.source].read(config), config)
+    if vocabulary is not None:
+        corpus = _renumbered(corpus, vocabulary, config)
+    train, subset_notes = take_subset(corpus.splits["train"], config)
     examples = {**corpus.splits, "train": train}
+    if config.multi_reference and config.task == "translation":
+        examples |= {name: merge_references(examples[name]) for name in ("validation", "test")}
     fit_on = {"used": train, "train": corpus.splits["train"]}[config.tokenizer.fit_on]
-    tokenizers = _fit(fit_on, config) if fitted is None else (fitted.src_tokenizer, fitted.tgt_tokenizer)
+    tokenizers = _fit(fit_on, config) if vocabulary is None else (vocabulary.src_tokenizer, vocabulary.tgt_tokenizer)
     splits = {
         name: encode_examples(part, *tokenizers, config.max_length, config.truncate) for name, part in examples.items()
     }
@@ -95,35 +119,23 @@ def _prepare(config: DataConfig, fitted: Vocabulary | None) -> tuple[Meta, dict[
     return meta, {f"{name}.{key}": a for name, split in splits.items() for key, a in _arrays(split).items()}
 
 
-def _renumbered(corpus: Corpus, fitted: Vocabulary, config: DataConfig) -> Corpus:
-    """The same examples with the class numbers of `fitted`, found by name."""
-    known = fitted.label_names
+def _renumbered(corpus: Corpus, vocabulary: Vocabulary, config: DataConfig) -> Corpus:
+    """The same examples with the class numbers of `vocabulary`, found by name."""
+    known = vocabulary.label_names
     if corpus.label_names is None or known is None or corpus.label_names == known:
         return corpus
     strange = [name for name in corpus.label_names if name not in known]
     if strange:
-        key, column = column_keys(config)[1], config.columns[1]
-        raise rule(key, column, "hold labels that the model knows", f"it has {strange[0]!r}, not {', '.join(known)}")
+        remedy = f"it has {strange[0]!r}, not {', '.join(known)}"
+        raise rule("data.label_column", config.label_column, "hold labels that the model knows", remedy)
     number = np.array([known.index(name) for name in corpus.label_names])
     splits = {name: replace(part, labels=number[part.labels]) for name, part in corpus.splits.items()}
     return replace(corpus, splits=splits, label_names=known)
 
 
-def _subset(train: Examples, config: DataConfig) -> tuple[Examples, list[str]]:
-    """The nested, stratified subset of the training rows that `train_size` asks for."""
-    size, n_rows = config.train_size, len(train)
-    if size is None:
-        return train, []
-    count = max(1, round(size * n_rows)) if isinstance(size, float) else size
-    if count > n_rows:
-        raise rule("data.train_size", size, f"be at most the {n_rows:,} training rows of {config.name}", "null = all")
-    note = f"training uses {count:,} of {n_rows:,} rows (data.train_size, data.subset_seed {config.subset_seed})"
-    return train.take(subset_rows(n_rows, train.labels, count, config.subset_seed)), [note]
-
-
 def _fit(train: Examples, config: DataConfig) -> tuple[Tokenizer, Tokenizer | None]:
     """(source, target) tokenisers from training rows; one object for both where the vocabulary is joint."""
-    symbols = config.source in ("digits", "probe") or _metrics(config) == "error_rate"
+    symbols = SOURCES[config.source].symbols or _metrics(config) == "error_rate"
 
     def fit(settings: TokenizerConfig, texts: list[str]) -> Tokenizer:
         return Tokenizer.fit(settings, texts, symbols=symbols)
@@ -154,7 +166,7 @@ def _metrics(config: DataConfig) -> Metrics:
     if config.task == "classification":
         return "classification"
     if config.metrics == "auto":
-        return "error_rate" if config.source in ("cmudict", "probe") else "bleu"
+        return SOURCES[config.source].metrics
     return config.metrics
 
 
@@ -204,7 +216,7 @@ def _jsons(src: Tokenizer, tgt: Tokenizer | None) -> list[str | None]:
     return [src.to_json(), None if tgt is None or tgt is src else tgt.to_json()]
 
 
-def _task_data(config: DataConfig, source: str, entry: Entry) -> TaskData:
+def _task_data(config: DataConfig, fingerprint: str, entry: Entry) -> TaskData:
     meta = entry.meta
     names = meta["label_names"]
     src_tokenizer, tgt_tokenizer = (Tokenizer.from_json(text) if text else None for text in meta["tokenizers"])
@@ -217,7 +229,7 @@ def _task_data(config: DataConfig, source: str, entry: Entry) -> TaskData:
         joint=meta["joint"],
         label_names=None if names is None else tuple(names),
         metrics=_metrics(config),
-        source_fingerprint=source,
+        source_fingerprint=fingerprint,
         notes=tuple(meta["notes"]),
     )
 

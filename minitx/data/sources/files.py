@@ -11,40 +11,40 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from minitx.config import DataConfig, rule
+from minitx.data.sources.records import Table, check_columns, examples_of
+from minitx.data.sources.source import Corpus, Source, hash_files
 
 Records = tuple[list[str], list[dict[str, Any]]]
 """The columns that are there, and one mapping per record with at least those of them that were wanted."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """One split as read, not yet checked: the two columns of the task."""
+class Files(Source):
+    """`data.source: files`: one training file, and one each for validation and test where they are given."""
 
-    where: str
-    """How messages name it: `reviews.csv`, `the train split`."""
-    inputs: list[Any]
-    targets: list[Any]
-    class_names: tuple[str, ...] | None = None
-    """Names of integer labels, where the source declares them; -1 then means unlabelled."""
+    def check(self, config: DataConfig) -> None:
+        for key, path in _paths(config).items():
+            check_file(key, path)
 
+    def fingerprint(self, config: DataConfig) -> str:
+        return hash_files({key: Path(path).expanduser() for key, path in _paths(config).items()})
 
-def column_keys(config: DataConfig) -> tuple[str, str]:
-    """The configuration keys that name the two columns."""
-    if config.task == "classification":
-        return "data.text_column", "data.label_column"
-    return "data.src_column", "data.tgt_column"
+    def read(self, config: DataConfig) -> Corpus:
+        tables = {_PATHS[key]: read_file(key, path, config) for key, path in _paths(config).items()}
+        return examples_of(tables, config)
 
 
-def check_columns(config: DataConfig, where: str, present: list[str]) -> None:
-    """Both columns of the task must be there."""
-    for key, column in zip(column_keys(config), config.columns, strict=True):
-        if column not in present:
-            raise rule(key, column, f"be a column of {where}", f"it has: {', '.join(present)}")
+_PATHS = {"data.path": "train", "data.validation_path": "validation", "data.test_path": "test"}
+"""Configuration key -> split."""
+
+
+def _paths(config: DataConfig) -> dict[str, str]:
+    """Configuration key -> file, of those that are named."""
+    named = {key: getattr(config, key.removeprefix("data.")) for key in _PATHS}
+    return {key: path for key, path in named.items() if path is not None}
 
 
 def check_file(key: str, path: str) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from minitx.batch import SPECIAL_TOKENS
 from minitx.config import DataConfig, ProbeConfig, ProbeKind, rule
 from minitx.config.probe import MOTIF, SENTENCE
-from minitx.data.sources.examples import SPLITS, Corpus, Examples
+from minitx.data.sources.source import SPLITS, Corpus, Examples, Source
 from minitx.data.splits import IntArray
 
 VERSION = 1
@@ -40,13 +40,26 @@ Ids = NDArray[np.int16]
 """(N, L) numbers of tokens, in the order of `token_names`."""
 
 
-def check_probe(config: DataConfig) -> None:
-    """That no token is unknown to the model, where that can be known before one is drawn."""
-    least = len(SPECIAL_TOKENS) + len(token_names(config.probe))
-    for key, asked in (("tokenizer", config.tokenizer), ("tgt_tokenizer", config.tgt_tokenizer)):
-        if asked is not None and asked.vocab_size < least:
-            must = f"be at least {least}, because data.probe has {least - len(SPECIAL_TOKENS)} tokens"
-            raise rule(f"data.{key}.vocab_size", asked.vocab_size, must, "leave it out")
+class Generated(Source):
+    """`data.source: probe`."""
+
+    symbols = True
+    metrics = "error_rate"
+
+    def check(self, config: DataConfig) -> None:
+        """No token may be unknown to the model, as far as that can be known before texts are drawn."""
+        n_tokens = len(token_names(config.probe))
+        least = len(SPECIAL_TOKENS) + n_tokens
+        for key, tokenizer in (("tokenizer", config.tokenizer), ("tgt_tokenizer", config.tgt_tokenizer)):
+            if tokenizer is not None and tokenizer.vocab_size < least:
+                must = f"be at least {least}, because data.probe has {n_tokens} tokens"
+                raise rule(f"data.{key}.vocab_size", tokenizer.vocab_size, must, "leave it out")
+
+    def fingerprint(self, config: DataConfig) -> str:
+        return f"probe-{VERSION}"
+
+    def read(self, config: DataConfig) -> Corpus:
+        return read_probe(config.probe)
 
 
 def chance(kind: ProbeKind) -> float:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from minitx.config import DataConfig, rule
-from minitx.data.sources.examples import SPLITS
-from minitx.data.sources.files import Table, check_columns
+from minitx.data.sources.records import Table, check_columns, examples_of
+from minitx.data.sources.source import SPLITS, Corpus, Source, hash_files
 from minitx.errors import ConfigError
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -33,6 +33,26 @@ def local_folder(path: str) -> Path | None:
     if HUB_ID.fullmatch(path):
         return None
     raise rule("data.path", path, "be an existing folder or a hub id such as owner/name", "data=cmudict needs neither")
+
+
+class HubOrFolder(Source):
+    """`data.source: dataset`: a hub id or a local folder."""
+
+    def check(self, config: DataConfig) -> None:
+        local_folder(config.path or "")
+
+    def fingerprint(self, config: DataConfig) -> str:
+        """A hash of a local folder's files, or `id@revision`. A hub id without `data.revision` is trusted: a set that
+        changes on the hub keeps its fingerprint."""
+        folder = local_folder(config.path or "")
+        if folder is None:
+            return f"{config.path}@{config.revision or 'main'}"
+        inside = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+        visible = [name for name in inside if not any(part.startswith(".") for part in name.parts)]
+        return hash_files({name.as_posix(): inside[name] for name in visible})
+
+    def read(self, config: DataConfig) -> Corpus:
+        return examples_of(read_dataset(config), config)
 
 
 def read_dataset(config: DataConfig) -> dict[str, Table]:

@@ -1,90 +1,104 @@
-"""Where data comes from: what can be checked before it is read, what identifies it, and reading it."""
+"""What a source of data is, and the examples it gives.
+
+A source checks the configuration before anything is read, identifies its content cheaply, and reads it. The registry
+of all of them is in this package's `__init__`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
-from minitx.config import DataConfig, rule
-from minitx.data.pipeline.check import prepare
-from minitx.data.pipeline.tokenizer import check_tokenizer
-from minitx.data.sources.embedded import TASKS, package_file, read_embedded
-from minitx.data.sources.examples import Corpus
-from minitx.data.sources.files import check_file, read_file
-from minitx.data.sources.generated import VERSION, check_probe, read_probe
-from minitx.data.sources.hub import local_folder, read_dataset
+import numpy as np
 
+from minitx.config import DataConfig
+from minitx.data.splits import IntArray
 
-def identify_source(config: DataConfig) -> str:
-    """The fingerprint of what data is read from: a hash of local files or package data, `id@revision` of a hub id, or
-    the version of the generator. A hub id without `data.revision` is trusted: a set that changes on the hub keeps its
-    fingerprint.
-
-    Raises:
-        ConfigError: the source is absent, or cannot serve the task; all that can be known before data is read.
-    """
-    _check(config)
-    if config.source == "files":
-        return _hash({key: Path(path).expanduser() for key, path in _files(config).items()})
-    if config.source == "probe":
-        return f"probe-{VERSION}"
-    if config.source != "dataset":
-        return _hash({config.source: package_file(config.source)})
-    folder = local_folder(config.path or "")
-    if folder is None:
-        return f"{config.path}@{config.revision or 'main'}"
-    inside = ((path.relative_to(folder), path) for path in folder.rglob("*") if path.is_file())
-    return _hash({p.as_posix(): path for p, path in inside if not any(part.startswith(".") for part in p.parts)})
+SPLITS = ("train", "validation", "test")
 
 
-def _check(config: DataConfig) -> None:
-    asked = loaded_as(config).task
-    task = TASKS.get(config.source, asked)
-    if task != asked:
-        raise rule("data.task", config.task, f"be {task}, because data.source is {config.source}")
-    check_tokenizer("data.tokenizer", config.tokenizer)
-    if config.tgt_tokenizer is not None:
-        check_tokenizer("data.tgt_tokenizer", config.tgt_tokenizer)
-    if config.source == "dataset":
-        local_folder(config.path or "")
-    elif config.source == "files":
-        for key, path in _files(config).items():
-            check_file(key, path)
-    elif config.source == "probe":
-        check_probe(config)
-    else:
-        package_file(config.source)
+@dataclass(frozen=True)
+class Examples:
+    """One split before tokenising: texts with either labels (classification) or references (translation)."""
+
+    texts: list[str]
+    labels: IntArray | None = None
+    """(rows,) int64 class numbers."""
+    references: list[tuple[str, ...]] | None = None
+    """Accepted translations of each text, at least one; the first is the target of training and of the loss."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: IntArray) -> Self:
+        """These rows, in this order."""
+        return type(self)(
+            texts=[self.texts[row] for row in rows],
+            labels=None if self.labels is None else self.labels[rows],
+            references=None if self.references is None else [self.references[row] for row in rows],
+        )
 
 
-def loaded_as(config: DataConfig) -> DataConfig:
-    """How data is read and prepared: what hides tokens of texts reads them as what classifies them does."""
-    return config.model_copy(update={"task": "classification"}) if config.task == "masked" else config
+@dataclass(frozen=True)
+class Corpus:
+    """What a source gives: its splits, the class names, and notes for the user."""
+
+    splits: dict[str, Examples]
+    """`train`, and `validation` and `test` where the source has them; none is empty."""
+    label_names: tuple[str, ...] | None = None
+    """Classification: the name of each class."""
+    notes: tuple[str, ...] = ()
 
 
-def read_source(config: DataConfig) -> Corpus:
-    """Read and check everything; see `prepare` for what can be wrong."""
-    if config.source == "dataset":
-        return prepare(read_dataset(config), config)
-    if config.source == "files":
-        names = {"data.path": "train", "data.validation_path": "validation", "data.test_path": "test"}
-        return prepare({names[key]: read_file(key, path, config) for key, path in _files(config).items()}, config)
-    return read_probe(config.probe) if config.source == "probe" else read_embedded(config)
+class Source(ABC):
+    """One value of `data.source`."""
+
+    task: Literal["classification", "translation"] | None = None
+    """The only task it serves; None = any."""
+    symbols: bool = False
+    """Its texts are symbols between spaces, so that a `word` tokeniser must not split off punctuation."""
+    metrics: Literal["bleu", "error_rate"] = "bleu"
+    """What `data.metrics=auto` stands for in translation."""
+
+    @abstractmethod
+    def check(self, config: DataConfig) -> None:
+        """Raise a ConfigError for all that can be known to be wrong before data is read."""
+
+    @abstractmethod
+    def fingerprint(self, config: DataConfig) -> str:
+        """Identifies the content without interpreting it."""
+
+    @abstractmethod
+    def read(self, config: DataConfig) -> Corpus:
+        """The examples, every record checked."""
 
 
-def _files(config: DataConfig) -> dict[str, str]:
-    """Configuration key -> file, of those that are named."""
-    named = {
-        "data.path": config.path,
-        "data.validation_path": config.validation_path,
-        "data.test_path": config.test_path,
-    }
-    return {key: path for key, path in named.items() if path is not None}
-
-
-def _hash(files: dict[str, Path]) -> str:
+def hash_files(files: Mapping[str, Path]) -> str:
     """SHA-256 over names and contents."""
     total = hashlib.sha256()
     for name in sorted(files):
         with files[name].open("rb") as file:
             total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
     return total.hexdigest()
+
+
+def stratified_order(n_rows: int, labels: IntArray | None, seed: int) -> IntArray:
+    """A random order of all rows in which every prefix has each class in its share, to within about one row.
+
+    Row number r (0-based, in random order) of a class of n rows is placed at (r + 1/2) / n; sorting by place
+    interleaves the classes evenly. `labels` None: one class. A longer prefix contains every shorter one.
+    """
+    shuffled = np.random.default_rng(seed).permutation(n_rows)
+    if labels is None:
+        return shuffled
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    _, first, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    rank = np.arange(n_rows) - np.repeat(first, counts)
+    place = (rank + 0.5) / np.repeat(counts, counts)
+    # lexsort's last key is the main one; random ties keep small prefixes from preferring low class numbers
+    tie = np.random.default_rng((seed, 1)).random(n_rows)
+    return by_class[np.lexsort((tie, place))]
