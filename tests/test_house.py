@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,11 @@ def test_no_two_test_files_share_a_name() -> None:
     """pytest imports them by their name alone."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
+
+
+def test_the_map_of_the_package_names_its_files() -> None:
+    """minitx/README.md names every module but the doors of packages, and none that is not there."""
+    text = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    named = {name.rsplit("/", 1)[-1] for name in re.findall(r"`([\w./]+\.py)`", text)} - {"train.py"}
+    there = {path.name for path in MODULES} - {"__init__.py", "__main__.py"}
+    assert named == there
