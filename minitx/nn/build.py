@@ -1,16 +1,42 @@
-"""Configuration -> model."""
+"""From a configuration, and what the data decides, to a new model."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from minitx.config import LstmConfig, NetConfig, TransformerConfig, rule
 from minitx.nn.classifier import Classifier
 from minitx.nn.masked import MaskedModel
-from minitx.nn.sizes import ModelShape
 from minitx.nn.translator import Translator
 
 Model = Classifier | Translator | MaskedModel
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the data decides about a model."""
+
+    task: Literal["translation", "classification", "masked"]
+    src_vocab: int
+    tgt_vocab: int | None = None
+    """Translation: needed."""
+    n_classes: int | None = None
+    """Classification: needed."""
+    joint: bool = False
+    """Translation: source and target share one vocabulary."""
+    max_length: int = 256
+    """Rows of a learned position table, and of the precomputed sinusoids."""
+
+    def __post_init__(self) -> None:
+        if self.task == "classification" and not self.n_classes:
+            raise ValueError("a classifier's shape needs n_classes")
+        if self.task == "translation" and not self.tgt_vocab:
+            raise ValueError("a translator's shape needs tgt_vocab")
+        if self.joint and self.tgt_vocab != self.src_vocab:
+            raise ValueError(f"a joint vocabulary has one size, not {self.src_vocab} and {self.tgt_vocab}")
 
 
 def check_backend(config: NetConfig, device_type: str, precision: str) -> None:

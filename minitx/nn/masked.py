@@ -38,8 +38,3 @@ class MaskedModel(TokenPredictor, TextReader):
         """(V, D): the token table."""
         assert isinstance(self.src_tokens, nn.Embedding), "a table of tokens alone"
         return self.src_tokens.weight
-
-
-def transform_params(d_model: int) -> int:
-    """How many parameters the transform has."""
-    return d_model * (d_model + 1) + 2 * d_model

@@ -76,11 +76,6 @@ class AdditiveScore(nn.Module):
         return scores
 
 
-def pooling_params(kind: PoolingKind, d_model: int) -> int:
-    """How many parameters a pooling has."""
-    return {"attention": d_model, "additive": d_model * (d_model + 2)}.get(kind, 0)
-
-
 def _maximum(states_BSD: Tensor, key_mask: Tensor | None) -> Tensor:
     if key_mask is None:
         return states_BSD.amax(dim=1)
