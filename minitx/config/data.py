@@ -42,7 +42,7 @@ class DataConfig(Section):
     """`probe`: what is generated."""
     task: Literal["translation", "classification", "masked"] = "translation"
     """masked: guess hidden tokens of the texts of a classification set (see `masking`); its labels are not used.
-    `probe` takes auto: as its kind is."""
+    auto, with `probe` alone: the task of its kind."""
     path: str | None = setting(None, "place")
     """`dataset`: a hub id or a local folder. `files`: the training file, .csv .tsv .jsonl .json .parquet."""
     subset: str | None = setting(None, "source")
@@ -78,14 +78,14 @@ class DataConfig(Section):
     """Translation: bleu (BLEU and chrF) or error_rate (PER and WER over space-separated symbols); auto
     = error_rate for cmudict and probe, else bleu."""
     bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
-    """Translation: how sacrebleu splits texts for BLEU; none = at spaces alone, for text that is tokenised already."""
+    """Translation: how sacrebleu splits texts for BLEU; none = at spaces alone, for tokenised text."""
     train_size: int | float | None = None
     """null = all; a count or a fraction of the training rows: nested, seeded, stratified subsets."""
     subset_seed: int = setting(0, "seed")
-    """Which nested family of subsets `train_size` takes."""
+    """Seed of the subsets that `train_size` takes; those of one seed are nested."""
     max_length: int = Field(256, ge=4)
-    """Tokens per text, special ones included; longer texts are cut, with a warning that counts them. `probe` takes
-    auto: as its texts are."""
+    """Tokens per text, special ones included; longer texts are cut, with a warning that counts them. auto, with
+    `probe` alone: as many as its texts have."""
     truncate: Truncation = "head"
     """Classification: which tokens of a longer text are kept. The first, the last, or both: a quarter from the
     beginning (rounded up) and the rest from the end, as 128 and 382 of 510 in Sun et al. (2019, arXiv 1905.05583)."""
@@ -100,10 +100,10 @@ class DataConfig(Section):
     def _of_probe(cls, value: Any, info: ValidationInfo) -> Any:
         """What `auto` stands for."""
         probe = info.data.get("probe")
-        if value != "auto" or probe is None:  # a probe that is wrong itself is told of
+        if value != "auto" or probe is None:  # a wrong probe has an error of its own
             return value
         if info.data.get("source") != "probe":
-            remedy = "data=probe alone knows it by itself"
+            remedy = "only data=probe determines it"
             raise rule(f"data.{info.field_name}", "auto", "be given, because data.source is not probe", remedy)
         return probe.task if info.field_name == "task" else probe.length + 1
 
@@ -135,7 +135,7 @@ class DataConfig(Section):
         return self
 
     def _check_probe(self) -> None:
-        """That what is generated is read whole, and as what it is."""
+        """Generated texts are read whole, word by word, for the task of their kind."""
         kind, least = self.probe.kind, self.probe.length + 1
         if self.probe.task != ("classification" if self.task == "masked" else self.task):
             must = f"be {self.probe.task}, because data.probe.kind is {kind}"
@@ -144,10 +144,10 @@ class DataConfig(Section):
             must = f"be at least {least}, because data.probe.length is {self.probe.length}"
             raise rule("data.max_length", self.max_length, must, "data.max_length=auto goes by the length")
         for key in ("tokenizer", "tgt_tokenizer"):
-            asked: TokenizerConfig | None = getattr(self, key)
-            if asked is not None and asked.kind != "word":
+            tokenizer: TokenizerConfig | None = getattr(self, key)
+            if tokenizer is not None and tokenizer.kind != "word":
                 must = "be word, because data.source is probe"
-                raise rule(f"data.{key}.kind", asked.kind, must, "a symbol is a word of its texts")
+                raise rule(f"data.{key}.kind", tokenizer.kind, must, "a symbol is a word of its texts")
 
     @property
     def columns(self) -> tuple[str, str]:

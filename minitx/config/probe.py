@@ -1,14 +1,14 @@
-"""The `data.probe` section: generated tasks, each of which asks one thing of a model.
+"""The `data.probe` section: generated tasks, each of which needs one ability of a model.
 
-    recall      do key and ask, some positions apart, carry the same symbol?
+    recall      do key and ask, some positions apart, carry the same number? (yes)
                 s3 s0 s9 key1 s4 s4 s7 . s1 s8 s0 s2 ask1 s6 s5 . s3 s3 s1
-    agreement   the same of a fact in the first quarter and a claim in the last
+    agreement   the same of a fact in the first quarter and a claim in the last quarter? (no)
                 s3 fact0 s9 s2 s4 s4 s7 . s1 s8 s0 s2 s6 s0 s5 . s3 claim1 s1
-    motif       does it hold s0 s1 s2, or s2 s1 s0?
+    motif       does it hold s0 s1 s2, or s2 s1 s0? (s0 s1 s2)
                 s3 s7 s0 s1 s2 s2 s9 . s1 s8 s1 s0 s0 s6 s5 . s3 s2 s0
-    copy        s3 s0 s9 -> s3 s0 s9
-    reverse     s3 s0 s9 -> s9 s0 s3
-    sort        s3 s0 s9 -> s0 s3 s9
+    copy        repeat the text:     s3 s0 s9 -> s3 s0 s9
+    reverse     write it backwards:  s3 s0 s9 -> s9 s0 s3
+    sort        sort its symbols:    s3 s0 s9 -> s0 s3 s9
 
 The first three are classifications with two classes, the others translations.
 """
@@ -37,14 +37,14 @@ MOTIF = 3
 
 
 class ProbeConfig(Section):
-    """Which generated task; `probe` in minitx/data says how texts are drawn. A text comes once in all splits."""
+    """Which generated task (drawn in minitx/data/sources/generated.py). No text occurs twice, in any split."""
 
     kind: ProbeKind = "recall"
     """recall | motif | agreement (two classes, as many texts in each: chance is 1/2); copy | reverse | sort."""
     length: int = Field(64, ge=4, le=4096)
     """Tokens of each text."""
     distance: int | None = Field(None, ge=1)
-    """recall, agreement: positions from the first mark to the second; null = anew for each text, whatever fits."""
+    """recall, agreement: positions from the first mark to the second; null = drawn for each text."""
     n_symbols: int = Field(16, ge=2, le=1000)
     """Symbols that texts are made of, marks apart."""
     n_facts: int = Field(2, ge=2, le=1000)
@@ -54,7 +54,7 @@ class ProbeConfig(Section):
     n_test: int = Field(2_000, ge=2)
     """Rows."""
     seed: int = setting(0, "seed", ge=0)
-    """Of the texts; the run's own `seed` changes none of them. Test texts do not depend on `n_train`."""
+    """Of the texts; the run's `seed` does not change them. Test texts do not depend on `n_train`."""
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> ProbeConfig:
@@ -62,7 +62,7 @@ class ProbeConfig(Section):
             self._check_distance(self.distance)
         if self.kind == "motif" and self.n_symbols <= MOTIF:
             must = f"be at least {MOTIF + 1}, because data.probe.kind is motif"
-            raise rule("data.probe.n_symbols", self.n_symbols, must, "something must stand between motifs")
+            raise rule("data.probe.n_symbols", self.n_symbols, must, "other symbols must stand between motifs")
         rows, texts = self.n_train + self.n_validation + self.n_test, self.least_distinct
         if 2 * rows > texts:
             must = f"be at most {texts // 2:,} with n_validation and n_test ({rows:,}), because no text comes twice"
@@ -82,6 +82,7 @@ class ProbeConfig(Section):
 
     @property
     def task(self) -> Literal["classification", "translation"]:
+        """The task of the kind."""
         return PROBE_TASKS[self.kind]
 
     @property
@@ -91,13 +92,13 @@ class ProbeConfig(Section):
 
     @property
     def areas(self) -> tuple[range, range]:
-        """Positions of the first mark and of the second: of agreement the outer quarters."""
+        """Positions where the first mark may stand, and the second: in agreement the outer quarters."""
         if self.kind == "agreement":
             return range(self.length // 4), range(self.length - self.length // 4, self.length)
         return range(self.length), range(self.length)
 
     def starts(self, distance: int) -> list[int]:
-        """Positions of the first mark from which the second, `distance` on, falls in its place as well."""
+        """Positions of the first mark from which the second, `distance` further on, is at an allowed position too."""
         first, second = self.areas
         return [
             start
@@ -107,7 +108,7 @@ class ProbeConfig(Section):
 
     @property
     def least_distinct(self) -> int:
-        """A number of distinct texts that there are at least: twice those of the smaller class."""
+        """A lower bound of the number of distinct texts: twice those of the smaller class."""
         n_free = self.length - len(self.stops)
         if self.task == "translation":
             return int(self.n_symbols**n_free)

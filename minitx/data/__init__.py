@@ -1,4 +1,4 @@
-"""Data: sources, tokenisation, subsets, batching. `load_data` is the door; nothing here knows of models."""
+"""Data, from sources to batches: `load_data` turns a configuration into tokenised splits. Independent of models."""
 
 from minitx.data.batching import plan_epoch, plan_eval
 from minitx.data.masking import Masker

@@ -1,4 +1,4 @@
-"""Which rows go together: batches of about equal length under a budget of padded tokens, and their endless stream.
+"""Which rows make a batch: rows of about equal length under a budget of padded tokens; and the endless batch stream.
 
 The stream is a pure function of seed and position, so a resumed run goes on exactly.
 """
@@ -19,8 +19,8 @@ def plan_epoch(
     """Shuffled batches of one training epoch: every row exactly once, in arrays of row numbers.
 
     Each batch has `longest * rows <= batch_tokens` and at most `batch_rows` rows; a row that is longer than
-    batch_tokens goes alone. Rows are dealt at random into pools and sorted by length there (ties stay random, so that
-    most batches have one length where lengths repeat): upwards and downwards in turn, so that a batch can reach over
+    batch_tokens goes alone. Rows are put into pools at random and sorted by length there (ties stay random, so that
+    most batches have one length where lengths repeat): upwards and downwards in turn, so that a batch can extend over
     the end of its pool. Then the rows are cut into batches, and these are shuffled. The number of batches can differ a
     little from epoch to epoch.
     """
@@ -34,19 +34,19 @@ def plan_epoch(
 
 
 def plan_eval(lengths: IntArray, batch_tokens: int) -> list[IntArray]:
-    """The same budget without chance: all rows from short to long, ties in row order."""
+    """Batches for evaluation, under the same budget: all rows from short to long, ties in row order."""
     return _cut(np.argsort(lengths, kind="stable"), lengths, batch_tokens)
 
 
 def _pool_rows(lengths: IntArray, batch_tokens: int, batch_rows: int | None) -> int:
-    """Rows per pool: a quarter of the set, so that even a small one is mixed anew, within the bounds above."""
+    """Rows per pool: a quarter of the set, so that even a small one is shuffled, within the bounds above."""
     per_batch = max(1, batch_tokens // max(1, int(np.mean(lengths)))) if len(lengths) else 1
     per_batch = min(per_batch, batch_rows or per_batch)
     return int(np.clip(-(-len(lengths) // 4), MIN_POOL * per_batch, MAX_POOL * per_batch))
 
 
 def _cut(rows: IntArray, lengths: IntArray, batch_tokens: int, batch_rows: int | None = None) -> list[IntArray]:
-    """Cut a sequence of rows into the longest batches that fit, from its start on."""
+    """Cut a sequence of rows into batches, each as long as the budget allows."""
     ordered = lengths[rows]
     batches, start = [], 0
     while start < len(rows):
@@ -61,7 +61,7 @@ def _cut(rows: IntArray, lengths: IntArray, batch_tokens: int, batch_rows: int |
 
 
 class BatchStream:
-    """Rows of one batch after another; the position (epoch, batch) is all there is to save."""
+    """The rows of each training batch in turn; its whole state is the position (epoch, batch)."""
 
     def __init__(self, lengths: np.ndarray, batch_tokens: int, seed: int, batch_rows: int | None = None) -> None:
         self._lengths, self._batch_tokens, self._seed, self._batch_rows = lengths, batch_tokens, seed, batch_rows
@@ -69,6 +69,7 @@ class BatchStream:
         self.batches_per_epoch = len(self._plan)
 
     def seek(self, epoch: int, batch: int) -> None:
+        """Go to a batch of an epoch, both from 0."""
         self.epoch, self.batch = epoch, batch
         self._plan = plan_epoch(self._lengths, self._batch_tokens, self._seed, epoch, self._batch_rows)
 

@@ -1,8 +1,8 @@
-"""Hidden tokens for a model to guess (the masked language model of Devlin et al. 2019, section 3.1).
+"""Hide tokens for a model to guess (masked language modelling, Devlin et al. 2019, section 3.1).
 
-Which tokens, and what stands in their place, is decided by a hash of (row, position, salt) and by no generator: so the
-same tokens are hidden however rows are batched, on any device, in a run that was killed and resumed, and next to any
-other draw. The salt is fixed for evaluation; training takes another one in each epoch, in which every row occurs once.
+Which tokens are hidden, and what replaces them, is decided by a hash of (row, position, salt) instead of a random
+generator. So the same tokens are hidden however rows are batched, on any device, and in a run that was killed and
+resumed. The salt is fixed in evaluation and differs between epochs of training, in each of which a row occurs once.
 How many tokens a batch hides is known on the host, from counts, so that nothing here waits for the device.
 
 Letters in shapes: B rows, S length, N hidden tokens.
@@ -23,7 +23,7 @@ from minitx.data.splits import IntArray, Split
 FIRST_ORDINARY = len(SPECIAL_TOKENS)
 WORD = (1 << 32) - 1
 FATE, REPLACEMENT = 1, 2
-"""What a further hash of a token is for."""
+"""Change a token's hash for two further draws: what happens to it, and what replaces it."""
 
 
 class Masker:
@@ -37,7 +37,7 @@ class Masker:
     def __call__(self, batch: Batch, rows: IntArray, epoch: int | None = None, target_step: int | None = None) -> Batch:
         """The batch with hidden tokens as its targets.
 
-        rows: its row numbers, on the host (filled-up rows left out). epoch: of training; None = evaluation.
+        rows: its row numbers, on the host (without rows that only fill it up). epoch: of training; None = evaluation.
         target_step: fill the targets up to a multiple of it; None = no filling.
         """
         n_real = int(self._hidden[rows].sum())
@@ -47,7 +47,7 @@ class Masker:
         )
         targets_N = batch.src.flatten()[index_N]
         targets_N[n_real:] = IGNORED
-        hidden_N = self._stand_ins(batch.src.flatten()[index_N], key_BS.flatten()[index_N])
+        hidden_N = self._replacements(batch.src.flatten()[index_N], key_BS.flatten()[index_N])
         src = batch.src.flatten().index_copy(0, index_N[:n_real], hidden_N[:n_real]).view_as(batch.src)
         filled = None if target_step is None else n_real
         return replace(batch, src=src, targets=targets_N, target_index=index_N, n_real=filled)
@@ -63,8 +63,8 @@ class Masker:
         chosen_BS = torch.zeros_like(ordinary_BS).scatter(1, order_BS, first_BS)
         return torch.nonzero_static(chosen_BS.flatten(), size=size, fill_value=0)[:, 0]
 
-    def _stand_ins(self, ids_N: Tensor, key_N: Tensor) -> Tensor:
-        """What is read in place of hidden tokens: [UNK], a random ordinary token, or the token itself."""
+    def _replacements(self, ids_N: Tensor, key_N: Tensor) -> Tensor:
+        """(N,) what the model reads instead of hidden tokens: [UNK], a random ordinary token, or the token itself."""
         fate_N = mix(key_N ^ FATE)
         random_N = FIRST_ORDINARY + mix(key_N ^ REPLACEMENT) % max(1, self.vocab - FIRST_ORDINARY)
         unknown, random = (int(share * (WORD + 1)) for share in (self.config.unknown, self.config.random))
@@ -73,27 +73,27 @@ class Masker:
 
 
 def ordinary_tokens(split: Split) -> IntArray:
-    """(rows,) int64: tokens of each row that are none of the special ones."""
+    """(rows,) int64: the number of tokens of each row that are not special."""
     ordinary = np.concatenate([[0], np.cumsum(split.src.flat >= FIRST_ORDINARY)])
     return np.asarray(np.diff(ordinary[split.src.offsets]))
 
 
 def n_hidden(counts: IntArray, rate: float) -> IntArray:
-    """How many of so many ordinary tokens are hidden; the same on host and device, halves to the even number."""
+    """(rows,) int64: how many tokens of each row are hidden. counts: its ordinary tokens. Halves round to even."""
     return np.asarray(_n_hidden(torch.from_numpy(counts.astype(np.float64)), rate).numpy().astype(np.int64))
 
 
 def _n_hidden(counts: Tensor, rate: float) -> Tensor:
-    """In float64, where product and rounding are exact rules."""
+    """In float64, so that host and device round alike."""
     return torch.minimum((counts * rate).round().clamp(min=1), counts)
 
 
 def _salt(seed: int, epoch: int | None) -> int:
-    """Evaluation's own, whatever the seed; or one for each epoch of each seed."""
+    """0 for evaluation, whatever the seed; in training one for each epoch of each seed."""
     if epoch is None:
         return 0
     inside = mix(torch.tensor(seed & WORD) ^ mix(torch.tensor(epoch + 1)))
-    return int(inside) | 1 << 31  # never evaluation's
+    return int(inside) | 1 << 31  # never 0
 
 
 def _keys(batch: Batch, salt: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""Tokenised splits that cut batches, and all that belongs to one task.
+"""Tokenised data: rows of ids (`Ragged`), a split that makes batches of them (`Split`), a task's splits (`TaskData`).
 
-Rows of different lengths lie in two flat arrays (`Ragged`): the form in which they are cached and memory-mapped.
+Rows of different lengths lie in two flat arrays, the form in which they are cached and memory-mapped.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Ragged:
         return np.diff(self.offsets)
 
     def lengths_of(self, rows: IntArray) -> IntArray:
-        """(B,) int64: those of some rows."""
+        """(B,) int64: lengths of some rows."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
     def take(self, rows: IntArray) -> Ragged:
@@ -82,12 +82,13 @@ def offsets_of(lengths: IntArray) -> IntArray:
 
 @dataclass(frozen=True)
 class Texts:
-    """Strings as one run of UTF-8 bytes."""
+    """Strings, stored end to end as UTF-8 bytes."""
 
     encoded: Ragged
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Texts:
+        """Encode some strings."""
         encoded = [text.encode() for text in texts]
         lengths = np.fromiter((len(e) for e in encoded), np.int64, len(encoded))
         return cls(Ragged(np.frombuffer(b"".join(encoded), np.uint8), offsets_of(lengths)))
@@ -133,17 +134,17 @@ class Split:
         return self.src.lengths if self.tgt is None else np.maximum(self.src.lengths, self.tgt.lengths)
 
     def text(self, row: int) -> str:
-        """The source text as it came, uncut."""
+        """The source text as read, not cut."""
         return self.texts[row]
 
     def references(self, row: int) -> tuple[str, ...]:
-        """Accepted translations as they came, uncut; () where there are none (other tasks, prediction)."""
+        """Accepted translations as read, not cut; () where there are none (other tasks, prediction)."""
         if self.reference_texts is None or self.reference_groups is None:
             return ()
         return tuple(self.reference_texts[i] for i in range(self.reference_groups[row], self.reference_groups[row + 1]))
 
     def take(self, rows: IntArray) -> Split:
-        """Some rows, of which texts and sources are kept alone."""
+        """Some rows without their targets."""
         texts = Texts(self.texts.encoded.take(rows))
         return Split(src=self.src.take(rows), sentences=self.sentences.take(rows), texts=texts, n_cut=self.n_cut)
 
@@ -170,7 +171,7 @@ class Split:
         )
 
     def _targets(self, rows: IntArray) -> tuple[IntArray, IntArray | None, IntArray | None]:
-        """(N,) targets and, in translation, `target_index` and `tgt_in` as `Batch` words them."""
+        """(N,) targets and, in translation, `target_index` and `tgt_in` as `Batch` describes them."""
         if self.labels is not None:
             return self.labels[rows], None, None
         if self.tgt is None:
@@ -183,12 +184,12 @@ class Split:
 
 
 def _offsets(side: Ragged, rows: IntArray) -> torch.Tensor:
-    """(B + 1,) int32: where each row begins and ends when they stand end to end."""
+    """(B + 1,) int32: where each row begins and ends when rows are laid end to end."""
     return torch.from_numpy(offsets_of(side.lengths_of(rows)).astype(np.int32))
 
 
 class Vocabulary(Protocol):
-    """A vocabulary and class numbers that exist already: those of a trained model, or a `TaskData` of the same task."""
+    """Tokenisers and class names that exist already: those of a trained model, or of a `TaskData` of the same task."""
 
     @property
     def src_tokenizer(self) -> Tokenizer: ...
@@ -213,6 +214,6 @@ class TaskData:
     """Classification: the name of each class."""
     metrics: Metrics
     source_fingerprint: str
-    """Identifies what the data was read from (see `identify_source`)."""
+    """Of what the data was read from, see `identify_source`."""
     notes: tuple[str, ...]
-    """What the user should know: sizes, cut splits, subsets, truncation."""
+    """What the user should know: splits cut from train, subsets, truncated texts."""

@@ -131,7 +131,7 @@ def test_processes_that_race(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, range(8)))
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"^data\.cache_dir \(.*file\) must be a folder that can be written; "):
         cache.write(tmp_path / "file" / "entry", META, ARRAYS)

@@ -123,7 +123,7 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     """One line that names the id and both ways out; the libraries' switches are put back."""
     from datasets import config as settings
 
-    monkeypatch.setattr(hub, "_hub_answers", lambda: False)
+    monkeypatch.setattr(hub, "_hub_is_reachable", lambda: False)
     monkeypatch.setattr(settings, "HF_DATASETS_CACHE", tmp_path / "cache")
     before = settings.HF_HUB_OFFLINE
     expected = (
@@ -165,8 +165,8 @@ def test_asking_the_hub(monkeypatch: pytest.MonkeyPatch, server: str) -> None:
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(settings, "HF_ENDPOINT", server)
-    assert hub._hub_answers()
+    assert hub._hub_is_reachable()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setattr(settings, "HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        assert not hub._hub_answers()
+        assert not hub._hub_is_reachable()

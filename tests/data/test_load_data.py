@@ -221,7 +221,7 @@ def test_a_subset_larger_than_the_set(options: dict[str, object]) -> None:
         load(options, train_size=61)
 
 
-def test_truncation_is_told_and_counted(options: dict[str, object]) -> None:
+def test_truncated_texts_are_counted(options: dict[str, object]) -> None:
     assert load(options).notes[1:] == ()
     assert load(options, max_length=6).notes[1:] == ()
     assert load(options, max_length=5).notes[-1] == (
@@ -231,7 +231,7 @@ def test_truncation_is_told_and_counted(options: dict[str, object]) -> None:
     assert "; the first and last tokens are kept" in load(options, max_length=5, truncate="head_tail").notes[-1]
 
 
-def test_the_tokens_kept_are_those_asked_for(options: dict[str, object]) -> None:
+def test_truncate_chooses_the_tokens(options: dict[str, object]) -> None:
     """Of 'the unseen is red .' three tokens beside [CLS]."""
     kept = {}
     for truncate in ("head", "tail", "head_tail"):

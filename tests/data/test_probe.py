@@ -168,7 +168,7 @@ def test_marks_carry_every_pair_of_symbols() -> None:
 @pytest.mark.parametrize(
     ("kind", "length", "distance", "nearest"), [("recall", 6, 3, 3), ("recall", 6, 1, 1), ("agreement", 6, None, 5)]
 )
-def test_no_window_that_misses_a_mark_knows_the_class(
+def test_no_window_that_misses_a_mark_depends_on_the_class(
     kind: ProbeKind, length: int, distance: int | None, nearest: int
 ) -> None:
     """Exactly, over all texts there are: what a window holds, at its place, comes alike often in both classes."""
@@ -214,14 +214,14 @@ def test_drawn_windows_do_not_know_the_class(kind: ProbeKind, distance: int) -> 
 
 
 @pytest.mark.parametrize("kind", ["recall", "agreement"])
-def test_no_sum_over_positions_knows_the_class(kind: ProbeKind) -> None:
+def test_no_sum_over_positions_depends_on_the_class(kind: ProbeKind) -> None:
     """Logistic regression on every token at every position, noise and full stops included."""
     corpus = made(kind=kind, length=17, n_symbols=4, n_train=4001, n_test=2001)
     losses = additive_loss(corpus, lambda text: " ".join(f"{i}_{token}" for i, token in enumerate(text.split(" "))))
     assert losses > np.log(2) - 0.002
 
 
-def test_no_count_of_tokens_knows_the_motif() -> None:
+def test_no_count_of_tokens_depends_on_the_motif() -> None:
     """Single tokens leave chance, pairs of neighbours do not: the task is local, not a matter of what is there."""
     corpus = made(kind="motif", length=33, n_symbols=5, n_train=4001, n_test=2001)
     assert additive_loss(corpus, str) > np.log(2) - 0.002
@@ -240,7 +240,7 @@ def additive_loss(corpus: Corpus, features: Any) -> float:
 # --------------------------------------------------------------------------------------------------------------- motif
 
 
-def test_both_motifs_are_told_apart_by_direction_alone() -> None:
+def test_motifs_differ_in_direction_alone() -> None:
     """Read backwards, sentence by sentence, a text is one of the other class."""
     for text in made(kind="motif", length=37, n_symbols=4).splits["train"].texts:
         sentences = [part.split() for part in text.split(".")]
@@ -248,7 +248,7 @@ def test_both_motifs_are_told_apart_by_direction_alone() -> None:
         assert solve("motif", backwards) != solve("motif", text)
 
 
-def test_motifs_stand_anywhere_in_a_sentence() -> None:
+def test_motifs_are_anywhere_in_a_sentence() -> None:
     part = made(kind="motif", length=13, n_symbols=6, n_train=2000).splits["train"]
     starts = {re.search("s0 s1 s2|s2 s1 s0", text) for text in part.texts}
     places = Counter(match.string[: match.start()].count(" ") for match in starts if match)
@@ -287,7 +287,7 @@ def probe(**settings: Any) -> dict[str, Any]:
         ),
         pytest.param(
             probe(kind="motif", n_symbols=3),
-            "data.probe.n_symbols (3) must be at least 4, because data.probe.kind is motif; something must stand "
+            "data.probe.n_symbols (3) must be at least 4, because data.probe.kind is motif; other symbols must stand "
             "between motifs",
             id="motif-alone",
         ),
@@ -321,7 +321,7 @@ def probe(**settings: Any) -> dict[str, Any]:
         ),
         pytest.param(
             {"source": "digits", "task": "auto"},
-            "data.task (auto) must be given, because data.source is not probe; data=probe alone knows it by itself",
+            "data.task (auto) must be given, because data.source is not probe; only data=probe determines it",
             id="auto-of-others",
         ),
         pytest.param(
@@ -333,13 +333,13 @@ def probe(**settings: Any) -> dict[str, Any]:
         pytest.param(probe(n_test=1), "data.probe.n_test (1) must be greater than or equal to 2", id="one-row"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_drawn(data: dict[str, Any], message: str) -> None:
+def test_mistakes_are_found_before_anything_is_drawn(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load({"data": data})
     assert str(caught.value) == message
 
 
-def test_a_vocabulary_that_is_too_small_is_told(tmp_path: Path) -> None:
+def test_a_vocabulary_that_is_too_small_is_an_error(tmp_path: Path) -> None:
     config = load({"data": {**probe(n_symbols=7), "tokenizer": {"kind": "word", "vocab_size": 16}}}).data
     with pytest.raises(
         ConfigError, match=r"^data\.tokenizer\.vocab_size \(16\) must be at least 17, .* data\.probe has 12 tokens"

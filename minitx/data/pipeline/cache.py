@@ -14,11 +14,11 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ RACES = 10
 
 @dataclass(frozen=True)
 class Entry:
+    """One prepared set of arrays and facts about them."""
+
     meta: Meta
     arrays: Arrays
     """Memory-mapped, read-only."""
@@ -72,7 +74,7 @@ def read(folder: Path) -> Entry | None:
 
 
 def write(folder: Path, meta: Meta, arrays: Arrays) -> None:
-    """Put a complete entry in place, or leave the good one that another process was faster to put there."""
+    """Put a complete entry in place, or keep the one that another process has put there in the meantime."""
     partial = folder.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         partial.mkdir(parents=True)
@@ -108,26 +110,20 @@ def _move(partial: Path, folder: Path) -> None:
 
 
 def _remove_stale(parent: Path) -> None:
-    """What killed processes left behind."""
+    """Remove what killed processes left behind."""
     for left in parent.glob(".*.partial"):
-        with suppress(FileNotFoundError):  # another process is at it, too
+        with suppress(FileNotFoundError):  # another process has removed it
             if time.time() - left.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-class _synced:
-    """Open for writing; on the way out, flush to the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("wb")
-
-    def __enter__(self) -> Any:
-        return self.file
-
-    def __exit__(self, *_: object) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+@contextmanager
+def _synced(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, on the disk when the block ends."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write_json(path: Path, value: object) -> None:

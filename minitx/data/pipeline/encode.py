@@ -1,4 +1,4 @@
-"""Examples to tokenised splits."""
+"""Examples to tokenised splits: token ids cut to `max_length`, their sentence numbers and targets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CHUNK = 1000
 """Texts tokenised at a time: the library's result objects are large."""
 
 SENTENCE_END = re.compile(r"[.!?]\s+(?=\S)")
-"""A sentence begins after a full stop, exclamation or question mark that white space follows. Abbreviations do not
-know that; the rule is here to be simple, stated and the same everywhere."""
+"""A sentence begins after a full stop, exclamation or question mark that white space follows. That is wrong after an
+abbreviation; the rule is meant to be simple and the same everywhere."""
 
 KEPT: dict[Truncation, str] = {"head": "first", "tail": "last", "head_tail": "first and last"}
-"""Which tokens of a text that is too long are kept, in words."""
+"""Which tokens of a text that is too long are kept, as messages name them."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class _Side:
 def encode_texts(
     texts: Sequence[str], src_tokenizer: Tokenizer, task: Task, max_length: int, truncate: Truncation = "head"
 ) -> Split:
-    """A split without targets, to predict on: its batches have empty `targets` and no `tgt_in`. max_length: tokens
-    that are kept of a text, special ones included; truncate: which of the others."""
+    """A split without targets, to predict on: its batches have empty `targets` and no `tgt_in`.
+
+    max_length: tokens that are kept of a text, special ones included. truncate: which ones are kept of a longer text.
+    """
     src = _encode(texts, src_tokenizer, max_length, truncate, lead=task != "translation")
     return Split(src=src.ids, sentences=src.sentences, texts=Texts.of(texts), n_cut=int(src.cut.sum()))
 
@@ -51,7 +53,7 @@ def encode_examples(
     max_length: int,
     truncate: Truncation = "head",
 ) -> Split:
-    """A split with its targets; each side is cut as `encode_texts` says."""
+    """A split with its targets; each side is cut as by `encode_texts`."""
     if examples.references is None or tgt_tokenizer is None:
         split = encode_texts(examples.texts, src_tokenizer, "classification", max_length, truncate)
         return replace(split, labels=examples.labels)
@@ -70,7 +72,7 @@ def encode_examples(
 
 
 def _encode(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, truncate: Truncation, *, lead: bool) -> _Side:
-    """lead: [CLS] + ids, else ids + [EOS]."""
+    """Tokenise in chunks. lead: rows are [CLS] + ids, else ids + [EOS]."""
     starts = range(0, max(1, len(texts)), CHUNK)
     chunks = [
         _encode_chunk(texts[start : start + CHUNK], tokenizer, max_length - 1, truncate, lead) for start in starts
@@ -108,8 +110,10 @@ def kept_tokens(n_tokens: int, room: int, truncate: Truncation) -> tuple[int, in
 
 
 def _places(firsts: Sequence[int], n_tokens: int, head: int, tail: int) -> list[int]:
-    """Where sentences begin among the tokens kept, from the first tokens of all sentences but the text's first. What is
-    left out between head and tail leaves a new sentence where at least one began."""
+    """Where sentences begin among the tokens kept; where what is left out begins one, the tail does.
+
+    firsts: the first token of every sentence of the text but its first.
+    """
     left_out = n_tokens - head - tail
     places = (first if first < head else max(head, first - left_out) for first in firsts)
     return [place for place in places if 0 < place < head + tail]

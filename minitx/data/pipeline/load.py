@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitx.config import DataConfig, TokenizerConfig, rule
+from minitx.config.base import keys_with_role
 from minitx.data.masking import ordinary_tokens
 from minitx.data.pipeline.cache import Entry, Meta, fetch
 from minitx.data.pipeline.encode import KEPT, encode_examples
@@ -83,9 +84,8 @@ def _without_labels(data: TaskData) -> TaskData:
 
 def _key(config: DataConfig, fingerprint: str, vocabulary: Vocabulary | None) -> str:
     """Names all that the entry is made from: the source's content, every other setting, our format, the libraries."""
-    places = {"name", "path", "validation_path", "test_path", "revision", "cache_dir"}
-    unread = set() if config.source == "probe" else {"probe"}
-    settings = config.model_dump(exclude={*places, *unread, "bleu_tokenize"})
+    unread = {"name", "bleu_tokenize", *keys_with_role(DataConfig, "place")}
+    settings = config.model_dump(exclude=unread if config.source == "probe" else {*unread, "probe"})
     versions = {library: version(library) for library in ("tokenizers", "datasets", "numpy")}
     given = vocabulary and [*_jsons(vocabulary.src_tokenizer, vocabulary.tgt_tokenizer), vocabulary.label_names]
     key = [FORMAT, fingerprint, settings, versions, given]
@@ -150,7 +150,7 @@ def _fit(train: Examples, config: DataConfig) -> tuple[Tokenizer, Tokenizer | No
 
 
 def _cut_notes(splits: dict[str, Split], config: DataConfig) -> list[str]:
-    """One warning that counts the texts that were cut."""
+    """A warning that counts the texts that were cut, if there are any."""
     counts = [
         f"{split.n_cut:,} of {len(split):,} {name} texts ({100 * split.n_cut / len(split):.1f} %)"
         for name, split in splits.items()
@@ -163,6 +163,7 @@ def _cut_notes(splits: dict[str, Split], config: DataConfig) -> list[str]:
 
 
 def _metrics(config: DataConfig) -> Metrics:
+    """How a model of this data is scored."""
     if config.task == "classification":
         return "classification"
     if config.metrics == "auto":
@@ -174,7 +175,7 @@ def _metrics(config: DataConfig) -> Metrics:
 
 
 def _arrays(split: Split) -> dict[str, NDArray[Any]]:
-    """A split as named arrays; sentence numbers share the offsets of the source."""
+    """A split as named arrays, for the cache. Sentence numbers share the offsets of the source."""
     arrays = {
         "src": split.src.flat,
         "src_offsets": split.src.offsets,
@@ -212,11 +213,12 @@ def _split(arrays: dict[str, NDArray[Any]], n_cut: int) -> Split:
 
 
 def _jsons(src: Tokenizer, tgt: Tokenizer | None) -> list[str | None]:
-    """Both tokenisers as JSON; None for a target side that has none of its own."""
+    """Both tokenisers as JSON; None for a target side without one of its own."""
     return [src.to_json(), None if tgt is None or tgt is src else tgt.to_json()]
 
 
 def _task_data(config: DataConfig, fingerprint: str, entry: Entry) -> TaskData:
+    """A cache entry as data."""
     meta = entry.meta
     names = meta["label_names"]
     src_tokenizer, tgt_tokenizer = (Tokenizer.from_json(text) if text else None for text in meta["tokenizers"])
@@ -235,5 +237,6 @@ def _task_data(config: DataConfig, fingerprint: str, entry: Entry) -> TaskData:
 
 
 def _of(split: str, entry: Entry) -> dict[str, NDArray[Any]]:
+    """The arrays of one split."""
     prefix = f"{split}."
     return {key.removeprefix(prefix): array for key, array in entry.arrays.items() if key.startswith(prefix)}

@@ -1,7 +1,7 @@
 """Which rows train, validate and test: splits that a source lacks are cut from train, and a part of train is taken.
 
 Rows that share text are cut together. A set like SST-2 holds sentences and the phrases of each: cut at random, it
-leaves phrases of nearly every held-out text in training, and scores say how well those are remembered.
+leaves phrases of nearly every held-out text in training, and scores measure how well those are remembered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from minitx.data.splits import BoolArray, IntArray
 CUT_SEEDS = {"test": 1, "validation": 2}
 """Fixed, so that a set is cut the same way whatever the run's seeds are."""
 MIN_SHARED_WORDS = 4
-"""Words of a phrase that ties together all the texts that hold it. Shorter ones stand in texts that have nothing else
+"""Words of a phrase that ties together all the texts that hold it. Shorter ones occur in texts that have nothing else
 in common: those of two words tie 42,063 of the 67,349 rows of SST-2 together, those of four at most 195."""
 LONGEST_PHRASE = 100
 """Words. Longer texts are searched for phrases, but not looked for in other texts, which takes too long."""
@@ -77,7 +77,7 @@ def _draw_rows(examples: Examples, keep_together: KeepTogether, count: int, seed
     """`count` rows, and the rest of the last one's group: (whole texts, phrases of them), no group divided.
 
     Groups are drawn at random, stratified by the class of their head: heads have each class in its share to within
-    about one group. The other rows, which may be of other classes, have it as chance has it.
+    about one group. The other rows, which may be of other classes, have it by chance.
     """
     groups = group_texts(examples.texts, keep_together)
     heads, group = np.unique(groups.head, return_inverse=True)
@@ -105,7 +105,7 @@ def group_texts(texts: Sequence[str], keep_together: KeepTogether) -> TextGroups
 
     phrases: a group is the texts that share a phrase of at least `MIN_SHARED_WORDS` words, directly or by way of other
     texts, with all their phrases; a shorter phrase goes with the longest text that holds it, of several the first. A
-    phrase is a row of at most `LONGEST_PHRASE` words that stands in another. Words end at white space, however much.
+    phrase is a row of at most `LONGEST_PHRASE` words that occurs in another. Words end at white space, however much.
     """
     if keep_together == "text":
         first: dict[str, int] = {}
@@ -142,7 +142,7 @@ def _tie_phrases(texts: list[tuple[str, ...]]) -> tuple[IntArray, BoolArray]:
 
 
 def _phrase_finder(texts: list[tuple[str, ...]]) -> Callable[[tuple[str, ...]], Iterator[int]]:
-    """A function from a text to the numbers of the texts that stand in it, itself apart; as often as they do."""
+    """A function that finds, in a text, all other texts that it holds: their numbers, once for each occurrence."""
     number_of: dict[tuple[str, ...], int] = {}
     lengths: dict[str, set[int]] = defaultdict(set)
     for number, text in enumerate(texts):

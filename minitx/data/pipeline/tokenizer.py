@@ -1,7 +1,7 @@
 """Text to token ids and back: a thin class over the `tokenizers` library.
 
 `bpe`, `unigram` and `byte` work on UTF-8 bytes, so no text is unknown to them and decoding is exact (up to `lowercase`,
-where it is asked for). `char` and `word` map what training never showed to UNK, and `word` joins with single spaces.
+where it is asked for). `char` and `word` map what training texts lack to UNK, and `word` joins with single spaces.
 
 The special tokens hold ids 0..4 under names that no text can produce: they contain a space, which never survives
 splitting. A text that spells "[PAD]" is therefore tokenised as five ordinary characters.
@@ -38,9 +38,9 @@ class Tokenizer:
     """A fitted vocabulary. Its whole state is its JSON, which other tools that use `tokenizers` can read."""
 
     def __init__(self, text: str) -> None:
-        self._json = text  # kept, because writing it anew may change the last digit of a unigram score
+        self._json = text  # stored, because writing it anew may change the last digit of a unigram score
         self._inner = tokenizers.Tokenizer.from_str(text)
-        self._inner.encode_special_tokens = True  # the reserved names are for us, not to be found in text
+        self._inner.encode_special_tokens = True  # reserved names must not be found in text
         self._bytes = isinstance(self._inner.decoder, decoders.ByteLevel)
 
     def __eq__(self, other: object) -> bool:
@@ -55,7 +55,7 @@ class Tokenizer:
         """Fit on training texts; the same texts give the same vocabulary (`unigram`: nearly, see above).
 
         symbols: `word` splits at white space alone, for texts that are sequences of symbols (phonemes, IPA, numbers),
-        whose marks must not be cut off. Otherwise punctuation stands apart.
+        whose marks must not be cut off. Otherwise punctuation is split off.
         """
         inner = _untrained(config, symbols)
         if config.lowercase:
@@ -82,17 +82,22 @@ class Tokenizer:
     def encode_with_marks(
         self, texts: Sequence[str], marks: Sequence[Sequence[int]]
     ) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids of each text, and for each marked character the number of the token that holds it."""
+        """Token ids of each text, and the position of the token that holds each marked character.
+
+        marks: positions of characters in each text.
+        """
         encodings = self._inner.encode_batch(list(texts))
-        held = [
+        positions = [
             [token for mark in of_text if (token := encoding.char_to_token(mark)) is not None]
             for encoding, of_text in zip(encodings, marks, strict=True)
         ]
-        return [encoding.ids for encoding in encodings], held
+        return [encoding.ids for encoding in encodings], positions
 
     def word_starts(self) -> NDArray[np.bool_]:
-        """(V,) True = a token that begins a word, or the white space before one; the first word of a text needs none.
-        Words are what white space separates, and with `word` all tokens. `char` and `byte` know no words."""
+        """(V,) True = a token that begins a word, or the white space before one (the first word of a text has none).
+
+        Words are what white space separates; with `word` every token is one. Not for `char` and `byte`.
+        """
         if not self._bytes:
             return np.ones(self.vocab_size, np.bool_)
         pieces = (str(self._inner.id_to_token(i)) for i in range(self.vocab_size))
@@ -112,7 +117,10 @@ class Tokenizer:
         piece = str(self._inner.id_to_token(token_id))
         if self._bytes:
             raw = bytes(_CHAR_BYTES[char] for char in piece)
-            piece = raw.decode(errors="backslashreplace") if _is_utf8(raw) else "".join(f"<{b:02X}>" for b in raw)
+            try:
+                piece = raw.decode()
+            except UnicodeDecodeError:
+                piece = "".join(f"<{byte:02X}>" for byte in raw)
         return piece.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
 
     def to_json(self) -> str:
@@ -125,7 +133,7 @@ class Tokenizer:
 
 
 def check_tokenizer(key: str, config: TokenizerConfig) -> None:
-    """Byte-based kinds must have room for every byte."""
+    """Raise a ConfigError where a byte-based kind has no room for every byte. key: names the section in messages."""
     least = len(RESERVED) + N_BYTES
     if config.kind in ("bpe", "unigram") and config.vocab_size < least:
         raise rule(
@@ -162,11 +170,3 @@ def _trainer(config: TokenizerConfig) -> trainers.Trainer | None:
     if config.kind == "unigram":
         return trainers.UnigramTrainer(initial_alphabet=alphabet, unk_token=RESERVED[UNK], **common)
     return None if config.kind == "byte" else trainers.WordLevelTrainer(**common)
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -58,7 +58,10 @@ class EmbeddedSet(Source):
 
 
 def _entries(path: Path) -> dict[str, list[tuple[str, ...]]]:
-    """word -> its readings, of words spelled with letters and apostrophes; `aalborg(2) AA1 L B ... # place, danish`."""
+    """Word -> its pronunciations, of words of letters and apostrophes.
+
+    A line is `aalborg(2) AA1 L B ... # place, danish`.
+    """
     entries: dict[str, list[tuple[str, ...]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         head, *phones = line.split("#")[0].split()

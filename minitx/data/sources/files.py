@@ -1,8 +1,8 @@
 """The user's own files: CSV, TSV, JSONL, JSON and Parquet, read strictly and without guessing types.
 
 .csv is RFC 4180 with a header (fields that hold commas, quotes or newlines are quoted); .tsv has a header and no
-quoting at all; .jsonl is one object per line; .json is a list of objects. Text is UTF-8. Values stay what the file
-says: a CSV field "NA" is the text NA. Records are counted from 1, the header apart.
+quoting at all; .jsonl is one object per line; .json is a list of objects. Text is UTF-8. Values stay as they are in
+the file: a CSV field "NA" is the text NA. Records are counted from 1, the header apart.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,7 +49,7 @@ def _paths(config: DataConfig) -> dict[str, str]:
 
 
 def check_file(key: str, path: str) -> None:
-    """What can be known without reading: the file exists, has a known extension and is not empty."""
+    """Raise a ConfigError unless the file exists, has a known extension and is not empty."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise rule(key, path, "be an existing file")
@@ -102,14 +103,6 @@ def _record(header: list[str], row: list[str], n: int) -> dict[str, Any]:
     return dict(zip(header, row, strict=True))
 
 
-def _csv(file: Path, columns: tuple[str, str]) -> Records:
-    return _delimited(file, columns, delimiter=",")
-
-
-def _tsv(file: Path, columns: tuple[str, str]) -> Records:
-    return _delimited(file, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
 def _jsonl(file: Path, columns: tuple[str, str]) -> Records:
     with file.open(encoding="utf-8-sig") as lines:
         return _objects(_parsed(lines))
@@ -158,8 +151,8 @@ def _parquet(file: Path, columns: tuple[str, str]) -> Records:
 
 
 _READERS: dict[str, Callable[[Path, tuple[str, str]], Records]] = {
-    ".csv": _csv,
-    ".tsv": _tsv,
+    ".csv": partial(_delimited, delimiter=","),
+    ".tsv": partial(_delimited, delimiter="\t", quoting=csv.QUOTE_NONE),
     ".jsonl": _jsonl,
     ".json": _json,
     ".parquet": _parquet,

@@ -1,17 +1,19 @@
-"""Generated tasks for what attention, convolution and recurrence can learn; `minitx.config.probe` shows a text of each.
+"""Generated tasks that show what attention, convolution and recurrence can learn.
 
-`recall` and `agreement`: two marks, each with a symbol of its own; the classes say whether the two are the same. What a
-window holds that is too narrow for both marks, and where it stands, is drawn alike in both classes. A model that reads
-windows, takes the mean over positions and maps it linearly to class scores therefore never gets below the
-cross-entropy of chance: its mean scores are the same for both classes, and Jensen's inequality does the rest. (Its
-accuracy may be luckier: a threshold on such a sum can get up to 3/4 right.) Other poolings compare windows by
+An example text of each kind is in `minitx/config/probe.py`.
+
+`recall` and `agreement`: two marks, each with a number; the class says whether the two numbers are equal. In recall the
+marks are `distance` apart, or anywhere; in agreement one is in the first quarter of the text and one in the last.
+A model has to see both marks at once. What a window holds that is too narrow for both, and where it is, has the same
+distribution in both classes. So a model that reads such windows, takes the mean over positions and maps it linearly to
+class scores never gets a cross-entropy below that of guessing: its mean scores are equal in both classes (Jensen's
+inequality). Its accuracy can be higher, up to 3/4, by a threshold on such a sum. Other poolings compare windows by
 themselves, and can tell the classes with windows of one token.
 
-The two differ in where the marks are. recall: `distance` apart, or any two places; with a given distance, the nearer it
-is to the length, the fewer places there are. agreement: anywhere in the first and in the last quarter of the text.
+`motif`: a text of the second class is one of the first class with every sentence read backwards. Counts of tokens are
+therefore equal in both classes; neighbouring tokens differ.
 
-`motif`: a text of the second class is a text of the first one with every sentence read backwards, so no count of tokens
-tells them apart; neighbours do.
+`copy`, `reverse` and `sort` are translations of random symbols.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ CLASSES = {
     "motif": ("forwards", "backwards"),
 }
 MARKS = {"recall": ("key", "ask"), "agreement": ("fact", "claim")}
-"""The first mark and the second: never alike, for counts of tokens would tell whether two like ones are the same."""
+"""Names of the first mark and the second. They differ, because counts of equal tokens would reveal the class."""
 STOP = "."
 
 Ids = NDArray[np.int16]
@@ -63,12 +65,12 @@ class Generated(Source):
 
 
 def chance(kind: ProbeKind) -> float:
-    """The accuracy of guessing, exactly: classes have as many texts each (a split of odd size: one more in one)."""
+    """The accuracy of guessing: classes are of equal size, to within one text."""
     return 1 / len(CLASSES[kind])
 
 
 def token_names(config: ProbeConfig) -> list[str]:
-    """Symbols, in their order also as text; then the marks that come first, those that come second, the full stop."""
+    """Symbols, whose order as text is the same; then first marks, second marks, and the full stop."""
     names = _numbered("s", config.n_symbols)
     for mark in MARKS.get(config.kind, ()):
         names += _numbered(mark, config.n_facts)
@@ -110,7 +112,7 @@ def _texts(ids: Ids, config: ProbeConfig) -> list[str]:
 
 
 def _distinct(config: ProbeConfig, labels: IntArray, rng: np.random.Generator, seen: set[bytes]) -> Ids:
-    """A text for each label (N), none of which is in `seen`, where they are noted."""
+    """A text for each label (N), none of which is in `seen`; they are added to it."""
     ids = np.empty((len(labels), config.length), np.int16)
     rows = np.arange(len(labels))
     while len(rows):
@@ -152,7 +154,7 @@ def _put_marks(config: ProbeConfig, ids: Ids, labels: IntArray, rng: np.random.G
 
 
 def _places(config: ProbeConfig, n_rows: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """(N,) positions of both marks, all that fit alike often."""
+    """(N,) positions of both marks, every allowed pair with equal probability."""
     if config.distance is not None:
         first_N = rng.choice(np.array(config.starts(config.distance)), n_rows)
         return first_N, first_N + config.distance

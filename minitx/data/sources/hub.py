@@ -61,9 +61,9 @@ def read_dataset(config: DataConfig) -> dict[str, Table]:
         named = {split: getattr(config, f"{split}_split") for split in SPLITS}
         names = {split: name for split, name in named.items() if name is not None}
         for split, name in names.items():
-            # another name than the default was asked for by hand: its absence is a mistake, not a split to be cut
-            asked = split == "train" or name != type(config).model_fields[f"{split}_split"].default
-            if asked and name not in data:
+            # a name other than the default was given by the user: its absence is a mistake, not a split to be cut
+            given = split == "train" or name != type(config).model_fields[f"{split}_split"].default
+            if given and name not in data:
                 raise rule(f"data.{split}_split", name, "be a split of the data set", f"it has: {', '.join(data)}")
         return {split: _table(data[name], f"the {name} split", config) for split, name in names.items() if name in data}
 
@@ -83,7 +83,7 @@ def _class_names(feature: Any) -> tuple[str, ...] | None:
 
 @contextmanager
 def _loaded(config: DataConfig) -> Iterator[Any]:
-    """The `DatasetDict`, quietly, with every failure in one line."""
+    """The `DatasetDict`, without progress bars, every failure as a one-line ConfigError."""
     import datasets
 
     path = config.path or ""
@@ -91,9 +91,9 @@ def _loaded(config: DataConfig) -> Iterator[Any]:
     with ExitStack() as stack:
         stack.enter_context(_no_progress_bars())
         where: dict[str, Any] = {"path": path, "revision": config.revision}
-        if folder is not None:  # our own cache keeps the result; theirs would be a second copy
+        if folder is not None:  # our own cache holds the result; theirs would be a second copy
             where = {"path": str(folder), "cache_dir": stack.enter_context(tempfile.TemporaryDirectory())}
-        elif not _hub_answers():
+        elif not _hub_is_reachable():
             stack.enter_context(_offline())
         try:
             data = datasets.load_dataset(name=config.subset, **where)
@@ -119,8 +119,8 @@ def _unloadable(config: DataConfig, error: Exception) -> ConfigError:
     return rule("data.path", config.path, "be a data set of Parquet, CSV or JSON files, on the hub or local", remedy)
 
 
-def _hub_answers() -> bool:
-    """One quick question, because the hub's own client retries for half a minute before it gives up."""
+def _hub_is_reachable() -> bool:
+    """One short request, because the hub's own client retries for half a minute before it gives up."""
     from datasets import config
 
     try:
@@ -130,7 +130,7 @@ def _hub_answers() -> bool:
         error.close()
         return True
     except urllib.error.URLError as error:
-        # only "no way there" counts: this client may lack what the hub's has (certificates, say)
+        # only a missing connection counts: this client may lack what the hub's has, such as certificates
         return not isinstance(error.reason, OSError) or isinstance(error.reason, ssl.SSLError)
     except TimeoutError:
         return False

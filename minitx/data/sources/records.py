@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from minitx.data.sources.source import Corpus, Examples
 from minitx.data.splits import IntArray
 
 UNLABELLED = "-1"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,12 @@ def _check_texts(table: Table, config: DataConfig) -> None:
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise _wrong(config, side, "hold text in every record", table.where, row, _shown(text))
-            if not text.isascii() and not _spellable(text):
+            if _SURROGATE.search(text):
                 raise _wrong(config, side, "hold valid Unicode", table.where, row, "a lone surrogate")
 
 
 def _shown(value: Any) -> str:
     return "none" if value is None else f"{value!r:.40}"
-
-
-def _spellable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # ----------------------------------------------------------------------------------------------------- classification
