@@ -5,40 +5,58 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from minitx.analysis.attention_maps import inspect_texts
 from minitx.analysis.head_statistics import ROWS, HeadReport, head_statistics, sample_batches
 from minitx.analysis.page import inspect_page
-from minitx.config import Config, LinearConfig, NetConfig, TransformerConfig, rule
+from minitx.config import Config, DecodeConfig, NetConfig, TransformerConfig, rule
 from minitx.config.load import override
-from minitx.data import TaskData, Tokenizer, load_data
-from minitx.decoding.text import TextModel, TextProcessor
+from minitx.data import TaskData, load_data
+from minitx.decoding.inference import TranslationScore
+from minitx.decoding.text import Candidate, TextModel, TextProcessor
 from minitx.errors import ConfigError
 from minitx.metrics.class_report import N_HARDEST, ClassReport, report_classes
 from minitx.metrics.comparison import Comparison, compare_evaluations
 from minitx.metrics.evaluate import Evaluation, evaluate, evaluate_linear
 from minitx.nn.baselines.linear import TfidfClassifier
-from minitx.nn.build import Model, build_model
 from minitx.nn.capture import attentions
-from minitx.nn.sizes import ModelShape
-from minitx.training.checkpoint import Checkpoint, load_checkpoint
 from minitx.training.device import resolve_compute
 from minitx.training.run_folder import RunFolder
+from minitx.training.saving import load_model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictor(TextModel):
-    """Weights of one checkpoint (or of several runs) and all that stands between text and them: `predict`, `n_best`
-    and `score` of `TextModel`; needs no data source but for `evaluate`.
+class LinearTextModel:
+    """A linear model on the user's own texts; it reads them whole, on the CPU."""
+
+    model: TfidfClassifier
+    processor: TextProcessor
+    decode: DecodeConfig
+    """Read by no classifier."""
+    device = torch.device("cpu")
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label name of each text, in the order of `texts`; [] for none."""
+        return [self.processor.label(index) for index in self.model.log_probs(texts).argmax(-1)] if texts else []
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """None: texts are read whole."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A trained model (or an ensemble of several runs) with all that stands between text and it; needs no data source
+    but for `evaluate`.
 
     Its precision is the one that the run was evaluated in, where this machine resolves `auto` alike.
     """
 
     folder: RunFolder
     config: Config
+    text_model: TextModel | LinearTextModel
 
     @classmethod
     def from_run(
@@ -52,48 +70,87 @@ class Predictor(TextModel):
             ConfigError: a folder is no run, a run has not reached that checkpoint, or runs do not go together.
             CheckpointError: the checkpoint is damaged.
         """
-        first, *others = [cls._one(path, device, checkpoint) for path in (run, *ensemble)]
-        for member in (first, *others) if others else ():
-            if isinstance(member, LinearPredictor):
+        first, *others = members = [cls._from_one_run(path, device, checkpoint) for path in (run, *ensemble)]
+        if not others:
+            return first
+        for member in members:
+            if isinstance(member.text_model, LinearTextModel):
                 must = "be a run of a model that is trained by steps, because an ensemble goes by batches of tokens"
                 raise rule("--ensemble", member.folder.path, must, "leave model=linear out")
-        for other in others:
-            if other.processor != first.processor:
+            if member.processor != first.processor:
                 must = (
                     f"read and write as {run} does: same task, vocabulary, classes, data.max_length and data.truncate"
                 )
-                raise rule("--ensemble", other.folder.path, must, "train its runs on the same data, with other seeds")
-        return replace(first, models=first.models + tuple(model for other in others for model in other.models))
+                raise rule("--ensemble", member.folder.path, must, "train its runs on the same data, with other seeds")
+        models = tuple(model for member in members for model in member.nets().models)
+        return replace(first, text_model=replace(first.nets(), models=models))
 
     @classmethod
-    def _one(cls, run: str | Path, device: str, checkpoint: str) -> Predictor:
+    def _from_one_run(cls, run: str | Path, device: str, checkpoint: str) -> Predictor:
         folder = RunFolder(Path(run))
-        config = folder.read_config()
-        place = folder.checkpoints / checkpoint
-        if not place.exists():
-            raise ConfigError(f"run ({run}) must have a checkpoint '{checkpoint}'; it has not been trained that far")
-        if isinstance(config.model, LinearConfig):
-            return LinearPredictor.of_checkpoint(folder, config, config.model, load_checkpoint(place))
-        here = {"device": device, "compile": False, "cuda_graphs": "off"}  # the last two are of training alone
-        compute = resolve_compute(config.trainer.model_copy(update=here))
-        where = compute.device
-        loaded = load_checkpoint(place)
-        model = build_model(config.model, ModelShape(**loaded.state["shape"]))
-        model.load_state_dict(dict(loaded.tensors["model.safetensors"]))
-        return cls(
-            folder=folder,
-            config=config,
-            models=(model.to(where).eval(),),
-            processor=_processor(config, loaded),
-            device=where,
-            precision=compute.precision,
-            decode=config.decode,
-        )
+        loaded = load_model(folder, checkpoint)
+        config, processor, decode = loaded.config, loaded.processor, loaded.config.decode
+        text_model: TextModel | LinearTextModel
+        if isinstance(loaded.model, TfidfClassifier):
+            text_model = LinearTextModel(model=loaded.model, processor=processor, decode=decode)
+        else:
+            here = {"device": device, "compile": False, "cuda_graphs": "off"}  # the last two are of training alone
+            compute = resolve_compute(config.trainer.model_copy(update=here))
+            text_model = TextModel(
+                models=(loaded.model.to(compute.device),),
+                processor=processor,
+                device=compute.device,
+                precision=compute.precision,
+                decode=decode,
+            )
+        return cls(folder=folder, config=config, text_model=text_model)
 
     @property
-    def model(self) -> Model:
-        """The first run's, in eval mode, on `device`."""
-        return self.models[0]
+    def processor(self) -> TextProcessor:
+        """Tokenisers, class names and length limit."""
+        return self.text_model.processor
+
+    @property
+    def decode(self) -> DecodeConfig:
+        """How a translator writes."""
+        return self.text_model.decode
+
+    @property
+    def n_models(self) -> int:
+        """Of an ensemble; else 1."""
+        return 1 if isinstance(self.text_model, LinearTextModel) else len(self.text_model.models)
+
+    @property
+    def device(self) -> torch.device:
+        return self.text_model.device
+
+    def nets(self, must: str = "be a run of a net", remedy: str = "use a run of another model") -> TextModel:
+        """The models of a run that was trained by steps.
+
+        Raises:
+            ConfigError: the run's model is linear. must, remedy: how the error says so.
+        """
+        if isinstance(self.text_model, LinearTextModel):
+            raise rule("RUN", self.folder.path, f"{must} (its model is linear)", remedy)
+        return self.text_model
+
+    # ---------------------------------------------------------------------------------------------------------- texts
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label name, or the best output text, of each text, in the order of `texts`; see `TextModel.predict`."""
+        return self.text_model.predict(texts)
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than `data.max_length` and are read in part."""
+        return self.text_model.n_cut(texts)
+
+    def n_best(self, texts: Sequence[str], n: int) -> list[list[Candidate]]:
+        """The `n` best translations of each text, best first; see `TextModel.n_best`."""
+        return self.nets().n_best(texts, n)
+
+    def score(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> list[TranslationScore]:
+        """How probable each given translation is; see `TextModel.score`."""
+        return self.nets().score(texts, translations, first)
 
     def with_decoding(self, **changes: float) -> Predictor:
         """The same models with other `decode.*` settings on top of the present ones, e.g. with_decoding(beam=5).
@@ -103,7 +160,9 @@ class Predictor(TextModel):
         """
         overrides = [f"decode.{key}={value}" for key, value in changes.items()]
         present = self.config.model_copy(update={"decode": self.decode})
-        return replace(self, decode=override(present, overrides).decode)
+        return replace(self, text_model=replace(self.text_model, decode=override(present, overrides).decode))
+
+    # ----------------------------------------------------------------------------------------------------------- data
 
     def evaluate(self, split: str = "test", overrides: Sequence[str] = ()) -> Evaluation:
         """Metrics on a split of the run's own data, or of other data that `overrides` (`data.path=...`) name; the
@@ -141,17 +200,20 @@ class Predictor(TextModel):
         return config, load_data(config.data, vocabulary=self.processor)
 
     def _evaluate(self, config: Config, data: TaskData, split: str) -> Evaluation:
+        if isinstance(self.text_model, LinearTextModel):
+            return evaluate_linear(self.text_model.model, data.splits[split], data)
+        model, *ensemble = self.text_model.models
         return evaluate(
-            self.model,
+            model,
             data.splits[split],
             data,
             device=self.device,
-            precision=self.precision,
+            precision=self.text_model.precision,
             batch_tokens=config.trainer.batch_tokens,
             decode=self.decode,
             bleu_tokenize=config.data.bleu_tokenize,
             masking=config.masking,
-            ensemble=self.models[1:],
+            ensemble=ensemble,
         )
 
     def compare(
@@ -176,6 +238,8 @@ class Predictor(TextModel):
         their = on_same.evaluate(split, overrides)
         return mine, their, compare_evaluations(mine, their)
 
+    # ------------------------------------------------------------------------------------------------------ attention
+
     def inspect(self, *texts: str) -> str:
         """One self-contained HTML page with every layer and head of each text's attention.
 
@@ -183,13 +247,14 @@ class Predictor(TextModel):
             ConfigError: the model makes nothing of a text, or has no attention.
         """
         self.check_predicts()
-        model = self.config.model
-        if not attentions(self.model):
+        must = "be a run with attention, because inspect draws nothing else"
+        net, model = self.nets(must, "use a run of model=transformer").models[0], self.config.model
+        if not attentions(net):
             assert isinstance(model, NetConfig)
             must = f"attend to tokens, but model={model.kind} with model.pooling={model.pooling} does not"
             remedy = "train it with model.pooling=additive or attention to see what it reads"
             raise rule("run", self.folder.path, must, remedy)
-        inspections = inspect_texts(self.model, texts, self.processor, device=self.device, decode=self.decode)
+        inspections = inspect_texts(net, texts, self.processor, device=self.device, decode=self.decode)
         return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self._subtitle())
 
     def head_statistics(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
@@ -198,11 +263,12 @@ class Predictor(TextModel):
         Raises:
             ConfigError: the data cannot be read, or the model is linear.
         """
+        net = self.nets("be a run of a net, because heads and receptive fields are of nets alone").models[0]
         config, data = self._data(())
         batches = sample_batches(
-            self.model, data.splits[split], data, device=self.device, rows=rows, seed=seed, masking=config.masking
+            net, data.splits[split], data, device=self.device, rows=rows, seed=seed, masking=config.masking
         )
-        return head_statistics(self.model, batches, seed)
+        return head_statistics(net, batches, seed)
 
     def check_predicts(self) -> None:
         """Raise a ConfigError of a run that has no answer to a text."""
@@ -216,65 +282,3 @@ class Predictor(TextModel):
         depth = f"{model.depth} layer{'s' if model.depth > 1 else ''}" if model.depth else "no layers"
         heads = f" of {model.n_heads} heads" if isinstance(model, TransformerConfig) else ""
         return f"{self.config.data.name}, {model.kind}: {depth}{heads}, width {model.d_model}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearPredictor(Predictor):
-    """A run of model=linear, which reads the texts themselves: whole, on the CPU, without a torch model."""
-
-    linear: TfidfClassifier
-
-    @classmethod
-    def of_checkpoint(
-        cls, folder: RunFolder, config: Config, settings: LinearConfig, loaded: Checkpoint
-    ) -> LinearPredictor:
-        processor, tensors = _processor(config, loaded), loaded.tensors["model.safetensors"]
-        assert processor.label_names is not None, "a linear model is a classifier"
-        vocabulary = loaded.texts["vocabulary.json"]
-        return cls(
-            folder=folder,
-            config=config,
-            models=(),
-            linear=TfidfClassifier.of_saved(settings, len(processor.label_names), tensors, vocabulary),
-            processor=processor,
-            device=torch.device("cpu"),
-            decode=config.decode,
-        )
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label name of each text, in the order of `texts`; [] for none."""
-        if not texts:
-            return []
-        return [self.processor.label(index) for index in self.linear.log_probs(texts).argmax(-1).tolist()]
-
-    def n_cut(self, texts: Sequence[str]) -> int:
-        """None: texts are read whole."""
-        return 0
-
-    def inspect(self, *texts: str) -> str:
-        """Always a ConfigError: there is nothing to draw."""
-        must = "be a run with attention, because inspect draws nothing else"
-        raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of model=transformer")
-
-    def head_statistics(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
-        """Always a ConfigError: there is nothing to measure."""
-        must = "be a run of a net, because heads and receptive fields are of nets alone"
-        raise rule("RUN", self.folder.path, f"{must} (its model is linear)", "use a run of another model")
-
-    def _evaluate(self, config: Config, data: TaskData, split: str) -> Evaluation:
-        return evaluate_linear(self.linear, data.splits[split], data)
-
-
-def _processor(config: Config, checkpoint: Checkpoint) -> TextProcessor:
-    state: Any = checkpoint.state
-    src = Tokenizer.from_json(checkpoint.texts["tokenizer.json"])
-    own = checkpoint.texts.get("tgt_tokenizer.json")
-    names = state["label_names"]
-    return TextProcessor(
-        task=state["shape"]["task"],
-        src_tokenizer=src,
-        tgt_tokenizer=Tokenizer.from_json(own) if own else (src if state["shape"]["task"] == "translation" else None),
-        label_names=tuple(names) if names is not None else None,
-        max_length=config.data.max_length,
-        truncate=config.data.truncate,
-    )

@@ -32,8 +32,8 @@ from minitx.training.console import Reporter
 from minitx.training.device import compute_of, frozen_garbage, prepare_process, resolve_compute
 from minitx.training.loop import Hooks, Loop, build_loop
 from minitx.training.optim import WeightAverage
-from minitx.training.run import model_shape
 from minitx.training.signals import StopRequest
+from minitx.training.trainer import model_shape
 
 PREDICTION_TOKENS = 4096
 """Padded tokens in a batch of `minitx predict`."""

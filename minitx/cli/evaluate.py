@@ -122,7 +122,7 @@ def _described(predictor: Predictor, options: argparse.Namespace) -> str:
     """Which runs, which checkpoint, and how they decode."""
     from minitx.training.display import shown_decoding
 
-    runs = " + ".join([str(predictor.folder.path), *(options.ensemble if len(predictor.models) > 1 else [])])
+    runs = " + ".join([str(predictor.folder.path), *(options.ensemble if predictor.n_models > 1 else [])])
     what = [runs, f"{options.checkpoint} checkpoint"]
     if predictor.processor.task == "translation":
         what.append(shown_decoding(predictor.decode))

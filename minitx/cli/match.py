@@ -91,10 +91,9 @@ def _read(like: Path) -> tuple[Config, ModelShape]:
     from minitx.config import NetConfig, rule
     from minitx.config.load import load
     from minitx.data import load_data
-    from minitx.nn.sizes import ModelShape
-    from minitx.training.checkpoint import load_checkpoint
-    from minitx.training.run import model_shape
     from minitx.training.run_folder import RunFolder
+    from minitx.training.saving import load_model
+    from minitx.training.trainer import model_shape
 
     if like.is_file():
         try:
@@ -108,7 +107,9 @@ def _read(like: Path) -> tuple[Config, ModelShape]:
     folder = RunFolder(like)
     config = folder.read_config("--like")
     if isinstance(config.model, NetConfig) and folder.has_checkpoint():
-        return config, ModelShape(**load_checkpoint(folder.checkpoints / "last").state["shape"])
+        shape = load_model(folder, "last").shape
+        assert shape is not None, "of a net"
+        return config, shape
     return config, model_shape(config, load_data(config.data))
 
 

@@ -32,7 +32,7 @@ from minitx.decoding.inference import (
 )
 from minitx.metrics.intervals import Interval, Ints
 from minitx.metrics.masked import FilledTexts, MaskedPredictions, predict_hidden
-from minitx.metrics.scores import ClassOutputs, MaskedOutputs, TextOutputs, main_metric, scores
+from minitx.metrics.scores import ClassOutputs, MaskedOutputs, TextOutputs, better, main_metric, scores
 from minitx.nn.baselines.linear import TfidfClassifier
 from minitx.nn.build import Model
 from minitx.nn.masked import MaskedModel
@@ -64,6 +64,12 @@ class Evaluation:
     def score(self) -> float:
         """Value of the main metric."""
         return self.metrics[self.main].value
+
+    def improves_on(self, score: float | None, loss: float | None) -> bool:
+        """Whether it is better than the best so far; the loss decides between equal scores. None = there is none."""
+        if self.score == score and loss is not None:
+            return self.loss < loss
+        return score is None or better(self.score, score, self.main)
 
 
 def evaluate(

@@ -91,7 +91,7 @@ def write_default(run: Path, word: str) -> None:
     _write_json(REFERENCE / "default.json", report)
     log = (run / "train.log").read_text(encoding="utf-8").rstrip()
     (REFERENCE / "default_console.txt").write_text(_shortened(log.splitlines()) + "\n", encoding="utf-8")
-    [shown] = inspect_texts(predictor.model, [word], predictor.processor, device=predictor.device)
+    [shown] = inspect_texts(predictor.nets().models[0], [word], predictor.processor, device=predictor.device)
     figure = attention_figure(shown.views[0], f"{shown.text}  →  {shown.output}")
     figure.savefig(REFERENCE / "attention.png", dpi=110)
 
@@ -175,7 +175,7 @@ def write_decoding(run: Path, beams: tuple[int, ...] = (1, 5)) -> None:
         decoding.predict(texts)
         found[f"beam_{beam}_seconds"] = round(time.perf_counter() - start, 2)
     facts = {key: summary(run)[key] for key in ("data", "n_params", "versions")}
-    here = {"device": resolve_compute(predictor.config.trainer).name, "precision": predictor.precision}
+    here = {"device": resolve_compute(predictor.config.trainer).name, "precision": predictor.nets().precision}
     _write_json(REFERENCE / "decoding.json", {**facts, **here, "sentences": len(texts), **found})
 
 

@@ -14,9 +14,9 @@ from minitx.analysis.head_statistics import LayerHeads, LayerPair, compare_heads
 from minitx.config import Config
 from minitx.data import TaskData, load_data
 from minitx.nn.build import Model
-from minitx.predictor import Predictor
 from minitx.sweeps.cells import has_measure, measure, write_measure
 from minitx.training.run_folder import RunFolder
+from minitx.training.saving import load_model
 
 ROWS = 256
 """Validation texts that are measured on: nothing is chosen by the test split, and nothing is learnt from it."""
@@ -86,8 +86,8 @@ def across(path: Path, other: Path) -> dict[str, float]:
 
 def loaded(path: Path) -> tuple[Model, TaskData]:
     """The best weights of a run, and its data."""
-    predictor = Predictor.from_run(path, device="cpu")
-    return predictor.models[0], load_data(predictor.config.data)
+    best = load_model(RunFolder(path))
+    return best.net, load_data(best.config.data)
 
 
 def nearest_within(similarity_HH: Matrix) -> float:

@@ -25,9 +25,9 @@ from minitx.nn.attention.convert import grouped_to_split, split_to_grouped
 from minitx.nn.build import Model, build_model
 from minitx.nn.sizes import ModelShape
 from minitx.sweeps.cells import measure
-from minitx.training.checkpoint import load_checkpoint
-from minitx.training.results import TRAIN_EVALUATED
-from minitx.training.run import model_shape
+from minitx.training.run_folder import RunFolder
+from minitx.training.saving import load_model
+from minitx.training.trainer import TRAIN_EVALUATED, model_shape
 
 FIT_LEVELS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 """Training losses, nats a target, at which over-fitting is read off."""
@@ -88,9 +88,9 @@ def builds(path: Path, config: Config) -> dict[str, float]:
     """`difference`: by how much the loss of 100 test rows changes when trained heads are rebuilt, in float64."""
     if not isinstance(config.model, TransformerConfig):
         raise rule("model", config.model.kind, "be transformer, because heads are built in two ways there alone")
-    best = load_checkpoint(path / "checkpoints" / "best")
-    shape = ModelShape(**best.state["shape"])
-    state = dict(best.tensors["model.safetensors"])
+    best = load_model(RunFolder(path))
+    assert best.shape is not None
+    shape, state = best.shape, best.net.state_dict()
     other_way = "grouped" if config.model.attention.heads == "split" else "split"
     other_state = split_to_grouped(state, config.model.n_heads) if other_way == "grouped" else grouped_to_split(state)
     attention = config.model.attention.model_copy(update={"heads": other_way})

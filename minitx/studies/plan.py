@@ -20,7 +20,7 @@ from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, Study, Tier
 from minitx.studies.tuning import Tuned, places_to_try
 from minitx.sweeps.cells import MEASURES, Cell, Place, place_name
 from minitx.sweeps.machine import machine_name
-from minitx.training.run import model_shape
+from minitx.training.trainer import model_shape
 
 SEEDED = keys_with_role(Config, "seed")
 """Keys that follow the seed of a cell, see `seeded_config`."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +14,8 @@ from minitx.analysis.figures import attention_figure, confusion_figure, reliabil
 from minitx.analysis.head_maps import HeadStats, LayerId
 from minitx.analysis.head_statistics import HeadReport, LayerHeads, head_stats, sample_batches
 from minitx.analysis.receptive_field import HELD
-from minitx.config import Config, DecodeConfig, MaskingConfig, TrainerConfig
-from minitx.config.base import keys_with_role
-from minitx.config.load import flat
-from minitx.data.splits import Split, TaskData
+from minitx.config import DecodeConfig, MaskingConfig, TrainerConfig
+from minitx.data.splits import TaskData
 from minitx.decoding.text import TextProcessor
 from minitx.metrics.class_report import ClassReport, ClassScore, HardExample
 from minitx.metrics.comparison import Comparison
@@ -29,15 +25,13 @@ from minitx.nn.build import Model
 from minitx.nn.capture import attentions, head_attentions
 from minitx.nn.masked import MaskedModel
 from minitx.training.console import Reporter
-from minitx.training.run_folder import EVALUATION, RunFolder
 from minitx.training.tensorboard import Board
 
 N_SAMPLES = 8
-_NOT_COMPARED = tuple(f"{key}." for key in keys_with_role(Config, "source", "place", "machine", "logging"))
 LONGEST_MAP = 48
 """Tokens a mapped example may have, so that its labels can be read."""
-WORST_CLASSES, HARDEST = 5, 3
-"""Of a classifier, on the console at the end of a run."""
+HARDEST = 3
+"""Rows of a classifier, on the console."""
 
 
 class ExampleDisplay:
@@ -90,75 +84,6 @@ class ExampleDisplay:
             for view in shown.views if number == 0 else shown.views[:1]:
                 title = f"{shown.text}  →  {shown.output}"
                 self.board.figure(f"attention_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
-
-
-def show_at_end(
-    board: Board, config: Config, evaluations: Mapping[str, Evaluation], report: ClassReport | None, step: int
-) -> None:
-    """A classifier's report and the HParams row of this run."""
-    if report is not None:
-        show_on_board(board, report, step)
-    metrics = {f"{split}/{name}": i.value for split, e in evaluations.items() for name, i in e.metrics.items()}
-    board.hparams(_hparams(config), {f"final_{k}": v for k, v in metrics.items()})
-    board.flush()
-
-
-def _hparams(config: Config) -> dict[str, Any]:
-    """What one compares runs by, as dotted keys; the data set by its name alone, paths and logging left out."""
-    unread = set() if config.data.source == "probe" else {"probe"}
-    tree = config.model_dump(include={"data", "model", "optim", "trainer", "seed"}, exclude={"data": unread})
-    keys = {key: value for key, value in flat(tree).items() if not f"{key}.".startswith(_NOT_COMPARED)}
-    return {**keys, "pretrain.kind": config.pretrain.kind}
-
-
-def final_report(
-    reporter: Reporter,
-    folder: RunFolder,
-    results: Mapping[str, Any],
-    evaluations: Mapping[str, Evaluation],
-    report: ClassReport | None,
-) -> None:
-    """One table (metrics with intervals, size, speed, place), a classifier's classes and hardest examples on test."""
-    names = list(evaluations["test"].metrics)
-    rows = [[name, *(shown_metric(evaluations[split], name) for split in ("validation", "test"))] for name in names]
-    how = f", {shown_decoding(DecodeConfig(**results['decode']))}" if "decode" in results else ""
-    reporter.table(f"best checkpoint{how}, 95 % bootstrap intervals", ["", "validation", "test"], rows)
-    if report is not None:
-        place = f"{folder.path}/{EVALUATION}"
-        show_classes(reporter, report, "test", most=WORST_CLASSES, n_hardest=HARDEST, all_of_them=place)
-    reporter.info(f"{results['n_params']:,} parameters, {_shown_effort(results)}")
-    reporter.info(f"results {folder.path}/results.json")
-
-
-def _shown_effort(results: Mapping[str, Any]) -> str:
-    """Steps, time and speed in words; a linear model has tries in place of steps."""
-    took, speed = f"in {results['seconds']:.0f} s", results["tokens_per_second"]
-    if "c" in results:
-        return f"best of {results['steps']} by model.c={results['c']:g}, {took}"
-    of_speed = f", {speed:,.0f} tokens/s" if speed else ""
-    return f"{results['steps']:,} steps {took}{of_speed}, best at step {results['best_step']:,}"
-
-
-def next_steps(reporter: Reporter, folder: RunFolder, texts: Split | None, *, attends: bool) -> None:
-    """What to type next. texts: of which one is to try the run on; None of a run that only predicts hidden tokens.
-    attends: there is something to inspect."""
-    reporter.info("\nnext:")
-    reporter.info(f"  tensorboard --logdir {folder.path.parent}")
-    run = shlex.quote(str(folder.path))
-    if texts is None:
-        reporter.info(f"  minitx evaluate {run}")
-        reporter.info(f"  python train.py data=... pretrain=masked pretrain.run={run}")
-        return
-    example = shlex.quote(_example(texts))
-    reporter.info(f"  minitx predict {run} {example}")
-    if attends:
-        reporter.info(f"  minitx inspect {run} {example}")
-
-
-def _example(split: Split) -> str:
-    """A text to try the run on: the longest of the first few that fits on a command line."""
-    texts = [split.text(row) for row in range(min(50, len(split)))]
-    return max((t for t in texts if len(t) <= 60 and '"' not in t), key=len, default=texts[0][:60])
 
 
 def shown_metric(evaluation: Evaluation, name: str) -> str:

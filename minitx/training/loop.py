@@ -26,7 +26,6 @@ from minitx.data import LENGTH_STEP, TARGET_STEP, Masker, ResidentSplit, Split
 from minitx.data.batching import BatchStream
 from minitx.errors import RunError
 from minitx.metrics.evaluate import Evaluation
-from minitx.metrics.scores import better as is_better
 from minitx.nn.build import Model
 from minitx.training.console import Reporter, Status
 from minitx.training.device import Compute
@@ -158,15 +157,13 @@ class Loop:
             progress.horizon = estimate
         return max(estimate, progress.step + 1)
 
-    def _out_of_time(self) -> bool:
-        return self.config.max_minutes is not None and self.progress.seconds >= 60 * self.config.max_minutes
-
-    def _out_of_patience(self) -> bool:
-        return self.config.patience is not None and self.progress.without_better >= self.config.patience
-
     @property
     def finished(self) -> bool:
-        return self.progress.step >= self.total_steps or self._out_of_time() or self._out_of_patience()
+        """Whether the first limit is reached: steps, minutes, or patience."""
+        config, progress = self.config, self.progress
+        out_of_time = config.max_minutes is not None and progress.seconds >= 60 * config.max_minutes
+        out_of_patience = config.patience is not None and progress.without_better >= config.patience
+        return progress.step >= self.total_steps or out_of_time or out_of_patience
 
     @property
     def _eval_interval(self) -> int:
@@ -266,9 +263,7 @@ class Loop:
         progress, window = self.progress, self.progress.window
         hooks.record(
             {
-                "step": progress.step,
-                "epoch": round(self.stream.epochs, 6),
-                "split": "train",
+                **self.place("train"),
                 "loss": window.loss / window.targets,
                 "lr": learning_rate(self.stepper.optim, progress.step - 1, self.total_steps),
                 "grad_norm": window.grad_norm / window.steps,
@@ -284,18 +279,24 @@ class Loop:
         progress = self.progress
         with self.average.applied():
             evaluation = hooks.validate()
-            value = evaluation.score
-            better = progress.best is None or is_better(value, progress.best, evaluation.main)
-            if value == progress.best and progress.best_loss is not None:
-                better = evaluation.loss < progress.best_loss
+            better = evaluation.improves_on(progress.best, progress.best_loss)
             progress.validations += 1
             progress.without_better = 0 if better else progress.without_better + 1
             if better:
-                progress.best, progress.best_loss, progress.best_step = value, evaluation.loss, progress.step
-            record = {"step": progress.step, "epoch": round(self.stream.epochs, 6), "split": "validation"}
+                progress.best, progress.best_loss = evaluation.score, evaluation.loss
+                progress.best_step = progress.step
             scores = {name: interval.value for name, interval in evaluation.metrics.items()}
-            hooks.record({**record, "loss": evaluation.loss, **scores, "seconds": round(progress.seconds, 3)})
+            measured = {"loss": evaluation.loss, **scores, "seconds": round(progress.seconds, 3)}
+            hooks.record({**self.place("validation"), **measured})
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            where = f"step {progress.step:,}  epoch {self.stream.epochs:.2f}"
+            mark = "  (best)" if better else ""
+            self.reporter.info(f"{where}  validation loss {evaluation.loss:.4f}  {shown}{mark}")
             hooks.on_validation(evaluation, better)
+
+    def place(self, split: str) -> dict[str, Any]:
+        """Where a line of metrics.jsonl belongs."""
+        return {"step": self.progress.step, "epoch": round(self.stream.epochs, 6), "split": split}
 
     def _save(self, hooks: Hooks) -> None:
         self._read_pending()

@@ -20,9 +20,9 @@ from minitx.config.base import keys_with_role
 from minitx.config.load import flat
 from minitx.errors import Stopped
 from minitx.nn.classifier import READER
-from minitx.training.checkpoint import load_checkpoint
 from minitx.training.console import Reporter
 from minitx.training.run_folder import RunFolder
+from minitx.training.saving import load_model
 
 _FREE = frozenset(keys_with_role(Config, "place", "noise", "head")) | {
     "data.task", "data.name", "model.n_decoder_layers", "model.attention.backend",
@@ -38,7 +38,7 @@ class Start:
     run: Path
     weights: Mapping[str, Tensor]
     tokenizer: str
-    told: dict[str, Any]
+    summary: dict[str, Any]
     """For results.json: which run it was, its metrics, steps and seconds."""
 
     def enter(self, model: nn.Module, tokenizer: str) -> None:
@@ -56,7 +56,7 @@ class Start:
 
     def __str__(self) -> str:
         shown = ", ".join(
-            f"{100 * m['masked_accuracy']['value']:.1f} % on {s}" for s, m in self.told["metrics"].items()
+            f"{100 * m['masked_accuracy']['value']:.1f} % on {s}" for s, m in self.summary["metrics"].items()
         )
         return f"token table and encoder of {self.run}, masked accuracy {shown}"
 
@@ -114,12 +114,11 @@ def find_start(config: Config, folder: RunFolder, reporter: Reporter, train: Cal
 
 
 def _read(folder: RunFolder, name: str) -> Start:
-    results, best = folder.results(), load_checkpoint(folder.checkpoints / "best")
+    results, best = folder.results(), load_model(folder)
     assert results is not None, "a finished run has results"
-    told = {"run": name, **{key: results[key] for key in ("metrics", "loss", "steps", "best_step", "seconds")}}
-    return Start(
-        run=folder.path, weights=best.tensors["model.safetensors"], tokenizer=best.texts["tokenizer.json"], told=told
-    )
+    summary = {"run": name, **{key: results[key] for key in ("metrics", "loss", "steps", "best_step", "seconds")}}
+    tokenizer = best.processor.src_tokenizer.to_json()
+    return Start(run=folder.path, weights=best.net.state_dict(), tokenizer=tokenizer, summary=summary)
 
 
 def masked_stage(config: Config) -> Config:

@@ -88,6 +88,10 @@ class RunFolder:
         return self.path / "train.log"
 
     @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
     def config_file(self) -> Path:
         return self.path / "config.yaml"
 

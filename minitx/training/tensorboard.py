@@ -1,4 +1,4 @@
-"""TensorBoard: scalars, tables of text, figures and HParams, all in the one run of its folder."""
+"""TensorBoard: scalars, tables of text, figures and HParams, all in the one run of its folder; and what a run logs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from minitx.training.run_folder import MetricsLog, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,3 +59,20 @@ class Board:
 def _plain(text: str, limit: int = 200) -> str:
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|<>~" else c for c in cut.replace("\n", " "))
+
+
+class RunLog:
+    """Numbers of a run, to metrics.jsonl and to TensorBoard alike."""
+
+    def __init__(self, folder: RunFolder, start_step: int = 0, size: int = 0) -> None:
+        """start_step, size: the step of the checkpoint to go on from, and the bytes of metrics.jsonl up to there;
+        later lines are removed."""
+        self._metrics = MetricsLog(folder.metrics_file)
+        self._metrics.cut(size)
+        self.board = Board(folder.tensorboard, start_step)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl; what it measured is shown as `<split>/<name>` at its step."""
+        self._metrics.write(record)
+        values = {key: value for key, value in record.items() if key not in ("step", "epoch", "split", "seconds")}
+        self.board.scalars(record["split"], values, record["step"])

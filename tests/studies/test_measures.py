@@ -13,8 +13,8 @@ from study_helpers import composer
 from minitx.config import Config
 from minitx.studies.measures import FIT_LEVELS, gap_at
 from minitx.sweeps.cells import MEASURES, Measure, add_measures, read_measures
-from minitx.training.results import TRAIN_EVALUATED
 from minitx.training.run import run
+from minitx.training.trainer import TRAIN_EVALUATED
 
 
 def test_the_gap_is_read_between_two_points_in_proportion() -> None:

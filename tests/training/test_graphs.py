@@ -17,10 +17,10 @@ from minitx.config.load import load
 from minitx.data import LENGTH_STEP, ResidentSplit, Split, TaskData, load_data, plan_epoch
 from minitx.errors import RunError
 from minitx.nn.build import build_model
-from minitx.training import run as session
 from minitx.training.device import resolve_compute
 from minitx.training.run_folder import run_hash
 from minitx.training.step import WARM_UP, CudaRecorder, Graph, GraphCache, Stepper
+from minitx.training.trainer import model_shape
 
 CPU = torch.device("cpu")
 
@@ -43,7 +43,7 @@ def record(compute: Callable[[], Tensor]) -> tuple[Graph, Tensor]:
 
 def stepper(config: Config, data: TaskData, r_drop: float = 0.0) -> Stepper:
     torch.manual_seed(0)
-    model: nn.Module = build_model(config.model, session.model_shape(config, data)).double()  # Adam magnifies rounding
+    model: nn.Module = build_model(config.model, model_shape(config, data)).double()  # Adam magnifies rounding
     return Stepper(model, OptimConfig(label_smoothing=0.1, r_drop=r_drop), CPU, bf16=False, compiled=False)
 
 
@@ -158,7 +158,7 @@ def test_graphs_on_a_gpu_equal_plain_steps(config: Config, data: TaskData, r_dro
     losses: dict[bool, list[Tensor]] = {}
     for graphs in (False, True):
         torch.manual_seed(0)
-        model = build_model(config.model, session.model_shape(config, data)).to(device)
+        model = build_model(config.model, model_shape(config, data)).to(device)
         one = Stepper(model, OptimConfig(r_drop=r_drop), device, bf16=False, compiled=False, graphs=graphs)
         resident = ResidentSplit(split, device, few_shapes=budget)
         losses[graphs] = [one.step([resident.batch(rows)], 0.003).loss for rows in plan]

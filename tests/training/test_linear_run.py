@@ -23,7 +23,7 @@ from minitx.config import Config, ConfigError, LinearConfig
 from minitx.config.load import load
 from minitx.errors import Stopped
 from minitx.metrics.evaluate import Evaluation
-from minitx.predictor import LinearPredictor
+from minitx.predictor import LinearTextModel
 from minitx.training import linear as linear_run
 from minitx.training.linear import C_GRID
 from minitx.training.run import run
@@ -92,7 +92,7 @@ def test_the_folder_holds_what_every_run_has(linear: Path, transformer: Path) ->
     best = max(tries, key=lambda line: (line["accuracy"], -line["loss"]))
     assert (results["c"], results["best_step"], results["steps"]) == (best["c"], best["step"], len(C_GRID))
     assert results["metrics"]["validation"]["accuracy"]["value"] == best["accuracy"]
-    n_grams = len(minitx.load(str(linear)).linear.ngrams.vocabulary)  # type: ignore[attr-defined]
+    n_grams = len(minitx.load(str(linear)).text_model.model.ngrams.vocabulary)  # type: ignore[union-attr]
     assert results["n_params"] == results["n_params_non_embedding"] == 3 * (n_grams + 1)
     assert (results["device"], results["precision"], results["tokens_per_second"]) == ("cpu", "fp64", None)
     log = (linear / "train.log").read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_the_folder_holds_what_every_run_has(linear: Path, transformer: Path) ->
 def test_a_saved_run_evaluates_and_predicts_as_it_did(linear: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = json.loads((linear / "results.json").read_text())
     predictor = minitx.load(str(linear))
-    assert isinstance(predictor, LinearPredictor)
+    assert isinstance(predictor.text_model, LinearTextModel)
     for split in ("test", "validation"):
         found = predictor.evaluate(split)
         assert {n: i.to_json() for n, i in found.metrics.items()} == results["metrics"][split]
@@ -143,7 +143,7 @@ def test_validation_alone_chooses_c(tmp_path: Path, data: dict[str, Any], monkey
     """By accuracy, by loss where that is equal; the test split is evaluated once."""
     scores = dict(zip(C_GRID, [(0.5, 1.0), (0.75, 3.0), (0.75, 2.0), (0.25, 0.1), (0.75, 2.5)], strict=True))
     evaluated: list[str] = []
-    evaluate = linear_run._LinearRun._evaluate
+    evaluate = linear_run.LinearTrainer._evaluate
 
     def arranged(self: Any, model: Any, split: str) -> Evaluation:
         evaluated.append(split)
@@ -156,7 +156,7 @@ def test_validation_alone_chooses_c(tmp_path: Path, data: dict[str, Any], monkey
         object.__setattr__(found, "loss", loss)
         return found
 
-    monkeypatch.setattr(linear_run._LinearRun, "_evaluate", arranged)
+    monkeypatch.setattr(linear_run.LinearTrainer, "_evaluate", arranged)
     assert run(config_of(data), tmp_path / "run", quiet=True)["c"] == 10.0
     assert evaluated == ["validation"] * len(C_GRID) + ["test"]
 
@@ -190,9 +190,9 @@ def test_refit_takes_validation_texts_in_with_the_c_that_was_chosen(
         LogisticRegression(C=results["c"], max_iter=10_000, tol=1e-8),
     ).fit(texts, labels)
     loaded = minitx.load(tmp_path / "run")
-    assert isinstance(loaded, LinearPredictor)
+    assert isinstance(loaded.text_model, LinearTextModel)
     asked = texts[::7]
-    np.testing.assert_allclose(np.exp(loaded.linear.log_probs(asked)), model.predict_proba(asked), atol=0.01)
+    np.testing.assert_allclose(np.exp(loaded.text_model.model.log_probs(asked)), model.predict_proba(asked), atol=0.01)
 
 
 def test_a_finished_run_is_not_fitted_again(
@@ -212,13 +212,13 @@ def test_a_finished_run_is_not_fitted_again(
 def test_a_stopped_run_says_so_and_starts_anew(
     linear: Path, tmp_path: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = linear_run._LinearRun._tried
+    tried = linear_run.LinearTrainer._evaluate_try
 
     def stop(self: Any, *arguments: Any) -> None:
         tried(self, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(linear_run._LinearRun, "_tried", stop)
+    monkeypatch.setattr(linear_run.LinearTrainer, "_evaluate_try", stop)
     with pytest.raises(Stopped) as stopped:
         run(config_of(data), tmp_path / "run", quiet=True)
     assert stopped.value.exit_code == 143

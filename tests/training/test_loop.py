@@ -30,6 +30,7 @@ from minitx.training.device import resolve_compute
 from minitx.training.loop import ESTIMATE_MARGIN, Hooks, Loop, Progress, Window
 from minitx.training.optim import WeightAverage
 from minitx.training.step import Stepper
+from minitx.training.trainer import model_shape
 
 CPU = torch.device("cpu")
 
@@ -41,7 +42,7 @@ def data(tiny: Callable[..., Config]) -> TaskData:
 
 def built(config: Config, data: TaskData) -> nn.Module:
     torch.manual_seed(config.seed)
-    return build_model(config.model, session.model_shape(config, data))
+    return build_model(config.model, model_shape(config, data))
 
 
 def stepper_of(config: Config, data: TaskData) -> Stepper:

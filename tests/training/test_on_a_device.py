@@ -24,6 +24,7 @@ from minitx.training import loop
 from minitx.training import run as session
 from minitx.training.checkpoint import load_checkpoint
 from minitx.training.step import MOST_GRAPHS, WARM_UP, GraphCache, Stepper
+from minitx.training.trainer import model_shape
 
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -85,7 +86,7 @@ def make(tiny: Callable[..., Config], tiny_classes: dict[str, Any]) -> Callable[
 
 def model_of(config: Config, data: TaskData) -> Model:
     torch.manual_seed(0)
-    model = build_model(config.model, session.model_shape(config, data))  # type: ignore[arg-type]
+    model = build_model(config.model, model_shape(config, data))  # type: ignore[arg-type]
     noise = getattr(model, "noise", None)
     if noise is not None:
         noise.learn_words(torch.from_numpy(data.src_tokenizer.word_starts()))

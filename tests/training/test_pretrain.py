@@ -26,6 +26,7 @@ from minitx.predictor import Predictor
 from minitx.training import loop, pretrain
 from minitx.training import run as session
 from minitx.training.checkpoint import load_checkpoint
+from minitx.training.loop import build_loop
 from minitx.training.pretrain import check_pretraining
 from minitx.training.run_folder import RunFolder, run_hash
 
@@ -126,13 +127,13 @@ def test_the_reader_is_taken_over_and_the_head_is_new(
     make: Make, tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[dict[str, torch.Tensor]] = []
-    original = session.build_loop
+    original = build_loop
 
     def noted(model: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         begun.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return original(model, *args, **kwargs)
 
-    monkeypatch.setattr(session, "build_loop", noted)
+    monkeypatch.setattr("minitx.training.trainer.build_loop", noted)
     config = make(model={"pooling": "attention"})
     session.run(config, tmp_path / "run", quiet=True)
     best = load_checkpoint(tmp_path / "run" / "pretrain" / "checkpoints" / "best").tensors["model.safetensors"]
@@ -288,7 +289,8 @@ def test_other_words_are_refused(make: Make, straight: Path, tmp_path: Path, wor
 def test_masked_runs_that_hide_other_tokens_are_not_compared(straight: Path) -> None:
     """Which tokens of a text are hidden goes by what is kept of it."""
     stage = Predictor.from_run(straight / "pretrain")
-    other = replace(stage, processor=replace(stage.processor, max_length=5))
+    shorter = replace(stage.text_model, processor=replace(stage.processor, max_length=5))
+    other = replace(stage, text_model=shorter)
     with pytest.raises(ConfigError, match=r"^--against .* must have .*data.max_length and data.truncate"):
         stage.compare(other)
     _, _, differences = stage.compare(stage)

@@ -176,7 +176,7 @@ def test_judging_anew_that_fails_leaves_no_old_results(
     session.run(tiny(), tmp_path / "r", quiet=True)
     wide = tiny(trainer={"resume": "auto"}, decode={"beam": 3})
     with monkeypatch.context() as patched:
-        patched.setattr(session, "evaluate", lambda *_, **__: 1 / 0)
+        patched.setattr("minitx.training.trainer.evaluate", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             session.run(wide, tmp_path / "r", quiet=True)
     results = session.run(wide, tmp_path / "r", quiet=True)

@@ -16,7 +16,6 @@ from tiny import ROOT, Output
 from minitx.config import Config, ConfigError
 from minitx.config.attention import PLAIN
 from minitx.config.load import load, override
-from minitx.training import run as session
 from minitx.training.run_folder import MetricsLog, RunFolder, run_hash, safe_name, write_atomic
 
 
@@ -167,7 +166,7 @@ def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
 ) -> None:
     train_py("hydra.run.dir=mine", "trainer.max_steps=6")
     with monkeypatch.context() as patched:
-        patched.setattr(session, "save_checkpoint", _full)
+        patched.setattr("minitx.training.saving.save_checkpoint", _full)
         printed = train_py("trainer.resume=mine", "trainer.max_steps=12", bare=True)
     assert printed.code == 1 and printed.err == (
         "checkpoint of step 12 not written (No space left on device); the one before is whole\n"

@@ -40,10 +40,9 @@ def test_head_statistics_show_every_head_and_change_no_bit(tiny: Callable[..., C
     assert [s.step for s in events.Scalars("heads/cross_L1/H2/entropy")] == [6, 12]
     best = Predictor.from_run(tmp_path / "head_statistics")
     data = load_data(best.config.data)
-    batches = sample_batches(best.model, data.splits["validation"], data, device=best.device, rows=11)
-    wanted = {str(layer_id): stats for layer_id, stats in head_stats(best.model, batches).items()}["cross_L1"].entropy[
-        1
-    ]
+    model = best.nets().models[0]
+    batches = sample_batches(model, data.splits["validation"], data, device=best.device, rows=11)
+    wanted = {str(layer_id): stats for layer_id, stats in head_stats(model, batches).items()}["cross_L1"].entropy[1]
     shown = [s.value for s in events.Scalars("heads/cross_L1/H2/entropy")]
     assert min(abs(value - wanted) for value in shown) == pytest.approx(0, abs=1e-5), "of the averaged weights"
     plain_events = EventAccumulator(str(tmp_path / "plain" / "tensorboard"), {"scalars": 0})

@@ -1,0 +1,184 @@
+"""What of a run is in its checkpoints: written while it trains, read to resume it, and loaded by every other reader.
+
+Saver.save -> checkpoints/last, checkpoints/best -> Saver.resume   goes on, bit for bit
+                                                 -> load_model     model and text processing: predict, measures
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minitx.config import Config, ConfigError, LinearConfig
+from minitx.data import TaskData, Tokenizer
+from minitx.decoding.text import TextProcessor
+from minitx.errors import RunError
+from minitx.nn.baselines.linear import TfidfClassifier
+from minitx.nn.build import Model, build_model
+from minitx.nn.sizes import ModelShape
+from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from minitx.training.loop import Loop, Progress
+from minitx.training.run_folder import RunFolder
+
+WEIGHTS, TRAINING_STATE = "model.safetensors", "training.safetensors"
+TOKENIZER, TARGET_TOKENIZER, VOCABULARY = "tokenizer.json", "tgt_tokenizer.json", "vocabulary.json"
+
+
+def tokenizer_texts(data: TaskData) -> dict[str, str]:
+    """The tokenisers, as a checkpoint holds them; the target side has one of its own where they are not joint."""
+    texts = {TOKENIZER: data.src_tokenizer.to_json()}
+    if data.tgt_tokenizer is not None and not data.joint:
+        texts[TARGET_TOKENIZER] = data.tgt_tokenizer.to_json()
+    return texts
+
+
+class Saver:
+    """Saves what a run is at a step, and goes on from there."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        data: TaskData,
+        shape: ModelShape,
+        loop: Loop,
+        pretrained: Mapping[str, Any] | None,
+    ) -> None:
+        """pretrained: what results.json holds of an earlier stage."""
+        self.folder, self.config, self.data, self.shape, self.loop = folder, config, data, shape, loop
+        self.pretrained = pretrained
+        self._model, self._device = loop.stepper.model, loop.stepper.device
+        self._texts = tokenizer_texts(data)
+
+    def save_best(self) -> None:
+        """The weights as they are now, for evaluation and prediction."""
+        self._save("best", {})
+
+    def save_last(self) -> None:
+        """All that the next step depends on."""
+        rng = {"cpu": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state()
+        groups = {"optimizer": self.loop.stepper.state(), "average": self.loop.average.state(), "rng": rng}
+        training = {f"{group}/{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
+        self._save("last", {TRAINING_STATE: training}, keep=self.config.trainer.keep)
+
+    def _save(self, link: str, more: Mapping[str, Mapping[str, Tensor]], keep: int = 1) -> None:
+        progress = self.loop.progress
+        state = {
+            "step": progress.step,
+            "progress": progress.to_json(),
+            "max_minutes": self.config.trainer.max_minutes,
+            "metrics_size": self.folder.metrics_file.stat().st_size,
+            "shape": asdict(self.shape),
+            "source": self.data.source_fingerprint,
+            "label_names": self.data.label_names,
+            "pretrain": self.pretrained,
+        }
+        tensors = {WEIGHTS: self._model.state_dict(), **more}
+        checkpoint = Checkpoint(tensors=tensors, texts=self._texts, state=state)
+        try:
+            save_checkpoint(self.folder.checkpoints, link, progress.step, checkpoint, keep)
+        except OSError as error:
+            kept = "the one before is whole" if self.folder.has_checkpoint() else "there is none yet"
+            raise RunError(f"checkpoint of step {progress.step} not written ({error.strerror}); {kept}") from error
+
+    def resume(self) -> int:
+        """Go on from `last`, where there is one; returns the bytes of metrics.jsonl that were written by then.
+
+        Raises:
+            ConfigError: the data has changed since.
+            CheckpointError: the checkpoint is damaged.
+        """
+        if not self.folder.has_checkpoint():
+            return 0
+        checkpoint = load_checkpoint(self.folder.checkpoints / "last")
+        same_source = checkpoint.state["source"] == self.data.source_fingerprint
+        if {**self._texts, **checkpoint.texts} != self._texts or not same_source:
+            raise ConfigError(
+                f"trainer.resume ({self.folder.path}) must find the data as it was, but {self.config.data.name} has "
+                f"changed since the checkpoint; restore it, or start a new run"
+            )
+        loop, state = self.loop, checkpoint.state
+        self._model.load_state_dict(dict(checkpoint.tensors[WEIGHTS]))
+        self._load_training_state(checkpoint.tensors[TRAINING_STATE])
+        loop.progress = Progress.from_json(state["progress"])
+        if state["max_minutes"] != self.config.trainer.max_minutes:
+            loop.progress.horizon = None
+        loop.stream.seek(loop.progress.epoch, loop.progress.batch)
+        self.pretrained = state["pretrain"]
+        return int(state["metrics_size"])
+
+    def _load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
+        groups: dict[str, dict[str, Tensor]] = {"optimizer": {}, "average": {}, "rng": {}}
+        for key, tensor in tensors.items():
+            group, name = key.split("/", 1)
+            groups[group][name] = tensor
+        self.loop.stepper.load_state(groups["optimizer"])
+        self.loop.average.load_state(groups["average"])
+        torch.set_rng_state(groups["rng"]["cpu"])
+        if "cuda" in groups["rng"] and self._device.type == "cuda":
+            torch.cuda.set_rng_state(groups["rng"]["cuda"])
+
+    def load_best(self) -> None:
+        """Give the model the weights that validation chose."""
+        best = load_checkpoint(self.folder.checkpoints / "best")
+        self._model.load_state_dict(dict(best.tensors[WEIGHTS]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A trained model and all that stands between texts and it."""
+
+    config: Config
+    model: Model | TfidfClassifier
+    """A net is in eval mode."""
+    shape: ModelShape | None
+    """What the data fixed of a net; a linear model has its vocabulary instead."""
+    processor: TextProcessor
+
+    @property
+    def net(self) -> Model:
+        """The model of a run that was trained by steps."""
+        assert not isinstance(self.model, TfidfClassifier)
+        return self.model
+
+
+def load_model(folder: RunFolder, link: str = "best", device: torch.device | str = "cpu") -> LoadedModel:
+    """The model in checkpoint `best` (what validation chose) or `last` of a run folder.
+
+    Raises:
+        ConfigError: the folder holds no run, or the run has not reached that checkpoint.
+        CheckpointError: the checkpoint is damaged.
+    """
+    config, place = folder.read_config(), folder.checkpoints / link
+    if not place.exists():
+        raise ConfigError(f"run ({folder.path}) must have a checkpoint '{link}'; it has not been trained that far")
+    checkpoint = load_checkpoint(place)
+    processor, weights = _processor(config, checkpoint), dict(checkpoint.tensors[WEIGHTS])
+    if isinstance(config.model, LinearConfig):
+        assert processor.label_names is not None, "a linear model is a classifier"
+        n_classes, vocabulary = len(processor.label_names), checkpoint.texts[VOCABULARY]
+        linear = TfidfClassifier.of_saved(config.model, n_classes, weights, vocabulary)
+        return LoadedModel(config=config, model=linear, shape=None, processor=processor)
+    shape = ModelShape(**checkpoint.state["shape"])
+    model = build_model(config.model, shape)
+    model.load_state_dict(weights)
+    return LoadedModel(config=config, model=model.to(device).eval(), shape=shape, processor=processor)
+
+
+def _processor(config: Config, checkpoint: Checkpoint) -> TextProcessor:
+    task, names = checkpoint.state["shape"]["task"], checkpoint.state["label_names"]
+    src, own = Tokenizer.from_json(checkpoint.texts[TOKENIZER]), checkpoint.texts.get(TARGET_TOKENIZER)
+    return TextProcessor(
+        task=task,
+        src_tokenizer=src,
+        tgt_tokenizer=Tokenizer.from_json(own) if own else (src if task == "translation" else None),
+        label_names=tuple(names) if names is not None else None,
+        max_length=config.data.max_length,
+        truncate=config.data.truncate,
+    )

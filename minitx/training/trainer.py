@@ -1,0 +1,205 @@
+"""A net in training: model, loop, logs and checkpoints put together, begun or resumed, fitted and evaluated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from minitx.config import CnnConfig, Config, DecodeConfig, NetConfig
+from minitx.data import Masker, TaskData
+from minitx.decoding.inference import GREEDY
+from minitx.decoding.text import TextProcessor
+from minitx.metrics.evaluate import Evaluation, evaluate
+from minitx.nn.build import Model, build_model
+from minitx.nn.capture import attentions
+from minitx.nn.classifier import TextReader
+from minitx.nn.sizes import ModelShape, non_embedding, parameter_counts
+from minitx.training.console import Reporter
+from minitx.training.device import Compute, frozen_garbage
+from minitx.training.display import ExampleDisplay
+from minitx.training.loop import Hooks, build_loop
+from minitx.training.optim import WeightAverage
+from minitx.training.pretrain import Start
+from minitx.training.run_folder import RunFolder
+from minitx.training.saving import Saver, tokenizer_texts
+from minitx.training.signals import stop_on_signals
+from minitx.training.tensorboard import RunLog
+
+TRAIN_EVALUATED = "train_evaluated"
+"""Split of the lines of metrics.jsonl, and of the curves, of training rows that are evaluated as validation is."""
+EVALUATION_BATCHES = 4
+"""Training batches that one of evaluation holds: no activations are kept for a backward pass."""
+
+
+class Trainer:
+    """Trains a net from wherever its run folder is, and evaluates the best weights."""
+
+    def __init__(
+        self,
+        config: Config,
+        net: NetConfig,
+        folder: RunFolder,
+        data: TaskData,
+        compute: Compute,
+        reporter: Reporter,
+        start: Start | None = None,
+    ) -> None:
+        """start: where a new run takes weights from.
+
+        Raises:
+            ConfigError: the run's data has changed since its checkpoint, or has other tokens than `start`.
+            CheckpointError: the checkpoint to go on from is damaged.
+        """
+        self.config, self.folder, self.data, self.compute, self.reporter = config, folder, data, compute, reporter
+        shape = model_shape(config, data)
+        self.parts = parameter_counts(net, shape)
+        self.model = new_model(net, shape, data, config.seed, compute.device)
+        self._introduce(net)
+        if start is not None:
+            start.enter(self.model, tokenizer_texts(data)["tokenizer.json"])
+            reporter.info(f"start   {start}")
+        masked = data.task == "masked"
+        self.loop = build_loop(
+            self.model,
+            data.splits["train"],
+            config.optim,
+            config.trainer,
+            compute,
+            WeightAverage(self.model, config.trainer.average),
+            reporter,
+            seed=config.seed,
+            sentences=net.reads_sentences,
+            packed=net.reads_unpadded,
+            masker=_masker(config, data) if masked else None,
+        )
+        self.saver = Saver(folder, config, data, shape, self.loop, start.summary if start is not None else None)
+        size = self.saver.resume()
+        if self.loop.progress.step:
+            reporter.info(f"resume  from step {self.loop.progress.step:,}")
+        self.log = RunLog(folder, self.loop.progress.step, size)
+        processor = TextProcessor.of(data, config.data.max_length, config.data.truncate)
+        self.examples = ExampleDisplay(
+            self.log.board, self.model, data, processor, compute.device, config.trainer, config.masking
+        )
+
+    def _introduce(self, net: NetConfig) -> None:
+        """Log what is about to be trained, and where."""
+        listed = ", ".join(f"{name} {count:,}" for name, count in self.parts.items())
+        self.reporter.info(f"model   {self.config.model.kind}, {sum(self.parts.values()):,} parameters ({listed})")
+        if isinstance(net, CnnConfig):
+            self.reporter.info(f"field   each position sees {net.receptive_field:,} positions, itself in the middle")
+        how = [", compiled"] * self.compute.compiled + [", CUDA graphs"] * self.compute.graphs
+        self.reporter.info(f"device  {self.compute.name}, {self.compute.precision}{''.join(how)}")
+
+    # ------------------------------------------------------------------------------------------------------- training
+
+    def fit(self) -> int | None:
+        """Train to the end; or to the end of the step in which a signal came, which is returned. All is saved then."""
+        hooks = Hooks(
+            validate=lambda: self.evaluate("validation", GREEDY, self.config.trainer.eval_rows),
+            record=self.log.record,
+            on_validation=self._on_validation,
+            save_last=self.saver.save_last,
+        )
+        self.folder.begin(self.config)
+        with stop_on_signals() as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
+            self.loop.run(hooks, stop)
+        return None if self.loop.finished else stop.signal
+
+    def _on_validation(self, evaluation: Evaluation, better: bool) -> None:
+        """Evaluate training rows too, where that is asked for; show examples; save what is the best so far."""
+        progress, n_rows = self.loop.progress, self.config.trainer.eval_train_rows
+        if n_rows:
+            loss = self.evaluate("train", GREEDY, n_rows).loss
+            self.log.record({**self.loop.place(TRAIN_EVALUATED), "loss": loss, "seconds": round(progress.seconds, 3)})
+        self.examples.after_validation(evaluation, progress.validations, progress.step)
+        if better:
+            self.saver.save_best()
+
+    def evaluate(self, split: str, decode: DecodeConfig, n_rows: int | None = None) -> Evaluation:
+        """Loss and scores of the model as it is now, on so many rows of a split (always the same ones); None = all."""
+        there, rows = len(self.data.splits[split]), None
+        if n_rows is not None and n_rows < there:
+            rows = np.sort(np.random.default_rng(0).permutation(there)[:n_rows])
+        return evaluate(
+            self.model,
+            self.data.splits[split],
+            self.data,
+            device=self.compute.device,
+            precision=self.compute.precision,
+            batch_tokens=EVALUATION_BATCHES * self.config.trainer.batch_tokens,
+            rows=rows,
+            decode=decode,
+            bleu_tokenize=self.config.data.bleu_tokenize,
+            masking=self.config.masking,
+        )
+
+    # --------------------------------------------------------------------------------------------------------- ending
+
+    def evaluate_best(self) -> dict[str, Evaluation]:
+        """The best weights on the whole validation split, and on test, once."""
+        self.saver.load_best()
+        return {split: self.evaluate(split, self.config.decode) for split in ("validation", "test")}
+
+    def summary(self) -> dict[str, Any]:
+        """What results.json holds of the model and its training."""
+        progress = self.loop.progress
+        pretrained = {} if self.saver.pretrained is None else {"pretrain": self.saver.pretrained}
+        return {
+            "n_params": sum(self.parts.values()),
+            "n_params_non_embedding": non_embedding(self.parts),
+            "n_train": len(self.data.splits["train"]),
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "seconds": round(progress.seconds, 3),
+            "device": self.compute.name,
+            "precision": self.compute.precision,
+            "tokens_per_second": round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
+            **pretrained,
+        }
+
+    def stopped(self, run: object) -> str:
+        """How a run that was asked to stop can be continued. run: the folder to name."""
+        again = f"python train.py trainer.resume={run}"
+        return f"stopped at step {self.loop.progress.step:,}, all saved; continue with: {again}"
+
+    @property
+    def attends(self) -> bool:
+        """Whether there are attention maps to look at."""
+        return bool(attentions(self.model))
+
+    def show_maps(self) -> None:
+        """Attention maps of the model as it is now; they take a moment."""
+        self.examples.maps(self.loop.progress.best_step)
+
+    def close(self) -> None:
+        """Write out what TensorBoard still holds."""
+        self.log.board.close()
+
+
+def new_model(net: NetConfig, shape: ModelShape, data: TaskData, seed: int, device: torch.device) -> Model:
+    """The model at its first step; its weights follow from the seed, whatever the device."""
+    torch.manual_seed(seed)
+    model = build_model(net, shape).to(device)
+    if isinstance(model, TextReader) and net.word_dropout:
+        model.noise.learn_words(torch.from_numpy(data.src_tokenizer.word_starts()).to(device))
+    return model
+
+
+def _masker(config: Config, data: TaskData) -> Masker:
+    """Hides the tokens that are to be predicted."""
+    return Masker(data.splits["train"], config.masking, data.src_tokenizer.vocab_size, config.seed)
+
+
+def model_shape(config: Config, data: TaskData) -> ModelShape:
+    """What the data tells the model: vocabularies, classes, longest input."""
+    return ModelShape(
+        task=data.task,
+        src_vocab=data.src_tokenizer.vocab_size,
+        tgt_vocab=data.tgt_tokenizer.vocab_size if data.tgt_tokenizer is not None else None,
+        n_classes=len(data.label_names) if data.label_names is not None else None,
+        joint=data.joint,
+        max_length=config.data.max_length,
+    )
