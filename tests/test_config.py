@@ -17,7 +17,7 @@ from minitx.config import MODELS, Config, ConfigError, TransformerConfig
 from minitx.config.base import dotted_keys, keys_with_role, role_of
 from minitx.config.load import load, override
 from minitx.studies.study import Study
-from minitx.sweeps.hydra_plugin import config_of
+from minitx.sweeps.hydra_plugin import plain, with_recipe
 
 CONF = ROOT / "conf"
 GROUPS = {
@@ -25,7 +25,12 @@ GROUPS = {
     for group in ("data", "model", "optim", "trainer", "pretrain")
 }
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
-MODEL_RECIPES = sorted(p.relative_to(CONF / "experiment").with_suffix("") for p in CONF.glob("experiment/*/*.yaml"))
+SECTIONS = [
+    (name, model)
+    for name in EXPERIMENTS
+    for model in yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text()).get("models", {})
+]
+"""(recipe, model for which it has a section)"""
 NEEDING_A_PATH = ("files", "tatoeba", "g2p", "multi30k_tok", "cmudict_full", "text_classification")
 OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
 
@@ -311,14 +316,14 @@ def test_words_are_not_truth_values(word: str) -> None:
 def composed(*overrides: str) -> Config:
     train.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return config_of(compose("config", train.with_data(overrides, train.CONF)))
+        return load(plain(compose("config", with_recipe(overrides, train.CONF))))
 
 
 @pytest.mark.parametrize(
     "choice",
     [f"{g}={name}" for g, names in GROUPS.items() for name in names]
     + [f"experiment={e}" for e in EXPERIMENTS]
-    + [f"experiment={recipe.parent} model={recipe.name}" for recipe in MODEL_RECIPES],
+    + [f"experiment={name} model={model}" for name, model in SECTIONS],
 )
 def test_every_file_in_conf_composes_and_types(choice: str) -> None:
     group, _, name = choice.split()[0].partition("=")
@@ -337,6 +342,24 @@ def test_a_recipe_has_a_part_of_each_model_own() -> None:
     assert composed("experiment=none", "data=digits").model == TransformerConfig()
 
 
+def test_a_section_of_a_model_goes_on_top_of_the_one_that_the_recipe_builds_on() -> None:
+    """data=newsgroups builds on text_classification; what is typed goes on top of both."""
+    section = {"d_model": 64, "token_dropout": 0.5, "n_layers": 1}  # newsgroups, transformer
+    below = {"dropout": 0.3, "position": "rotary"}  # text_classification, transformer
+    found = composed("data=newsgroups").model.model_dump()
+    assert {key: found[key] for key in (section | below)} == section | below
+    typed = composed("data=newsgroups", "model.d_model=32", "model.dropout=0.2").model
+    assert isinstance(typed, TransformerConfig) and (typed.d_model, typed.dropout, typed.n_layers) == (32, 0.2, 1)
+    bag = composed("data=newsgroups", "model=bag")  # no section of its own
+    assert (bag.data.tokenizer.kind, bag.optim.lr) == ("word", 0.005)
+
+
+def test_sections_of_models_are_no_part_of_the_configuration() -> None:
+    train.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert "models" not in compose("config", ["data=imdb"])
+
+
 @pytest.mark.parametrize(
     ("typed", "composed_of"),
     [
@@ -351,21 +374,21 @@ def test_a_recipe_has_a_part_of_each_model_own() -> None:
     ],
 )
 def test_an_experiment_brings_its_data(typed: str, composed_of: str) -> None:
-    assert train.with_data(typed.split(), train.CONF) == composed_of.split()
+    assert with_recipe(typed.split(), train.CONF) == composed_of.split()
 
 
 def test_swept_experiments_need_their_data_named() -> None:
     with pytest.raises(ConfigError, match="must be named where several experiments are swept"):
-        train.with_data(["-m", "experiment=digits,multi30k"], train.CONF)
+        with_recipe(["-m", "experiment=digits,multi30k"], train.CONF)
     named = ["-m", "experiment=digits,multi30k", "data=files"]
-    assert train.with_data(named, train.CONF) == [*named[:2], OF_THE_MODEL, named[2]]
+    assert with_recipe(named, train.CONF) == [*named[:2], OF_THE_MODEL, named[2]]
 
 
 def test_an_unknown_experiment_is_a_mistake() -> None:
     with pytest.raises(
         ConfigError, match=r"^experiment \(multi3k\) must name a file of conf/experiment; there are ag_news, banking77"
     ):
-        train.with_data(["experiment=multi3k", "data=multi30k"], train.CONF)
+        with_recipe(["experiment=multi3k", "data=multi30k"], train.CONF)
 
 
 def test_every_key_can_be_set_from_the_command_line() -> None:
@@ -406,8 +429,6 @@ def test_conf_has_no_unread_file() -> None:
         for g, names in itertools.chain(GROUPS.items(), [("experiment", EXPERIMENTS)])
         for n in names
     }
-    read |= {CONF / "experiment" / f"{recipe}.yaml" for recipe in MODEL_RECIPES}
     studies = set(Path(CONF / "study").rglob("*.yaml"))  # tests/studies/test_study.py composes them
     assert set(Path(CONF).rglob("*.yaml")) == known | read | studies
-    assert {recipe.parent.name for recipe in MODEL_RECIPES} <= set(EXPERIMENTS)
-    assert {recipe.name for recipe in MODEL_RECIPES} <= set(MODELS)
+    assert len(SECTIONS) > 20 and {model for _, model in SECTIONS} <= set(MODELS)

@@ -13,8 +13,9 @@ from tiny import ROOT
 import train
 from minitx.cli.main import _parse
 from minitx.config import Config
+from minitx.config.load import load
 from minitx.report import results_page
-from minitx.sweeps.hydra_plugin import config_of
+from minitx.sweeps.hydra_plugin import plain, with_recipe
 
 PAGES = sorted(
     [
@@ -48,8 +49,8 @@ def test_every_training_command_composes(page: Path, line: str) -> None:
     single = [re.sub(r"=([^,\[]*),.*", r"=\1", word) for word in words]
     train.register()
     with initialize_config_dir(str(train.CONF), version_base="1.3"):
-        raw = compose("config", train.with_data([word.replace("RUN", "null") for word in single], train.CONF))
-    assert isinstance(config_of(raw), Config)
+        raw = compose("config", with_recipe([word.replace("RUN", "null") for word in single], train.CONF))
+    assert isinstance(load(plain(raw)), Config)
 
 
 @pytest.mark.parametrize(("page", "line"), commands("minitx"), ids=name)

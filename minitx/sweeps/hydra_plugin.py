@@ -1,4 +1,4 @@
-"""What minitx adds to Hydra: the name of a run's folder, errors in one line, and a sweeper that can be killed.
+"""What minitx adds to Hydra: defaults and recipes to compose from, a run's folder, errors in one line, and its sweeper.
 
 With `train.py` the only file that knows Hydra.
 """
@@ -8,120 +8,217 @@ from __future__ import annotations
 import errno
 import re
 import sys
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from minitx.config import Config, rule
+from minitx.config import MODELS, Config, rule
 from minitx.config.base import dotted_keys
-from minitx.config.load import load, override, unknown_key
-from minitx.errors import ConfigError, RunError
+from minitx.config.load import load, unknown_key
+from minitx.errors import ConfigError, RunError, Stopped
 from minitx.sweeps.cells import Cell
 from minitx.sweeps.executor import InThisProcess
 from minitx.sweeps.sweep import run_sweep, sweep_name
+from minitx.training.run import hash_of
+from minitx.training.run_folder import default_run_dir
 
 AROUND = ("hydra", "study")
 """Nodes around a run's configuration, of which its result does not depend."""
 STUDIES = Path("outputs/studies")
 AUTO_SWEEP_DIR = "outputs/sweeps/auto"
+RECIPES = "experiment"
+"""The folder of recipes in conf."""
+RunStudy = Callable[
+    [dict[str, Any], Path, Path, Callable[[Sequence[str]], Config], Callable[[Config], str], Sequence[str]], None
+]
+"""(the `study` node, folder of studies, folder of tuning records, overrides -> configuration, configuration -> hash,
+what was typed): runs a study. It is given from above, because sweeps lie below studies."""
 
 
-# --------------------------------------------------------------------------------------------------- configuration
+def register(study_defaults: Mapping[str, Any], run_study: RunStudy) -> None:
+    """Hand Hydra the defaults of minitx/config, the recipes, our sweeper, and the name of a run's folder.
+
+    study_defaults: the node `study` where no study is named.
+    """
+    sections = Config().model_dump(mode="json")
+    store = ConfigStore.instance()
+    store.store(name="base", node={"seed": sections.pop("seed")})
+    sections.pop("model")
+    for kind, model in MODELS.items():
+        store.store(group="model", name=f"base_{kind}", node=model().model_dump(mode="json"))
+    for group, defaults in (*sections.items(), ("study", dict(study_defaults))):
+        store.store(group=group, name="base", node=defaults)
+    OmegaConf.register_new_resolver("minitx.run_dir", lambda *, _root_: _run_dir(_root_), replace=True)
+    ResumableSweeper.run_study = staticmethod(run_study)
+    _register_plugins(ResumableSweeper, RecipeSource, RecipePath)
 
 
-def config_of(raw: DictConfig) -> Config:
-    """Type what Hydra composed of a run."""
+def _register_plugins(*plugins: type[Any]) -> None:
+    """Make them known as `hydra_plugins.minitx.<name>`: Hydra takes plugins from that package alone, which this
+    project, with its one package, does not install."""
+    known = Plugins.instance()  # first, for it looks into a real `hydra_plugins` package where others installed one
+    package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
+    module = sys.modules.setdefault("hydra_plugins.minitx", ModuleType("hydra_plugins.minitx"))
+    vars(package)["minitx"] = module
+    for plugin in plugins:
+        plugin.__module__ = "hydra_plugins.minitx"
+        vars(module)[plugin.__name__] = plugin
+        known.register(plugin)
+
+
+def plain(raw: DictConfig) -> dict[str, Any]:
+    """What Hydra composed of a run, resolved, without the nodes around it."""
     tree = OmegaConf.to_container(OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in AROUND]), resolve=True)
     assert isinstance(tree, dict)
-    return load({str(k): v for k, v in tree.items()})
+    return {str(key): value for key, value in tree.items()}
 
 
-def continued(run: str, overrides: Sequence[str]) -> Config:
-    """The configuration of an earlier run with the typed overrides on top.
+def _run_dir(root: DictConfig) -> str:
+    """The folder of a new run, or of the run to be continued.
 
-    Raises:
-        ConfigError: there is no such run, or a group (`data=...`) was typed, which only the run itself can say.
+    Types the configuration on the way, so that a mistake in it ends here, before any folder is made.
     """
-    from minitx.training.run_folder import RunFolder
-
-    groups = [o for o in overrides if "." not in o.split("=", 1)[0] and not o.startswith("seed=")]
-    if groups:
-        raise ConfigError(
-            f"{groups[0]} must not be given with trainer.resume, because {run}/config.yaml says it; drop it"
-        )
-    kept = [o for o in overrides if not o.startswith("trainer.resume=")]
-    return override(RunFolder(Path(run)).read_config("trainer.resume"), [*kept, "trainer.resume=auto"])
+    if root.trainer.resume not in (None, "auto"):
+        return str(root.trainer.resume)
+    config = load(plain(root))
+    return default_run_dir(config, hash_of(config))
 
 
-def with_data(arguments: Sequence[str], conf: Path) -> list[str]:
+# -------------------------------------------------------------------------------------------------------------- recipes
+
+
+class RecipeSource(FileConfigSource):
+    """conf/experiment as Hydra composes it: NAME is the file NAME.yaml without `models`, NAME/MODEL its `models.MODEL`.
+
+    Where NAME.yaml builds on another recipe, its model's section goes on top of that recipe's section.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "recipes"
+
+    def available(self) -> bool:
+        return True
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        name, model = _name_and_model(config_path)
+        loaded = super().load_config(f"{RECIPES}/{name}")
+        assert isinstance(loaded.config, DictConfig)
+        sections = loaded.config.pop("models", {})
+        if model is not None:
+            below = [f"/{RECIPES}/{base}/{model}@_here_" for base in _bases(loaded) if model in self._models(base)]
+            loaded.config = OmegaConf.create({"defaults": [*below, "_self_"], **sections.get(model, {})})
+        return loaded
+
+    def is_config(self, config_path: str) -> bool:
+        name, model = _name_and_model(config_path)
+        return self._is_recipe(config_path, name) and (model is None or model in self._models(name))
+
+    def is_group(self, config_path: str) -> bool:
+        name, model = _name_and_model(config_path)
+        is_file = config_path.endswith(".yaml")
+        return config_path == RECIPES or (not is_file and model is None and self._is_recipe(config_path, name))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path == RECIPES:
+            return super().list(config_path, results_filter)
+        return sorted(self._models(_name_and_model(config_path)[0]))
+
+    def _is_recipe(self, config_path: str, name: str) -> bool:
+        return config_path.startswith(f"{RECIPES}/") and super().is_config(f"{RECIPES}/{name}")
+
+    def _models(self, name: str) -> set[str]:
+        """The models for which a recipe, or one that it builds on, has a section."""
+        loaded = super().load_config(f"{RECIPES}/{name}")
+        assert isinstance(loaded.config, DictConfig)
+        return {str(kind) for kind in loaded.config.get("models", {})}.union(*map(self._models, _bases(loaded)))
+
+
+def _bases(loaded: ConfigResult) -> Sequence[str]:
+    """The recipes that one builds on."""
+    assert isinstance(loaded.config, DictConfig)
+    return [str(base) for base in loaded.config.get("defaults", []) if base != "_self_"]
+
+
+def _name_and_model(config_path: str) -> tuple[str, str | None]:
+    name, _, model = config_path.removesuffix(".yaml").removeprefix(f"{RECIPES}/").partition("/")
+    return name, model or None
+
+
+class RecipePath(SearchPathPlugin):
+    """Lets Hydra look for recipes by `RecipeSource`, in the folder of configurations that it was given."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        main = next((str(entry.path) for entry in search_path.get_path() if entry.provider == "main"), None)
+        if main is not None:
+            search_path.prepend("minitx", f"{RecipeSource.scheme()}://{main.removeprefix('file://')}")
+
+
+def with_recipe(arguments: Sequence[str], conf: Path) -> list[str]:
     """`experiment=NAME` also means what NAME has for the model, and alone `data=NAME`, where there is such a set.
 
     Hydra lets an experiment choose its data, but not one that is itself chosen by the data, as conf/config.yaml has it.
     conf: the folder of configurations.
+
+    Raises:
+        ConfigError: there is no such recipe, or several are swept and no data is named.
     """
     place = next((i for i, argument in enumerate(arguments) if argument.startswith("experiment=")), None)
+    resumed = any(a.startswith("trainer.resume=") and a != "trainer.resume=auto" for a in arguments)
     if place is None:
         return list(arguments)
     names = arguments[place].partition("=")[2].split(",")
-    recipes = sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
+    recipes = sorted(path.stem for path in (conf / RECIPES).glob("*.yaml"))
     for name in names:  # Hydra would leave an unknown one out: it is optional, where it goes by the data
         if name not in recipes:
             raise rule("experiment", name, "name a file of conf/experiment", f"there are {', '.join(recipes)}")
-    model_recipe = "experiment@_global_=${experiment}/${model}"
-    continued = {argument for argument in arguments if argument.startswith("trainer.resume=")} - {"trainer.resume=auto"}
-    if continued:
+    if resumed:  # the run's own config.yaml has it all
         return list(arguments)
-    if any(argument.startswith("data=") for argument in arguments):
-        return [*arguments[: place + 1], model_recipe, *arguments[place + 1 :]]
-    if len(names) > 1:
+    named = any(argument.startswith("data=") for argument in arguments)
+    if not named and len(names) > 1:
         raise rule("data", "not given", "be named where several experiments are swept", "add data=NAME")
-    known = (conf / "data" / f"{names[0]}.yaml").is_file()
-    return [
-        *arguments[:place],
-        *([f"data={names[0]}"] if known else []),
-        arguments[place],
-        model_recipe,
-        *arguments[place + 1 :],
-    ]
-
-
-def default_run_dir(root: DictConfig) -> str:
-    """`outputs/runs/<date>/<time>-<data>-<model>-s<seed>-<hash>`, or the folder of the run to be continued.
-
-    Types the configuration on the way, so that a mistake in it ends here, before any folder is made.
-    """
-    resume = root.trainer.resume
-    if resume not in (None, "auto"):
-        return str(resume)
-    config = config_of(root)
-    now = datetime.now()
-    name = f"{now:%H-%M-%S}-{config.data.name}-{config.model.kind}-s{config.seed}-{identify(config)}"
-    return f"outputs/runs/{now:%Y-%m-%d}/{name}"
-
-
-def identify(config: Config) -> str:
-    """The run's hash on this machine."""
-    from minitx.data import identify_source
-    from minitx.training.device import resolve_compute
-    from minitx.training.run_folder import run_hash
-
-    compute = resolve_compute(config.trainer)
-    return run_hash(config, identify_source(config.data), compute.device.type, compute.precision)
+    data = [f"data={names[0]}"] if not named and (conf / "data" / f"{names[0]}.yaml").is_file() else []
+    own = "experiment@_global_=${experiment}/${model}"
+    return [*arguments[:place], *data, arguments[place], own, *arguments[place + 1 :]]
 
 
 # ---------------------------------------------------------------------------------------------------------- errors
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """A user's mistake becomes one line and exit code, a stop its exit code; anything else stays a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped outside training; nothing is lost", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        line, code = one_line(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(code)
+    except Stopped as stop:
+        sys.exit(stop.exit_code)
 
 
 def one_line(error: BaseException) -> tuple[str | None, int]:
@@ -171,13 +268,6 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 # --------------------------------------------------------------------------------------------------------- sweeper
 
 
-RunStudy = Callable[
-    [dict[str, Any], Path, Path, Callable[[Sequence[str]], Config], Callable[[Config], str], Sequence[str]], None
-]
-"""(the `study` node, folder of studies, folder of tuning records, overrides -> configuration, configuration -> hash,
-what was typed): runs a study. It is given from above, because sweeps lie below studies."""
-
-
 class ResumableSweeper(Sweeper):
     """Runs the product of the swept values, or a study: finished cells are skipped and half-done ones resumed."""
 
@@ -224,7 +314,7 @@ class ResumableSweeper(Sweeper):
             raise rule("study", "none", "be named", "e.g. python train.py -m study=head_count")
         typed = [str(o.input_line) for o in parsed if o.get_key_element() != "study"]
         node = {str(key): value for key, value in study.items()}
-        type(self).run_study(node, STUDIES, self._conf / "study" / "tuned", self._as_typed, identify, typed)
+        type(self).run_study(node, STUDIES, self._conf / "study" / "tuned", self._as_typed, hash_of, typed)
 
     @property
     def _conf(self) -> Path:
@@ -234,10 +324,10 @@ class ResumableSweeper(Sweeper):
 
     def _as_typed(self, overrides: Sequence[str]) -> Config:
         """What `python train.py` makes of these, `experiment=` with all that goes with it."""
-        return self._compose(with_data(overrides, self._conf))
+        return self._compose(with_recipe(overrides, self._conf))
 
     def _compose(self, overrides: Sequence[str]) -> Config:
-        return config_of(self._context.config_loader.load_sweep_config(self._composed, list(overrides)))
+        return load(plain(self._context.config_loader.load_sweep_config(self._composed, list(overrides))))
 
     def _cell(self, overrides: Sequence[str], swept: Sequence[str]) -> Cell:
         values = {key: value for key, _, value in (o.partition("=") for o in overrides) if key in swept}
@@ -247,7 +337,7 @@ class ResumableSweeper(Sweeper):
                 raise rule(
                     "trainer.resume", config.trainer.resume, "be null in a sweep", "its cells resume by themselves"
                 )
-            return Cell(overrides=tuple(overrides), values=values, config=config, hash=identify(config))
+            return Cell(overrides=tuple(overrides), values=values, config=config, hash=hash_of(config))
         except Exception as error:  # one impossible combination is reported in the table, and does not end the others
             line, _ = one_line(error)
             if line is None:
@@ -262,16 +352,3 @@ class ResumableSweeper(Sweeper):
         self._n_launched += 1
         if isinstance(job._return_value, Exception):  # `return_value` would print a line of its own
             raise job._return_value
-
-
-def register_sweeper(run_study: RunStudy) -> None:
-    """Make the sweeper known as `hydra_plugins.minitx.ResumableSweeper`: Hydra takes plugins from that package alone,
-    which this project, with its one package, does not install."""
-    ResumableSweeper.run_study = staticmethod(run_study)
-    ResumableSweeper.__module__ = "hydra_plugins.minitx"
-    plugins = Plugins.instance()  # first, for it looks into a real `hydra_plugins` package where others installed one
-    package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
-    module = sys.modules.setdefault("hydra_plugins.minitx", ModuleType("hydra_plugins.minitx"))
-    vars(module)["ResumableSweeper"] = ResumableSweeper
-    vars(package)["minitx"] = module
-    plugins.register(ResumableSweeper)

@@ -9,9 +9,10 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import yaml
 from minitx.config import Config, ConfigError, TransformerConfig, rule
 from minitx.config.attention import PLAIN
 from minitx.config.base import keys_with_role
-from minitx.config.load import load
+from minitx.config.load import load, override
 
 EVALUATION = "evaluation.json"
 """A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
@@ -167,6 +168,28 @@ class RunFolder:
         for name in ("results.json", EVALUATION):
             (self.path / name).unlink(missing_ok=True)
         self.write_config(config)
+
+
+def default_run_dir(config: Config, name_hash: str) -> str:
+    """`outputs/runs/<date>/<time>-<data>-<model>-s<seed>-<hash>`: the folder of a run that begins now."""
+    now = datetime.now()
+    name = f"{now:%H-%M-%S}-{config.data.name}-{config.model.kind}-s{config.seed}-{name_hash}"
+    return f"outputs/runs/{now:%Y-%m-%d}/{name}"
+
+
+def continued_config(run: Path, overrides: Sequence[str]) -> Config:
+    """The configuration of an earlier run with the typed overrides on top.
+
+    Raises:
+        ConfigError: there is no such run, or a group (`data=...`) was typed, which only the run itself can say.
+    """
+    groups = [o for o in overrides if "." not in o.split("=", 1)[0] and not o.startswith("seed=")]
+    if groups:
+        raise ConfigError(
+            f"{groups[0]} must not be given with trainer.resume, because {run}/config.yaml says it; drop it"
+        )
+    kept = [o for o in overrides if not o.startswith("trainer.resume=")]
+    return override(RunFolder(run).read_config("trainer.resume"), [*kept, "trainer.resume=auto"])
 
 
 def finished_before(

@@ -18,15 +18,15 @@ from tiny import ROOT
 
 from minitx.studies.evidence import read_evidence
 from minitx.studies.run import run_study
-from minitx.sweeps.hydra_plugin import identify
 from minitx.sweeps.machine import WAITS, TimingLock
+from minitx.training.run import hash_of
 from minitx.training.run_folder import RunFolder
 
 TESTS = Path(__file__).parent
 
 
 def run(declared: Any, root: Path, classes: dict[str, Any]) -> None:
-    run_study(declared, root, root / "tuned", composer(classes), identify, [])
+    run_study(declared, root, root / "tuned", composer(classes), hash_of, [])
 
 
 def test_cells_run_once_and_are_shared(tiny_classes: dict[str, Any], tmp_path: Path, capfd: Any) -> None:
