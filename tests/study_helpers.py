@@ -28,6 +28,7 @@ def heads(**changes: Any) -> dict[str, Any]:
     part = {"measure": "test.accuracy", "arm": "wide", "at": 2, "against": "wide", "against_at": 1, "delta": 0.05}
     return {
         "overrides": ["trainer.max_steps=6"],
+        "seeds": [0, 1, 2, 3, 4],
         "axis": "model.n_heads",
         "values": [1, 2],
         "arms": {"wide": {}},

@@ -38,6 +38,7 @@ def write_study(
 ) -> Path:
     """study-<tier>.json and a folder with results.json (and measures.json) for each cell that has not failed."""
     declared = {entry.id: entry.claim.model_dump() for entry in declared_claims()}
+    tier = {"seeds": [0, 1, 2, 3, 4], **tier}
     study = {
         "name": name, "title": title, "tier": tier_name, tier_name: tier,
         "claims": {claim: {**declared[claim], **MADE_UP, **(texts or {})} for claim in claims},
@@ -121,7 +122,7 @@ def data_size(root: Path) -> Path:
 
 
 def head_count(root: Path) -> Path:
-    """C8a contradicted by a flat part, C8c negligible; an axis of numbers within a decade; a cell failed."""
+    """C8a contradicted by a flat part, C8c by an effect too small; numbers within a decade; a cell failed."""
 
     def number(arm: str, heads: float, rng: np.random.Generator) -> dict[str, float]:
         shared = rng.normal(scale=0.004)
@@ -191,7 +192,7 @@ def cost(root: Path) -> Path:
 
 
 def distance(root: Path) -> Path:
-    """C4 inconclusive: the seeds disagree. No axis, so arms stand side by side; full tier."""
+    """C4 undecided: the seeds disagree. No axis, so arms stand side by side; full tier."""
 
     def number(arm: str, value: Any, rng: np.random.Generator) -> dict[str, float]:
         rng = np.random.default_rng([len(arm), int(1e6 * rng.random())])

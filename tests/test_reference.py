@@ -42,7 +42,7 @@ def test_verdicts_of_the_ledger_follow_from_its_numbers() -> None:
     """Each contrast's interval at its level by scipy, and the verdict that it and delta give."""
     for claim in read("claims"):
         for part in claim["parts"]:
-            values, (low, high), delta = part["values"], part["ci95"], part["delta"]
+            values, (low, high), delta = part["values"], part["interval"], part["delta"]
             assert part["effect"] == pytest.approx(np.mean(values), abs=1e-12)
             if np.std(values) > 0:
                 interval = stats.ttest_1samp(values, 0).confidence_interval(part["level"])

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minitx.report.wording import interval, measure_name, places_for, plain, value_text
-from minitx.studies.evidence import ClaimResult, Evidence, Observation
+from minitx.studies.claims import ClaimResult
+from minitx.studies.evidence import Evidence, Observation
 from minitx.studies.statistics import paired_interval
 from minitx.studies.tuning import Tuned
 from minitx.sweeps.cells import Value, place_name

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from minitx.report.wording import axis_name, value_text
-from minitx.studies.evidence import LAST_DECADE, ContrastResult, Evidence
+from minitx.studies.claims import ContrastResult
+from minitx.studies.contrasts import LAST_DECADE
+from minitx.studies.evidence import Evidence
 from minitx.studies.statistics import Floats, LearningCurve, learning_curve, paired_interval
 from minitx.studies.study import Contrast
 from minitx.sweeps.cells import Value

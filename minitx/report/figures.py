@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,12 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from minitx.analysis.figures import drawable
 from minitx.report.curves import exponent_line, learning_curves, numbers_of
+from minitx.report.labels import axis_label, measure_label
 from minitx.report.wording import axis_name, delta_text, effect_text, measure_name, plain, value_text
-from minitx.studies.evidence import ContrastResult, Evidence
+from minitx.studies.claims import ContrastResult
+from minitx.studies.evidence import Evidence
 from minitx.studies.statistics import LearningCurve, paired_interval
+from minitx.studies.verdicts import MIN_SEEDS
 from minitx.sweeps.cells import Value
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#B07A00")
@@ -32,6 +36,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1.6)), (0, (6, 1, 1, 1, 1, 1)))
 WIDTH, HEIGHT, LEGEND_ROW = 4.2, 3.0, 0.21
 LONGEST_LABEL = 30
+TITLE_WIDTH, TITLE_ROW, LABEL_WIDTH = 52, 0.18, 38
+"""Letters in a line of the title, inches of one, and letters in a line beside the y axis."""
+LINE_POINTS = 4
+"""Fewer points are not joined: two show no line."""
 DECADE = 10.0
 """Numbers that span this much are drawn on a logarithmic axis."""
 
@@ -68,8 +76,13 @@ class Axis:
     of_arms: bool
 
 
-def outcome_figure(evidence: Evidence, measure: str, contrasts: Sequence[ContrastResult]) -> Figure | None:
-    """`measure` of every arm that has it; contrasts: those whose fitted exponents are drawn. None without any cell."""
+def outcome_figure(
+    evidence: Evidence, measure: str, contrasts: Sequence[ContrastResult], title: str = ""
+) -> Figure | None:
+    """`measure` of every arm that has it; contrasts: those whose fitted exponents are drawn. None without any cell.
+
+    title: what the figure is about, as the claim in words.
+    """
     axis = _axis(evidence, measure)
     series = _series(evidence, measure, axis)
     if not series:
@@ -86,7 +99,11 @@ def outcome_figure(evidence: Evidence, measure: str, contrasts: Sequence[Contras
     for one in series:
         _draw(axes, one, axis, curves.get(one.arm), n_arms=len(series))
     fits = [_draw_exponent(axes, evidence, one) for one in lines]
-    _dress(axes, axis, measure)
+    _dress(axes, axis, measure, evidence.tier.axis)
+    if title:
+        lines_of_title = textwrap.wrap(drawable(title), TITLE_WIDTH)
+        axes.set_title("\n".join(lines_of_title), fontsize=10, loc="left", parse_math=False)
+        figure.set_figheight(figure.get_figheight() + TITLE_ROW * (len(lines_of_title) - 1))
     if not axis.of_arms:
         _legend(figure, series, [fit for fit in fits if fit is not None])
     return figure
@@ -164,14 +181,15 @@ def _short(number: float) -> str:
 def _draw(axes: Axes, one: Series, axis: Axis, curve: LearningCurve | None, n_arms: int) -> None:
     """Dots of all seeds, then mean and interval over them, then what joins the means."""
     at = _dodged(one, axis, n_arms)
-    for place, numbers in zip(at, one.numbers, strict=True):
+    for place, numbers in zip(one.places, one.numbers, strict=True):
         axes.plot(
             [place] * len(numbers), numbers, linestyle="none", marker="o", markersize=3.2, alpha=0.55,
             color=one.point_style["color"], markeredgewidth=0, zorder=2,
         )  # fmt: skip
     means, lows, highs = np.array([paired_interval(numbers) for numbers in one.numbers]).T
     bars = np.where(np.isfinite([means - lows, highs - means]), [means - lows, highs - means], 0.0)
-    joined = "none" if curve is not None or axis.of_arms else one.line
+    bars[:, [len(numbers) < MIN_SEEDS for numbers in one.numbers]] = np.nan  # an interval of fewer says nothing
+    joined = "none" if curve is not None or axis.of_arms or len(at) < LINE_POINTS else one.line
     axes.errorbar(
         at, means, yerr=bars, **one.point_style, linestyle=joined, linewidth=1.3, markersize=5.5,
         markeredgecolor="white", markeredgewidth=0.6, capsize=3, elinewidth=1.2, zorder=3,
@@ -203,8 +221,10 @@ def _draw_exponent(axes: Axes, evidence: Evidence, found: ContrastResult) -> Lin
     return drawn
 
 
-def _dress(axes: Axes, axis: Axis, measure: str) -> None:
-    axes.set_ylabel(drawable(measure_name(measure)), fontsize=9.5, parse_math=False)
+def _dress(axes: Axes, axis: Axis, measure: str, key: str | None) -> None:
+    axes.set_ylabel(
+        "\n".join(textwrap.wrap(drawable(measure_label(measure)), LABEL_WIDTH)), fontsize=9.5, parse_math=False
+    )
     axes.grid(axis="y", color="#dde2e7", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -215,8 +235,7 @@ def _dress(axes: Axes, axis: Axis, measure: str) -> None:
     if axis.of_arms:
         axes.set_xlim(-0.6, len(axis.places) - 0.4)
     else:
-        name = f"{axis.name} (logarithmic)" if axis.log else axis.name
-        axes.set_xlabel(drawable(name), fontsize=9.5, parse_math=False)
+        axes.set_xlabel(drawable(axis_label(key, axis.log)), fontsize=9.5, parse_math=False)
     axes.xaxis.set_minor_locator(NullLocator())
     if axes.get_yscale() == "log":
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -263,7 +282,7 @@ def forest_svg(found: ContrastResult) -> str:
         _upright(x(-delta), "#6b7783", "3 2"),
         _upright(x(delta), "#6b7783", "3 2"),
         _upright(x(0), "#16202c", ""),
-        *(_dot(x(number)) for number in found.values),
+        *(_dot(x(number)) for number in found.values if math.isfinite(number)),
         _bar(x(effect.low), x(effect.high)),
         *(_arrow(x(bound), way) for bound, way in beyond),
         _diamond(x(effect.mean)),
@@ -278,7 +297,7 @@ def forest_svg(found: ContrastResult) -> str:
 def _limits(found: ContrastResult) -> tuple[float, float]:
     """All of delta and of the seeds, and of the interval as far as that leaves something to see."""
     delta, effect = found.contrast.delta, found.effect
-    inner = [-1.3 * delta, 1.3 * delta, *found.values]
+    inner = [-1.3 * delta, 1.3 * delta, *filter(math.isfinite, found.values)]
     limit = 4 * max(map(abs, inner))
     bounds = [min(max(bound, -limit), limit) for bound in (effect.low, effect.high) if math.isfinite(bound)]
     low, high = min(inner + bounds), max(inner + bounds)

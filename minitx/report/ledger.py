@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import yaml
 
 from minitx.config import rule
-from minitx.studies.evidence import ClaimResult, ContrastResult, Evidence, evaluate_claims, read_evidence
-from minitx.studies.statistics import MIN_SEEDS, Verdict
+from minitx.studies.claims import ClaimResult, ContrastResult, evaluate_claims
+from minitx.studies.evidence import Evidence, read_evidence
 from minitx.studies.study import Claim, Contrast, load_study
+from minitx.studies.verdicts import MIN_SEEDS, Verdict, benjamini_hochberg, holm
 from minitx.training.run_folder import safe_name
 
 RECORDS = "study-*.json"
@@ -60,7 +62,7 @@ class Entry:
     @property
     def exploratory(self) -> bool:
         """Whether a contrast has fewer seeds than a verdict needs."""
-        return any(one.effect.n_seeds < MIN_SEEDS for one in self.contrasts)
+        return any(one.effect.n_seeds < MIN_SEEDS and one.contrast.expect != "exact" for one in self.contrasts)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,20 @@ class Ledger:
     def tested(self) -> list[tuple[Entry, ClaimResult]]:
         """The entries of studies in the folder, finished or not."""
         return [(entry, entry.result) for entry in self.entries if entry.result is not None]
+
+    @property
+    def decided(self) -> list[tuple[Entry, ClaimResult]]:
+        """The entries that are supported or contradicted."""
+        return [(entry, result) for entry, result in self.tested if result.decided]
+
+    @cached_property
+    def marks(self) -> dict[str, tuple[bool, bool]]:
+        """Anchor of each tested entry -> whether its verdict survives Holm's correction over all verdicts of the
+        report, and Benjamini and Hochberg's."""
+        tested = [(entry.anchor, result.p) for entry, result in self.tested if result.verdict is not None]
+        ps = [p for _, p in tested]
+        both = zip(holm(ps), benjamini_hochberg(ps), strict=True)
+        return {anchor: marks for (anchor, _), marks in zip(tested, both, strict=True)}
 
 
 def command_of(study: str, tier: str = "quick") -> str:

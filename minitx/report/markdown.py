@@ -17,6 +17,8 @@ from minitx.report.wording import (
     counted,
     delta_text,
     effect_text,
+    errors_text,
+    mark,
     marked_name,
     outcome,
     percent,
@@ -24,7 +26,7 @@ from minitx.report.wording import (
     sentence,
     verdict_word,
 )
-from minitx.studies.evidence import ClaimResult
+from minitx.studies.claims import ClaimResult
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 _AT_START = re.compile(r"^([#>]|[-+=](?=[\s=-]|$)|\d+(?=[.)]\s))")
@@ -33,7 +35,8 @@ _AT_START = re.compile(r"^([#>]|[-+=](?=[\s=-]|$)|\d+(?=[.)]\s))")
 
 def report_markdown(ledger: Ledger, figures: Figures, link: Link) -> str:
     """The report as one Markdown text; figures are given by their addresses."""
-    blocks = [f"# {TITLE}", md(counted(ledger.entries)), _ledger(ledger)]
+    blocks = [f"# {TITLE}", md(counted(ledger.entries)), md(errors_text(ledger)), _ledger(ledger)]
+    blocks = [block for block in blocks if block]
     for entry, found in ledger.tested:
         blocks += _section(entry, found, figures.get(entry.anchor, {}), link)
     untested = [entry for entry in ledger.entries if entry.result is None]
@@ -83,7 +86,7 @@ def _ledger(ledger: Ledger) -> str:
         deltas = "<br>".join(delta_text(one) for one in entry.contrasts)
         seeds = ", ".join(str(n) for n in sorted({one.effect.n_seeds for one in entry.contrasts}))
         tier = entry.result.tier if entry.result is not None else ""
-        verdict = _verdict(entry) + (" (exploratory)" if entry.exploratory else "")
+        verdict = _verdict(entry) + md(mark(ledger, entry)) + (" (exploratory)" if entry.exploratory else "")
         rows.append([entry.id, claim, verdict, effects, deltas, seeds, tier])
     return _table(["id", "claim", "verdict", "effect [interval]", "δ", "seeds", "tier"], rows)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from minitx.report.curves import crossings, learning_curves, overtakings
 from minitx.report.ledger import Entry, command_of
 from minitx.report.wording import axis_name, interval, measure_name, places_for, plain, value_text
-from minitx.studies.evidence import ClaimResult
-from minitx.studies.statistics import MIN_SEEDS
+from minitx.studies.claims import ClaimResult
+from minitx.studies.verdicts import MIN_SEEDS
 
 MOST_MISSING = 12
 """Cells named one by one."""

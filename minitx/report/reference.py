@@ -6,7 +6,8 @@ python -m minitx.report.reference arms NAME ARM=RUN[,RUN...]...  NAME.json: the 
 python -m minitx.report.reference models NAME RUN...  NAME.json: runs by data set and model, and their differences
 python -m minitx.report.reference decoding RUN   decoding.json: seconds to translate the test split, greedy and by beam
 python -m minitx.report.reference bench NAME FOLDER...  NAME.json and figures: what `minitx bench` found, parts joined
-python -m minitx.report.reference studies FOLDER  claims.json, power.json, and the cells and figures of every study
+python -m minitx.report.reference studies FOLDER  every study's record and cells, power.json, and then:
+python -m minitx.report.reference report         report.md, figures/ and claims.json, from what is committed
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import json
 import shutil
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,8 @@ def main() -> None:
     studies = commands.add_parser("studies")
     studies.add_argument("folder", type=Path)
     studies.set_defaults(command=lambda o: write_studies(o.folder))
+    report = commands.add_parser("report")
+    report.set_defaults(command=lambda _: write_ledger())
     options = parser.parse_args()
     options.command(options)
 
@@ -198,19 +200,29 @@ def write_bench(name: str, folders: list[Path]) -> None:
 
 
 def write_studies(folder: Path) -> None:
-    """The report of a folder of studies without its page, every cell's numbers, and what power.py simulated there."""
+    """Every study's record and table of cells, what power.py simulated, and the report that is made of these alone."""
     stored, power = REFERENCE / "studies", folder / "power.json"
     if not power.is_file():
         raise SystemExit(f"{power} is missing; run python -m minitx.studies.power {folder} first")
-    with TemporaryDirectory() as scratch:
-        write_report(read_ledger(folder), Path(scratch))
-        shutil.copyfile(Path(scratch) / "claims.json", REFERENCE / "claims.json")
-        shutil.rmtree(stored, ignore_errors=True)
-        shutil.copytree(Path(scratch) / FIGURES, stored)
+    shutil.rmtree(stored, ignore_errors=True)
     for table in sorted(folder.glob("*/cells-*.csv")):
-        shutil.copyfile(table, stored / f"{table.parent.name}-{table.stem.removeprefix('cells-')}.csv")
+        record = table.with_name(table.name.replace("cells-", "study-")).with_suffix(".json")
+        there = stored / table.parent.name
+        there.mkdir(parents=True, exist_ok=True)
+        for file in (table, record):
+            shutil.copyfile(file, there / file.name)
     shutil.copyfile(power, REFERENCE / "power.json")
-    print(stored)
+    write_ledger()
+
+
+def write_ledger() -> None:
+    """report.md with its figures, and claims.json, from the committed records and tables."""
+    shutil.rmtree(REFERENCE / FIGURES, ignore_errors=True)
+    for path in write_report(read_ledger(REFERENCE / "studies"), REFERENCE):
+        if path.suffix == ".html":  # it holds every figure a second time
+            path.unlink()
+        else:
+            print(path)
 
 
 def baseline(run: Path) -> dict[str, float]:

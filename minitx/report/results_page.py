@@ -100,6 +100,7 @@ HEADERS: Mapping[Language, Mapping[str, tuple[str, ...]]] = {
 }
 VERDICTS_ZH = {
     "supported": "得到支持", "contradicted": "被否定", "negligible": "差异可忽略", "inconclusive": "未定",
+    "undecided": "未定",
     None: "此处未检验",
 }  # fmt: skip
 CLAIMS_ZH = {
@@ -143,7 +144,7 @@ def readme_claims(reference: Path, language: Language) -> Iterator[str]:
         number, seeds = "–", "–"
         if claim["parts"]:
             first = claim["parts"][0]
-            low, high = ("∞" if bound is None else f"{bound:+.3f}" for bound in first["ci95"])
+            low, high = ("∞" if bound is None else f"{bound:+.3f}" for bound in first["interval"])
             number = f"{first['name'].replace('_', ' ')} {first['effect']:+.3f} [{low}, {high}]"
             seeds = f"{claim['tier']}, {claim['n_seeds']}"
         tier = " study.tier=full" if claim["tier"] == "full" else ""
@@ -373,7 +374,7 @@ def ledger_table(claims: Sequence[Json]) -> Iterator[str]:
 
 
 def contrast(part: Json) -> str:
-    low, high = ("inf" if bound is None else f"{bound:+.3f}" for bound in part["ci95"])
+    low, high = ("inf" if bound is None else f"{bound:+.3f}" for bound in part["interval"])
     return f"{part['name'].replace('_', ' ')} {part['effect']:+.3f} [{low}, {high}], δ {part['delta']:g}"
 
 

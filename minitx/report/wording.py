@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from minitx.report.ledger import Entry
-from minitx.studies.evidence import ContrastResult
-from minitx.studies.statistics import MIN_SEEDS, Verdict, claim_verdict
+from minitx.report.ledger import Entry, Ledger
+from minitx.studies.claims import ClaimResult, ContrastResult
+from minitx.studies.statistics import ALPHA
 from minitx.studies.study import Contrast
+from minitx.studies.verdicts import MIN_SEEDS, Finding, Method, State, Verdict
 from minitx.sweeps.cells import Value
 
 TITLE = "Claims about self-attention, tested"
@@ -16,30 +17,32 @@ UNTESTED = "not tested here"
 HEADS: dict[Verdict | None, str] = {
     "supported": "Supported",
     "contradicted": "Contradicted",
-    "negligible": "No effect worth naming",
-    "inconclusive": "Undecided",
+    "undecided": "Undecided",
     None: "Not tested here",
 }
 SYMBOLS: dict[Verdict | None, str] = {
-    "supported": "✓", "contradicted": "✗", "negligible": "≈", "inconclusive": "?", None: "–",
+    "supported": "✓", "contradicted": "✗", "undecided": "?", None: "–",
 }  # fmt: skip
 MEANINGS: dict[Verdict, str] = {
-    "supported": "The whole interval lies where the claim has it.",
-    "contradicted": "The claim is contradicted: the whole interval lies beyond δ on the other side, "
-    "or a difference was found where the claim has none.",
-    "negligible": "The whole interval lies within ±δ: any effect is too small to name.",
-    "inconclusive": f"The interval leaves it open, or there are fewer than {MIN_SEEDS} seeds.",
+    "supported": "Every part of the prediction holds: its interval lies wholly where it was expected.",
+    "contradicted": "Some part turned out otherwise: its interval, corrected for the number of parts, lies wholly "
+    "outside of where it was expected.",
+    "undecided": f"The intervals leave it open, or there are fewer than {MIN_SEEDS} seeds.",
 }
-_OUTCOMES: dict[tuple[str, Verdict], str] = {
-    ("above", "supported"): "as the claim says",
-    ("above", "contradicted"): "the opposite of what the claim says",
-    ("above", "negligible"): "within ±{delta}, too small to name",
-    ("above", "inconclusive"): "too uncertain to tell",
-    ("flat", "negligible"): "within ±{delta}, as the claim says",
-    ("flat", "supported"): "a difference where the claim has none",
-    ("flat", "contradicted"): "a difference where the claim has none",
-    ("flat", "inconclusive"): "too uncertain to tell",
+STATES: dict[State, str] = {"holds": "✓", "contrary": "✗", "open": "?"}
+_FOUND: dict[Finding, str] = {
+    "above": "above δ",
+    "below": "below −δ",
+    "negligible": "within ±{delta}, too small to name",
+    "undecided": "too uncertain to name",
 }
+_OUTCOMES: dict[State, str] = {
+    "holds": "as predicted", "contrary": "not as predicted", "open": "open",
+}  # fmt: skip
+_METHODS: dict[Method, str] = {
+    "t": "", "sign": " (median, by the sign test)", "solved": " (exact)", "rate": " (exact)", "exact": "",
+}  # fmt: skip
+_EXPECTED = {"above": "above δ", "flat": "within ±δ", "no_better": "below δ", "exact": "equal to rounding"}
 _UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)", "speedup": "speed-up"}
 
 # ------------------------------------------------------------------------------------------------------------ numbers
@@ -140,7 +143,13 @@ def contrast_text(contrast: Contrast, axis: str | None) -> str:
     name, (own, other) = measure_name(contrast.measure), _sides(contrast, axis)
     if contrast.kind == "slope":
         what = contrast.arm if contrast.against is None else f"({contrast.arm} − {contrast.against})"
-        return f"{name}: change of {what} with every tenfold of {axis_name(axis)}"
+        return (
+            f"{name}: {'fall' if contrast.falls else 'change'} of {what} with every {contrast.per} of {axis_name(axis)}"
+        )
+    if contrast.kind == "rows_ratio":
+        return f"{name}: log10 of the {axis_name(axis)} that {contrast.arm} needs over that of {contrast.against}"
+    if contrast.kind == "excess_exponent":
+        return f"{name}: exponent of {axis_name(axis)} for {contrast.arm}, linear part apart, minus {contrast.centre:g}"
     if contrast.kind == "exponent":
         return (
             f"{name}: exponent of {axis_name(axis)} for {contrast.arm} over the last tenfold, minus {contrast.centre:g}"
@@ -156,12 +165,19 @@ def measured_text(found: ContrastResult, axis: str | None) -> str:
     contrast, mean, places = found.contrast, found.effect.mean, places_of(found)
     name, (own, other) = measure_name(contrast.measure), _sides(contrast, axis)
     size, above = plain(abs(mean), places), mean >= 0
+    if contrast.kind == "rows_ratio":
+        return f"{contrast.arm} needs {10**mean:.3g} times the {axis_name(axis)} of {contrast.against}"
+    if contrast.solved_at is not None:
+        than = "" if other is None else f" above that of {other}"
+        share = f"the share of seeds that solve the task ({name} from {contrast.solved_at:g})"
+        return f"{share} with {own} is {plain(mean, 2)}{than}"
     if contrast.kind == "slope":
         what = (
             f"of {contrast.arm}" if contrast.against is None else f"of {contrast.arm} minus that of {contrast.against}"
         )
-        return f"the {name} {what} {'rises' if above else 'falls'} by {size} with every tenfold of {axis_name(axis)}"
-    if contrast.kind == "exponent":
+        way = "rises" if above != contrast.falls else "falls"
+        return f"the {name} {what} {way} by {size} with every {contrast.per} of {axis_name(axis)}"
+    if contrast.kind in ("exponent", "excess_exponent"):
         power = plain(contrast.centre + mean, places)
         grows = f"the {name} of {contrast.arm} grows with {axis_name(axis)} to the power {power}"
         return f"{grows}, {size} {'above' if above else 'below'} the {contrast.centre:g} of the claim"
@@ -186,22 +202,48 @@ def _times(log_ratio: float) -> str:
 
 
 def marked_name(found: ContrastResult) -> str:
-    """`✓ fused_is_square`: a contrast beside others of its claim, marked with the verdict if it were the only one."""
-    return f"{SYMBOLS[claim_verdict([(found.effect.verdict, found.contrast.expect)])]} {found.name}"
+    """`✓ fused_is_square`: a contrast beside others of its claim, marked where it holds or is contrary."""
+    return f"{STATES[found.effect.state]} {found.name}"
 
 
 def predicted(found: ContrastResult) -> str:
     """Where the claim expects the effect."""
-    return "within ±δ" if found.contrast.expect == "flat" else "above δ"
+    return _EXPECTED[found.contrast.expect]
 
 
 def outcome(found: ContrastResult) -> str:
     """What a contrast found, in a few words."""
     effect = found.effect
-    if effect.n_seeds < MIN_SEEDS:
+    if effect.n_seeds < MIN_SEEDS and found.contrast.expect != "exact":
         seeds = f"{effect.n_seeds} seed{'s' if effect.n_seeds > 1 else ''}"
         return f"too few seeds to tell ({seeds}, {MIN_SEEDS} are needed)"
-    return _OUTCOMES[found.contrast.expect, effect.verdict].format(delta=delta_text(found))
+    if found.contrast.expect == "exact":
+        return f"{_OUTCOMES[effect.state]}: {'equal' if effect.state == 'holds' else 'unequal'}"
+    return (
+        f"{_OUTCOMES[effect.state]}: {_FOUND[effect.finding].format(delta=delta_text(found))}{_METHODS[effect.method]}"
+    )
+
+
+def errors_text(ledger: Ledger) -> str:
+    """How many verdicts of the whole report may be wrong."""
+    decided, tested = ledger.decided, [one for one in ledger.tested if one[1].verdict is not None]
+    if not tested:
+        return ""
+    worst, seen = ALPHA * len(tested), sum(result.p for _, result in decided)
+    marks = [ledger.marks[entry.anchor] for entry, _ in decided]
+    return (
+        f"Each verdict is wrong with at most {100 * ALPHA:.0f} %, whatever else is in this report: of {len(tested)} at "
+        f"worst {worst:.2g} on average, and {seen:.2g} of the {len(decided)} that decide at the noise seen here. "
+        f"{sum(holm for holm, _ in marks)} of these also survive Holm's correction over the whole report (marked **), "
+        f"{sum(bh for _, bh in marks)} Benjamini and Hochberg's (*)."
+    )
+
+
+def mark(ledger: Ledger, entry: Entry) -> str:
+    """`**`, `*` or nothing: what a verdict survives over the whole report."""
+    holm, bh = ledger.marks.get(entry.anchor, (False, False))
+    decided = entry.result is not None and entry.result.decided
+    return "**" if decided and holm else "*" if decided and bh else ""
 
 
 def sentence(entry: Entry) -> str:
@@ -213,7 +255,16 @@ def sentence(entry: Entry) -> str:
         return f"{HEADS[None]}: not every cell has finished with what {waiting or 'its contrasts'} needs."
     axis = entry.result.evidence.tier.axis
     head = "Exploratory, so undecided" if entry.exploratory else HEADS[entry.verdict]
+    if entry.verdict == "undecided" and not entry.exploratory:
+        head = f"{head}, {_progress(entry.result)}"
     return f"{head}: {'; '.join(_clause(found, axis) for found in entry.contrasts)}."
+
+
+def _progress(result: ClaimResult) -> str:
+    """`2 of 3 parts hold, about 80 values would decide the others`"""
+    needed, parts = result.seeds_needed, len(result.contrasts)
+    more = f", about {needed} values would decide the rest" if needed is not None else ""
+    return f"{result.n_holding} of {parts} part{'s' if parts > 1 else ''} hold{'' if parts > 1 else 's'}{more}"
 
 
 def _clause(found: ContrastResult, axis: str | None) -> str:
@@ -228,7 +279,7 @@ def verdict_word(verdict: Verdict | None) -> str:
 
 
 def counted(entries: Sequence[Entry]) -> str:
-    """`5 of 12 claims have been tested here: 2 supported, 3 contradicted.`; two tiers of a study give two verdicts."""
+    """`5 of 13 claims have been tested here: 2 supported, 3 contradicted.`; two tiers of a study give two verdicts."""
     claims = {entry.id for entry in entries}
     tested = {entry.id for entry in entries if entry.verdict is not None}
     verdicts = [entry.verdict for entry in entries if entry.verdict is not None]

@@ -17,7 +17,7 @@ from minitx.report.ledger import Entry, Ledger
 from minitx.report.markdown import report_markdown
 from minitx.report.page import report_page
 from minitx.report.wording import counted, effect_text, verdict_word
-from minitx.studies.evidence import ClaimResult, ContrastResult
+from minitx.studies.claims import ClaimResult, ContrastResult
 from minitx.training.console import Reporter
 from minitx.training.run_folder import safe_name, write_atomic
 
@@ -75,7 +75,7 @@ def write_report(ledger: Ledger, out: Path) -> list[Path]:
 def _draw(entry: Entry, result: ClaimResult) -> list[Drawn]:
     drawn = []
     for measure in result.measures:
-        figure = outcome_figure(result.evidence, measure, entry.contrasts)
+        figure = outcome_figure(result.evidence, measure, entry.contrasts, entry.claim.statement)
         if figure is not None:
             drawn.append(Drawn(measure, svg_of(figure), caption(result.evidence, measure, entry.contrasts)))
     return drawn
@@ -92,11 +92,12 @@ def _write_figures(out: Path, anchor: str, drawn: list[Drawn]) -> dict[str, tupl
 
 
 def _link(folder: Path, out: Path) -> Callable[[str], str]:
-    """Addresses of what lies in the folder of studies, from the report."""
+    """Addresses of what lies in the folder of studies, from the report; of a run whose folder is gone, its study's."""
     there = os.path.relpath(folder, out)
 
     def link(inside: str) -> str:
-        return quote(Path(there, inside).as_posix())
+        shown = inside if (folder / inside).exists() else Path(inside).parts[0]
+        return quote(Path(there, shown).as_posix())
 
     return link
 
@@ -107,9 +108,9 @@ def _link(folder: Path, out: Path) -> Callable[[str], str]:
 def claims_json(ledger: Ledger) -> list[dict[str, Any]]:
     """One object for each claim and tier of a study, and for each claim without one, every number in full.
 
-    `verdict` null: not tested here, `command` tests it. `effect`, `ci95`, `delta` and `n_seeds` are the first
-    part's; `ci95` has the level that Holm's procedure held the contrast to, so that the verdicts of a report are all
-    right with 95 %; an infinite bound is null. `runs`: folders of the cells that the contrasts read, relative to the
+    `verdict` null: not tested here, `command` tests it. `effect`, `interval`, `delta` and `n_seeds` are the first
+    part's; the interval has the level of a look, see minitx/studies/verdicts.py; an infinite bound is null. `seeds`: at
+    the look that the verdict is of. `runs`: folders of the cells that the contrasts read, relative to the
     folder of studies.
     """
     return [_claim(entry) for entry in ledger.entries]
@@ -117,16 +118,19 @@ def claims_json(ledger: Ledger) -> list[dict[str, Any]]:
 
 def _claim(entry: Entry) -> dict[str, Any]:
     result, parts = entry.result, [_part(one) for one in entry.contrasts]
-    first = parts[0] if parts else dict.fromkeys(("effect", "ci95", "delta", "n_seeds"))
+    first = parts[0] if parts else dict.fromkeys(("effect", "interval", "delta", "n_seeds"))
     return {
         "id": entry.id,
         "claim": entry.claim.statement,
         "verdict": entry.verdict,
-        **{key: first[key] for key in ("effect", "ci95", "delta", "n_seeds")},
+        **{key: first[key] for key in ("effect", "interval", "delta", "n_seeds")},
         "runs": [] if result is None else result.runs(),
         "command": entry.command,
         "study": entry.study,
         "tier": None if result is None else result.tier,
+        "seeds": None if result is None else result.n_seeds,
+        "p": None if result is None or not result.decided else result.p,
+        "seeds_needed": None if result is None else result.seeds_needed,
         "exploratory": entry.exploratory,
         "parts": parts,
     }
@@ -141,15 +145,17 @@ def _part(found: ContrastResult) -> dict[str, Any]:
         "arm": contrast.arm,
         "against": contrast.against,
         "expect": contrast.expect,
-        "found": effect.verdict,
+        "found": effect.finding,
+        "state": effect.state,
+        "method": effect.method,
         "effect": effect.mean,
-        "ci95": [_finite(effect.low), _finite(effect.high)],
+        "interval": [_finite(effect.low), _finite(effect.high)],
         "level": effect.level,
         "p": effect.p,
         "delta": contrast.delta,
         "n_seeds": effect.n_seeds,
         "seeds": list(found.seeds),
-        "values": list(found.values),
+        "values": [_finite(value) for value in found.values],
     }
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from minitx.analysis.head_statistics import LayerHeads, LayerPair, compare_heads, head_statistics, sample_batches
-from minitx.config import Config
+from minitx.config import Config, NetConfig, rule
 from minitx.data import TaskData, load_data
 from minitx.nn.build import Model
+from minitx.nn.classifier import Classifier
 from minitx.sweeps.cells import has_measure, measure, write_measure
 from minitx.training.run_folder import RunFolder
 from minitx.training.saving import load_model
@@ -57,12 +59,11 @@ def field(path: Path, config: Config) -> dict[str, float]:
 
 
 def add_across(paths: Sequence[Path]) -> None:
-    """Compare each run of one arm and value with the next seed's, the last with the first, unless that is stored.
-
-    Each run is in two comparisons, which makes them dependent, and an interval over them somewhat too narrow.
-    """
-    for path, other in zip(paths, [*paths[1:], *paths[:1]], strict=True):
-        if path != other and not has_measure(path, "across", other.name):
+    """Compare the first run of one arm and value with the second, the third with the fourth, and so on, unless that is
+    stored: with the first of each pair. Each run is in one comparison, so that these are independent; an odd one is
+    left out."""
+    for path, other in zip(paths[::2], paths[1::2], strict=False):
+        if not has_measure(path, "across", other.name):
             with RunFolder(path).locked():
                 write_measure(path, "across", other.name, across(path, other))
 
@@ -82,6 +83,51 @@ def across(path: Path, other: Path) -> dict[str, float]:
         "outputs_less": between["alike_outputs"] - within["alike_outputs"],
     }
     return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+@measure("roles", version="1")
+def roles(path: Path, config: Config) -> dict[str, float]:
+    """What weights and values do, by intervention on the reading of a learned query (`model.pooling=attention`).
+
+    Two validation texts of equal length that the model gives different classes swap what is read, and each keeps its
+    weights; then they swap the weights, and each keeps what is read. `follows_values`, `follows_keys`: shares of texts
+    whose class becomes the other's. `pairs`: how many texts took part.
+    """
+    model, data = loaded(path)
+    if not isinstance(model, Classifier) or model.pooling.query is None:
+        assert isinstance(config.model, NetConfig), "load_model gives nets"
+        raise rule("model.pooling", config.model.pooling, "be attention, because the study asks what its weights do")
+    split, n_pairs, follows = data.splits["validation"], 0, np.zeros(2)
+    rows_by_length: dict[int, list[int]] = {}
+    for row in range(min(ROWS, len(split))):
+        rows_by_length.setdefault(int(split.lengths[row]), []).append(row)
+    with torch.no_grad():
+        for rows in rows_by_length.values():
+            states_BSD = model.states(split.batch(np.array(rows)))
+            counted, found = _interventions(model, states_BSD)
+            n_pairs, follows = n_pairs + counted, follows + found
+    if not n_pairs:
+        return {"pairs": 0.0}
+    return {"follows_values": follows[0] / n_pairs, "follows_keys": follows[1] / n_pairs, "pairs": float(n_pairs)}
+
+
+def _interventions(model: Classifier, states_BSD: Tensor) -> tuple[int, Matrix]:
+    """(texts whose partner has another class, how many take the partner's class with its values, and with its weights).
+
+    Partner: the text before, of the first the last. states_BSD: of texts without padding.
+    """
+    weights_BS = model.pooling.weights(states_BSD)
+    assert weights_BS is not None
+
+    def classes(weights: Tensor, states: Tensor) -> Tensor:
+        chosen: Tensor = model.head((weights[:, :, None] * states).sum(1)).argmax(1)
+        return chosen
+
+    own_B, partner_B = classes(weights_BS, states_BSD), classes(weights_BS.roll(1, 0), states_BSD.roll(1, 0))
+    differ_B = own_B != partner_B
+    by_values, by_weights = classes(weights_BS, states_BSD.roll(1, 0)), classes(weights_BS.roll(1, 0), states_BSD)
+    found = [int(((by == partner_B) & differ_B).sum()) for by in (by_values, by_weights)]
+    return int(differ_B.sum()), np.array(found, dtype=np.float64)
 
 
 def loaded(path: Path) -> tuple[Model, TaskData]:

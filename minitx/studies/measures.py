@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -33,6 +34,10 @@ FIT_LEVELS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 """Training losses, nats a target, at which over-fitting is read off."""
 LEVELS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 """Validation losses, nats a target, to which operations are counted."""
+GAP_RANGE, GAP_LEVELS = (1.0, 0.3), 36
+"""Training losses over which the mean gap is taken."""
+SOLVED = 0.9
+"""Validation accuracy to which updates are counted."""
 BATCHES = 4
 """Training batches that represent all."""
 GIGA = 1e9
@@ -59,15 +64,22 @@ def at_level(curve: Sequence[tuple[float, float]], level: float) -> float | None
 # ------------------------------------------------------------------------------------------------------- over-fitting
 
 
-@measure("fit", version="1")
+@measure("fit", version="2")
 def fit(path: Path, config: Config) -> dict[str, float]:
-    """`gap_at_L`: validation loss minus training loss, both evaluated alike, where training loss first reached L."""
+    """`gap_at_L`: validation loss minus training loss, both evaluated alike, where training loss first reached L.
+    `mean_gap`: its mean over training losses from 1 to 0.3, where the run has come from above the one to below the
+    other.
+    """
     if not config.trainer.eval_train_rows:
         raise rule("trainer.eval_train_rows", 0, "be set, because the study measures over-fitting", "e.g. 500")
     train, validation = losses_of(path, "train"), losses_of(path, "validation")
     steps = sorted(train.keys() & validation.keys())
     curve = [(train[step], validation[step]) for step in steps]
     found = {"train_loss": curve[-1][0], "gap": curve[-1][1] - curve[-1][0]}
+    gaps = [gap_at(curve, level) for level in np.linspace(*GAP_RANGE, GAP_LEVELS)]
+    known = [gap for gap in gaps if gap is not None]
+    if len(known) == GAP_LEVELS:
+        found["mean_gap"] = float(np.trapezoid(known, dx=1 / (GAP_LEVELS - 1)))
     return found | {f"gap_at_{level:g}": gap for level in FIT_LEVELS if (gap := gap_at(curve, level)) is not None}
 
 
@@ -78,6 +90,31 @@ def gap_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
     """
     validation = at_level(curve, level)
     return None if validation is None else validation - level
+
+
+# ------------------------------------------------------------------------------------------------------------ updates
+
+
+@measure("updates", version="1")
+def updates(path: Path, config: Config) -> dict[str, float]:
+    """`log2_to_0.9`: log2 of the updates after which validation accuracy first was 0.9, on a line between two
+    evaluations; left out where it never was. `log2_last`: log2 of all updates, what the first is above then."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    curve = [(line["step"], line["accuracy"]) for line in lines if line["split"] == "validation"]
+    return updates_to(curve)
+
+
+def updates_to(curve: Sequence[tuple[float, float]], level: float = SOLVED) -> dict[str, float]:
+    """curve: (step, accuracy) along training; a first evaluation above the level counts with its own step."""
+    found = {"log2_last": math.log2(curve[-1][0])}
+    reached = next((place for place, (_, accuracy) in enumerate(curve) if accuracy >= level), None)
+    if reached is None:
+        return found
+    step, accuracy = curve[reached]
+    if reached:
+        step_before, before = curve[reached - 1]
+        step = step_before + (level - before) / (accuracy - before) * (step - step_before)
+    return {**found, f"log2_to_{level:g}": math.log2(step)}
 
 
 # ------------------------------------------------------------------------------------------------------------- builds

@@ -16,7 +16,7 @@ from minitx.data import load_data
 from minitx.nn.sizes import ModelShape, match, size_of
 from minitx.studies import head_measures, measures, timings  # noqa: F401  (they register what a study can measure)
 from minitx.studies.fairness import check_fair
-from minitx.studies.study import ALONG_THE_AXIS, QUICK_CELLS, Study, Tier
+from minitx.studies.study import ALONG_THE_AXIS, Study, Tier
 from minitx.studies.tuning import Tuned, places_to_try
 from minitx.sweeps.cells import MEASURES, Cell, Place, place_name
 from minitx.sweeps.machine import machine_name
@@ -69,8 +69,6 @@ def make_plan(
     """
     tier = study.chosen
     _check_measures(tier)
-    if study.tier == "quick":
-        _check_quick(tier)
     _check_typed(tier, typed)
     composer = _Composer(tier, compose, lambda place: tuned.chosen(tier, place) if tuned is not None else [], typed)
     for arm in tier.arms:
@@ -91,8 +89,8 @@ def make_tries(
     compose: Callable[[Sequence[str]], Config],
     identify: Callable[[Config], str],
     typed: Sequence[str] = (),
-) -> dict[str, dict[str, Cell]]:
-    """Place name -> name of the try -> its cell, for a tier that declares tuning.
+) -> dict[str, dict[str, list[Cell]]]:
+    """Place name -> name of the try -> its cell for each seed, for a tier that declares tuning.
 
     Raises:
         ConfigError: it declares none, or as of `make_plan`.
@@ -104,15 +102,16 @@ def make_tries(
         raise rule(_key(inside[0]), inside[0].partition("=")[2], "not be typed with study.phase=tune", "edit the study")
     if tier.tuning is None:
         raise rule("study.phase", "tune", f"be run, because the {study.tier} tier of {study.name} has no tries")
-    cells: dict[str, dict[str, Cell]] = {}
+    cells: dict[str, dict[str, list[Cell]]] = {}
     for name, tried in tier.tuning.tries.items():
         composer = _Composer(tier, compose, _always(tried), typed)
         for place in places_to_try(tier):
             composer.settle(place)
-            cell = _cell(tier, place, tier.tuning.seed, composer.configs[place], composer.overrides[place], identify)
-            cells.setdefault(place_name(place), {})[name] = replace(
-                cell, values={**cell.values, "try": name}, measures=()
-            )
+            for seed in tier.tuning.seeds:
+                cell = _cell(tier, place, seed, composer.configs[place], composer.overrides[place], identify)
+                cells.setdefault(place_name(place), {}).setdefault(name, []).append(
+                    replace(cell, values={**cell.values, "try": name}, measures=())
+                )
     return cells
 
 
@@ -161,12 +160,6 @@ def _check_measures(tier: Tier) -> None:
     for name, arm in tier.arms.items():
         if arm.kind not in kinds:
             raise rule(f"study.{name}.kind", arm.kind, f"be one of {', '.join(kinds)}")
-
-
-def _check_quick(tier: Tier) -> None:
-    count = sum(len(tier.values_of(arm)) * len(tier.seeds_of(arm)) for arm in tier.arms if is_trained(tier, arm))
-    if count > QUICK_CELLS:
-        raise rule("study.quick", f"{count} cells", f"have at most {QUICK_CELLS}", "leave out values, arms or seeds")
 
 
 def is_trained(tier: Tier, arm: str) -> bool:

@@ -1,6 +1,6 @@
-"""What a report can see: how often its rules say `supported` at a given true effect, and how many seeds that takes.
+"""How often the rule of verdicts errs, and what it can see, at the noise of real studies: 2,000 simulated ones each.
 
-python -m minitx.studies.power outputs/studies      the noise of these studies, 2,000 simulated reports each
+python -m minitx.studies.power outputs/studies      writes power.json into that folder
 """
 
 from __future__ import annotations
@@ -13,72 +13,116 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from minitx.studies.evidence import contrast_values, read_evidence
-from minitx.studies.statistics import ALPHA, MIN_SEEDS, contrast_effects
+from minitx.studies.claims import evaluate_claims
+from minitx.studies.evidence import read_evidence
+from minitx.studies.verdicts import LOOKS, MIN_SEEDS, Expect, Part, Verdict, holds, verdict_of
 from minitx.training.run_folder import write_json
 
 ROUNDS = 2000
-WANTED = 0.8
-"""Share of reports that ought to see an effect of twice delta."""
-MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Of one contrast: standard deviation over seeds, how many there are, and the smallest effect worth naming."""
+    """Of one part that is judged by Student's interval."""
 
     sd: float
-    n_seeds: int
+    """Standard deviation over seeds."""
     delta: float
+    expect: Expect = "above"
+    expected: float | None = None
+    """The effect that it was planned for; None = 0 for `flat`, -delta for `no_better`, else twice delta."""
+
+    @property
+    def planned(self) -> float:
+        if self.expected is not None:
+            return self.expected
+        return {"flat": 0.0, "no_better": -self.delta}.get(self.expect, 2 * self.delta)
 
 
-def simulate(noise: Mapping[str, Noise], effect: float, rounds: int = ROUNDS, seed: int = 0) -> dict[str, float]:
-    """Contrast -> share of simulated reports in which it is `supported`, where every true effect is `effect` deltas.
+def simulated_verdict(
+    noise: Sequence[Noise], effects: Sequence[float], rng: np.random.Generator, looks: Sequence[int] = LOOKS
+) -> tuple[Verdict, int]:
+    """(verdict, seeds) of one study with normal noise: at the first look that decides, else at the last."""
+    drawn = [rng.normal(effect, n.sd, looks[-1]) for n, effect in zip(noise, effects, strict=True)]
+    verdict: Verdict = "undecided"
+    for n_seeds in looks:
+        parts = {
+            str(i): Part(values := tuple(d[:n_seeds]), values, n.delta, n.expect)
+            for i, (n, d) in enumerate(zip(noise, drawn, strict=True))
+        }
+        verdict, _ = verdict_of(parts)
+        if verdict != "undecided":
+            return verdict, n_seeds
+    return verdict, looks[-1]
 
-    A report holds all contrasts and corrects over them; the noise is normal. The key `any` is the share of reports with
-    at least one.
+
+def wrong_verdicts(noise: Sequence[Noise], effect: float, rounds: int = ROUNDS, seed: int = 0) -> dict[Verdict, float]:
+    """Share of studies with each wrong verdict, where every true effect is `effect` times its delta.
+
+    `supported` is wrong where the truth of some part is not inside its region, `contradicted` where that of none is
+    outside. On the edge of a region, as at delta, both are wrong.
     """
-    rng, counts, any_count = np.random.default_rng(seed), dict.fromkeys(noise, 0), 0
+    inside = all(_is_inside(effect, n.expect) for n in noise)
+    outside = any(_is_outside(effect, n.expect) for n in noise)
+    rng, wrong = np.random.default_rng(seed), {"supported": 0, "contradicted": 0}
     for _ in range(rounds):
-        drawn = {name: (rng.normal(effect * n.delta, n.sd, n.n_seeds), n.delta) for name, n in noise.items()}
-        found = [name for name, seen in contrast_effects(drawn).items() if seen.verdict == "supported"]
-        any_count += bool(found)
-        for name in found:
-            counts[name] += 1
-    return {**{name: count / rounds for name, count in counts.items()}, "any": any_count / rounds}
+        verdict, _ = simulated_verdict(noise, [effect * n.delta for n in noise], rng)
+        wrong["supported"] += verdict == "supported" and not inside
+        wrong["contradicted"] += verdict == "contradicted" and not outside
+    return {"supported": wrong["supported"] / rounds, "contradicted": wrong["contradicted"] / rounds}
 
 
-def power(noise: Noise, alpha: float, effect: float = 2.0) -> float:
-    """Chance that the (1 - alpha) interval of a true effect of `effect` deltas lies above delta, normal noise."""
-    if noise.sd == 0:
-        return float(effect > 1)
-    freedom = noise.n_seeds - 1
-    shift = (effect - 1) * noise.delta / noise.sd * np.sqrt(noise.n_seeds)
-    return float(stats.nct.sf(stats.t.ppf(1 - alpha / 2, freedom), freedom, shift))
+def _is_inside(effect: float, expect: Expect) -> bool:
+    """effect: in multiples of delta."""
+    return effect > 1 if expect == "above" else effect < 1 and (expect == "no_better" or effect > -1)
 
 
-def seeds_needed(noise: Noise, alpha: float = ALPHA, wanted: float = WANTED) -> int | None:
-    """Seeds at which an effect of twice delta is seen in a share `wanted` of reports; None where 1,000 are too few."""
-    for n in range(MIN_SEEDS, MOST_SEEDS + 1):
-        if power(Noise(noise.sd, n, noise.delta), alpha) >= wanted:
-            return n
-    return None
+def _is_outside(effect: float, expect: Expect) -> bool:
+    return effect < 1 if expect == "above" else effect > 1 or (expect == "flat" and effect < -1)
 
 
-def noise_of(records: Sequence[Path]) -> dict[str, Noise]:
-    """`study/tier/claim.contrast` -> its noise, of contrasts that have all the seeds that a verdict takes."""
-    found = {}
-    for record in records:
-        evidence = read_evidence(record)
-        for claim, contrasts in evidence.tier.contrasts.items():
-            for name, contrast in contrasts.items():
-                values = np.array([*contrast_values(evidence, contrast).values()])
-                if len(values) >= MIN_SEEDS:
-                    key = f"{evidence.study.name}/{evidence.study.tier}/{claim}.{name}"
-                    found[key] = Noise(float(values.std(ddof=1)), len(values), contrast.delta)
+def power(noise: Noise, rounds: int = ROUNDS, seed: int = 0, looks: Sequence[int] = LOOKS) -> float:
+    """Share of studies in which the part holds at some look, where the true effect is the planned one."""
+    rng, seen = np.random.default_rng(seed), 0
+    for _ in range(rounds):
+        drawn = rng.normal(noise.planned, noise.sd, looks[-1])
+        parts = (Part(v := tuple(drawn[:n]), v, noise.delta, noise.expect) for n in looks)
+        seen += any(holds(part) for part in parts)
+    return seen / rounds
+
+
+def noise_of(records: Sequence[Path]) -> dict[str, dict[str, Noise]]:
+    """`study/tier/claim` -> contrast -> its noise, of those judged by Student's interval."""
+    found: dict[str, dict[str, Noise]] = {}
+    for result in evaluate_claims([read_evidence(record) for record in records]):
+        for one in result.contrasts:
+            if one.effect.method == "t" and len(one.values) >= MIN_SEEDS:
+                noise = Noise(
+                    float(np.std(one.values, ddof=1)), one.contrast.delta, one.contrast.expect, one.contrast.expected
+                )
+                found.setdefault(f"{result.study}/{result.tier}/{result.id}", {})[one.name] = noise
     return found
+
+
+def simulate(noise: Mapping[str, Mapping[str, Noise]], rounds: int = ROUNDS) -> dict[str, Any]:
+    """power.json."""
+    return {
+        "rounds": rounds,
+        "looks": list(LOOKS),
+        "claims": {
+            claim: {
+                "wrong_at_0": wrong_verdicts([*parts.values()], 0.0, rounds),
+                "wrong_at_delta": wrong_verdicts([*parts.values()], 1.0, rounds),
+                "wrong_at_minus_delta": wrong_verdicts([*parts.values()], -1.0, rounds),
+                "parts": {
+                    name: {"sd": n.sd, "delta": n.delta, "planned": n.planned, "power": power(n, rounds)}
+                    for name, n in parts.items()
+                },
+            }
+            for claim, parts in noise.items()
+        },
+    }
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -87,17 +131,7 @@ def main(arguments: Sequence[str]) -> None:
     noise = noise_of(sorted(folder.glob("*/study-*.json")))
     if not noise:
         raise SystemExit(f"{folder} holds no contrast of {MIN_SEEDS} seeds or more; run a study first")
-    shares: dict[str, Any] = {str(effect): simulate(noise, effect) for effect in (0.0, 1.0, 2.0)}
-    alpha = ALPHA / len(noise)
-    contrasts = {
-        name: {
-            "sd": n.sd, "delta": n.delta, "n_seeds": n.n_seeds,
-            "supported": {effect: by[name] for effect, by in shares.items()},
-            "seeds_needed": seeds_needed(n, alpha),
-        }
-        for name, n in noise.items()
-    }  # fmt: skip
-    found = {"rounds": ROUNDS, "any": {effect: by["any"] for effect, by in shares.items()}, "contrasts": contrasts}
+    found = simulate(noise)
     write_json(folder / "power.json", found)
     print(json.dumps(found, indent=1))
 

@@ -5,7 +5,6 @@ Study -> Plan -> outputs/studies/<study>/study-<tier>.json -> cells run -> cells
 
 from __future__ import annotations
 
-import csv
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -13,21 +12,21 @@ from pathlib import Path
 
 from minitx.config import Config
 from minitx.errors import RunError, Stopped
-from minitx.studies.evidence import ClaimResult, Evidence, evaluate_claims, read_evidence
+from minitx.studies.claims import ClaimResult, evaluate_claims
+from minitx.studies.evidence import Evidence, read_evidence, write_cells
 from minitx.studies.head_measures import add_across
 from minitx.studies.plan import Plan, make_plan, make_tries
 from minitx.studies.study import Study
 from minitx.studies.tuning import Tuned, digest_of
 from minitx.sweeps.cells import Cell, Place, cell_folders
 from minitx.sweeps.executor import local_workers, run_cells
+from minitx.sweeps.machine import workers_for
 from minitx.sweeps.progress import CellStatus, ProgressTable
 from minitx.training.console import Reporter
 from minitx.training.run_folder import RunFolder, write_json
 
 Compose = Callable[[Sequence[str]], Config]
 Identify = Callable[[Config], str]
-SECONDS = "seconds"
-"""Left out of the table of cells, because the time of a training differs from run to run."""
 
 
 def run_study(
@@ -54,8 +53,14 @@ def run_study(
             _tune(study, folder, record, reporter, make_tries(study, compose, identify, for_cells))
             return
         tuned = Tuned.read(record, study)
-        plan = make_plan(study, compose, identify, tuned, for_cells)
-        _run(plan, folder, reporter, tuned, typed)
+        _run(
+            study,
+            folder,
+            reporter,
+            tuned,
+            typed,
+            lambda at_look: make_plan(at_look, compose, identify, tuned, for_cells),
+        )
     except (RunError, Stopped) as end:
         reporter.info(str(end))
         raise SystemExit(end.exit_code) from None
@@ -70,25 +75,65 @@ def command_of(study: Study, typed: Sequence[str]) -> str:
     return shlex.join(words)
 
 
-def _run(plan: Plan, folder: Path, reporter: Reporter, tuned: Tuned | None, typed: Sequence[str]) -> None:
-    study = plan.study
+def _run(
+    study: Study,
+    folder: Path,
+    reporter: Reporter,
+    tuned: Tuned | None,
+    typed: Sequence[str],
+    plan_of: Callable[[Study], Plan],
+) -> None:
+    """Look after look, until every claim is decided, the looks are over, or another would take too long."""
+    looks = study.chosen.looks
     reporter.info(f"study   {study.name}, {study.tier}: {study.title}")
-    status = CellStatus(plan.cells, cell_folders(plan.cells, folder))
-    folders = [status.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
-    record = folder / f"study-{study.tier}.json"
-    write_json(record, plan.record(command_of(study, typed), folders, tuned))
-    _run_cells(study, status, folder, reporter)
-    _compare_seeds(plan, status)
-    evidence = read_evidence(record)
+    record, evidence, failed = folder / f"study-{study.tier}.json", None, False
+    for number, n_seeds in enumerate(looks, 1):
+        plan = plan_of(study.at_look(n_seeds))
+        status = CellStatus(plan.cells, cell_folders(plan.cells, folder))
+        minutes = _minutes_to(plan, status) if evidence is not None else 0.0
+        if study.chosen.minutes is not None and minutes > study.chosen.minutes:
+            reporter.info(
+                f"ends here: {n_seeds} seeds would take {minutes:.0f} minutes in all, and study.minutes is "
+                f"{study.chosen.minutes:g}"
+            )
+            break
+        folders = [status.folder_of(cell).relative_to(folder.parent).as_posix() for cell in plan.cells]
+        write_json(record, plan.record(command_of(study, typed), folders, tuned))
+        look = f"look {number} of {len(looks)}: {n_seeds} seeds"
+        reporter.info(look)
+        _run_cells(study, status, folder, reporter, look)
+        _compare_seeds(plan, status)
+        failed = bool(status.failed)
+        evidence = read_evidence(record)
+        results = evaluate_claims([evidence])
+        _print_verdicts(reporter, evidence, results)
+        if failed or all(result.decided for result in results):
+            break
+    assert evidence is not None, "there is one look at least"
     write_cells(folder / f"cells-{study.tier}.csv", evidence)
-    reporter.info("by itself; the report corrects over the contrasts of all studies:")
-    _print_verdicts(reporter, evidence, evaluate_claims([evidence]))
     reporter.info(f"written {record}; all studies together: minitx report {folder.parent}")
-    _end(status)
+    if failed:
+        raise SystemExit(1)
 
 
-def _run_cells(study: Study, status: CellStatus, folder: Path, reporter: Reporter) -> None:
-    with ProgressTable(f"{study.name} ({study.tier})", reporter) as table:
+def _minutes_to(plan: Plan, status: CellStatus) -> float:
+    """Of all cells of a look, at the mean pace of those that have finished: it depends on no pause and no kill."""
+    done = [RunFolder(status.folder_of(cell)).results() or {} for cell in plan.cells]
+    trainers = [cell.config.trainer for cell in plan.cells if cell.config is not None and cell.timing is None]
+    timings = [results["seconds"] for results in done if "seconds" in results and "kind" in results]
+    trainings = [results["seconds"] for results in done if "seconds" in results and "kind" not in results]
+    n_timings = sum(cell.timing is not None for cell in plan.cells)
+    seconds = _mean(timings) * n_timings
+    seconds += _mean(trainings) * len(trainers) / workers_for(plan.study.workers, trainers)
+    return seconds / 60
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _run_cells(study: Study, status: CellStatus, folder: Path, reporter: Reporter, what: str) -> None:
+    with ProgressTable(f"{study.name} ({study.tier}), {what}", reporter) as table:
         run_cells(status, local_workers(study.workers, folder, reporter), table, reporter, study.on_error)
 
 
@@ -103,22 +148,6 @@ def _compare_seeds(plan: Plan, status: CellStatus) -> None:
             add_across([status.folder_of(cell) for cell in cells])
 
 
-def _end(status: CellStatus) -> None:
-    if status.failed:
-        raise SystemExit(1)
-
-
-def write_cells(path: Path, evidence: Evidence) -> None:
-    """cells-<tier>.csv: one line a finished cell, with all its measures but the time of training."""
-    names = sorted({name for seen in evidence.observations for name in seen.measures} - {SECONDS})
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["arm", "value", "seed", *names])
-        for seen in evidence.observations:
-            value = "" if seen.value is None else seen.value
-            writer.writerow([seen.arm, value, seen.seed, *(seen.measures.get(name, "") for name in names)])
-
-
 def _print_verdicts(reporter: Reporter, evidence: Evidence, results: Sequence[ClaimResult]) -> None:
     """Every contrast, then the verdict on its claim."""
     for result in results:
@@ -127,31 +156,49 @@ def _print_verdicts(reporter: Reporter, evidence: Evidence, results: Sequence[Cl
             interval = f"[{effect.low:+.4f}, {effect.high:+.4f}]"
             reporter.info(
                 f"{result.id:4s} {one.name}: {effect.mean:+.4f} {interval} (delta {one.contrast.delta:g}, "
-                f"{effect.n_seeds} seeds, expected {one.contrast.expect}): {effect.verdict}"
+                f"{effect.n_seeds} values, expected {one.contrast.expect}): {effect.finding}, {effect.state}"
             )
-        reporter.info(f"{result.id:4s} {result.claim.statement}: {(result.verdict or 'not tested here').upper()}")
+        reporter.info(f"{result.id:4s} {result.claim.statement}: {verdict_line(result)}")
     if evidence.missing:
         reporter.info(f"{len(evidence.missing)} cells are missing: {', '.join(evidence.missing[:5])}")
+
+
+def verdict_line(result: ClaimResult) -> str:
+    """`SUPPORTED (10 seeds)`, `UNDECIDED (40 seeds): 2 of 3 parts hold, about 120 seeds would decide`"""
+    if result.verdict is None:
+        return "NOT TESTED HERE"
+    line = f"{result.verdict.upper()} ({result.n_seeds} seeds)"
+    if result.decided:
+        return line
+    line += f": {result.n_holding} of {len(result.contrasts)} parts hold"
+    needed = result.seeds_needed
+    return line if needed is None else f"{line}, about {needed} values would decide"
 
 
 # -------------------------------------------------------------------------------------------------------------- tuning
 
 
-def _tune(study: Study, folder: Path, record: Path, reporter: Reporter, tries: dict[str, dict[str, Cell]]) -> None:
-    """Run every try and write its validation score into the record of tuning."""
-    cells = [cell for named in tries.values() for cell in named.values()]
-    reporter.info(f"tuning  {study.name}, {study.tier}: {len(cells)} tries")
+def _tune(
+    study: Study, folder: Path, record: Path, reporter: Reporter, tries: dict[str, dict[str, list[Cell]]]
+) -> None:
+    """Run every try and write its validation score, the mean over seeds, into the record of tuning."""
+    cells = [cell for named in tries.values() for seeds in named.values() for cell in seeds]
+    reporter.info(f"tuning  {study.name}, {study.tier}: {len(cells)} cells")
     status = CellStatus(cells, cell_folders(cells, folder))
-    _run_cells(study, status, folder, reporter)
-    _end(status)
+    _run_cells(study, status, folder, reporter, "tuning")
+    if status.failed:
+        raise SystemExit(1)
     scores: dict[str, dict[str, float]] = {}
     metric = ""
     for place, named in tries.items():
-        for name, cell in named.items():
-            results = RunFolder(status.folder_of(cell)).results()
-            assert results is not None, "it has finished"
-            metric, found = next(iter(results["metrics"]["validation"].items()))
-            scores.setdefault(place, {})[name] = found["value"]
+        for name, seeds in named.items():
+            found = []
+            for cell in seeds:
+                results = RunFolder(status.folder_of(cell)).results()
+                assert results is not None, "it has finished"
+                metric, score = next(iter(results["metrics"]["validation"].items()))
+                found.append(score["value"])
+            scores.setdefault(place, {})[name] = _mean(found)
         reporter.info(f"{place}: {', '.join(f'{name} {score:.4f}' for name, score in scores[place].items())}")
     assert study.chosen.tuning is not None, "there were tries"
     record.parent.mkdir(parents=True, exist_ok=True)

@@ -11,45 +11,65 @@ from minitx.config import rule
 from minitx.config.base import Section
 from minitx.config.load import error_line
 from minitx.errors import ConfigError
-from minitx.studies.statistics import MIN_SEEDS
+from minitx.studies.verdicts import LOOKS, Expect
 from minitx.sweeps.cells import Place, Value
 
 TierName = Literal["quick", "full"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
 Fairness = Literal["size", "data", "head", "budget", "tuning"]
-ALONG_THE_AXIS = ("slope", "exponent")
+ALONG_THE_AXIS = ("slope", "exponent", "excess_exponent", "rows_ratio")
 """Contrasts that read an arm at all its values."""
-QUICK_CELLS = 24
-"""Most cells that a quick tier may have."""
+FIRST_SEED = 100
+"""Verdicts come from seeds from here on; those below have shaped designs."""
+TUNING_SEEDS = (1000, 1001, 1002)
 
 
 class Contrast(Section):
-    """One contrast: a number for each seed that is above 0 where the prediction holds, or near 0 where it is `flat`."""
+    """One contrast: a number for each seed, and where it is expected to lie."""
 
-    contrast: Literal["difference", "slope", "log_ratio", "exponent"] = "difference"
+    contrast: Literal["difference", "slope", "log_ratio", "exponent", "excess_exponent", "rows_ratio"] = "difference"
     """difference: arm minus against, at one value of the axis. slope: of that difference (of the arm alone, where
-    there is nothing to compare with) on log10 of the axis. log_ratio: ln(arm / against). exponent: slope of ln(measure)
-    on ln(axis) over the last decade, minus `centre`."""
+    there is nothing to compare with) on the logarithm of the axis, see `per`. log_ratio: ln(arm / against). exponent:
+    slope of ln(measure) on ln(axis) over the last decade, minus `centre`. excess_exponent: the same of m(2n) - 2 m(n),
+    which leaves out what grows in proportion to n. rows_ratio: log10 of how many times the axis's value `arm` needs
+    that `against` needs, to come `share` of the way from `centre` to where the worse of them ends."""
     measure: str
     """`test.accuracy`, `loss.test`, `seconds`, or one of what the tier's `measures` give, as `fit.gap`."""
     arm: str
     against: str | None = None
     at: Value | None = None
-    """The arm's value on the axis; null where the tier has none, or for a slope."""
+    """The arm's value on the axis; null where the tier has none, or for a contrast along the axis."""
     against_at: Value | None = None
     """null = `at`."""
     delta: float = Field(gt=0)
-    """The smallest effect worth naming."""
-    expect: Literal["above", "flat"] = "above"
+    """The smallest effect worth naming; for `exact`, the largest error of rounding."""
+    expect: Expect = "above"
+    """above: beyond delta. flat: within +-delta. no_better: below delta. exact: every run within +-delta, as what is
+    counted, or equal by construction; that needs no seeds."""
+    expected: float | None = None
+    """The effect that pilots, of other seeds, have shown; `minitx.studies.power` plans for it."""
+    test: Literal["t", "sign"] = "t"
+    """sign: of the median. Where values are all equal, in two heaps or censored, t becomes sign by itself."""
+    solved_at: float | None = None
+    """The measure from which on a run has solved its task: the contrast is then about rates of success, with exact
+    binomial intervals."""
+    censored_at: str | None = None
+    """A measure that says how far a run has come that lacks `measure`, because it never got there."""
     centre: float = 0.0
     """exponent, or a difference with nothing to compare with: what is taken away, e.g. the value that is expected, or
     chance."""
+    falls: bool = False
+    """slope: what is expected is a fall, so that the slope's sign is changed."""
+    per: Literal["tenfold", "doubling"] = "tenfold"
+    """Of a slope."""
+    share: float = Field(0.9, gt=0, lt=1)
+    """Of a rows_ratio."""
     note: str = ""
     """What the contrast asks, in a few words for the report."""
 
     @property
     def kind(self) -> str:
-        """difference, slope, log_ratio or exponent: how the contrast is computed."""
+        """How the contrast is computed."""
         return self.contrast
 
     @property
@@ -90,8 +110,8 @@ class Tuning(Section):
     """Name -> overrides."""
     record: str | None = None
     """Name of the record, which studies of the same cells share; null = the study's."""
-    seed: int = 1000
-    """Of the tries alone."""
+    seeds: list[int] = Field(default_factory=lambda: [*TUNING_SEEDS], min_length=1)
+    """Of the tries alone; the mean of their validation scores counts."""
     values: list[Value] | None = None
     """Values of the axis at which tries run; the others take what the nearest smaller one has chosen. null = all."""
 
@@ -101,7 +121,12 @@ class Tier(Section):
 
     overrides: list[str] = Field(default_factory=list)
     """What all cells share."""
-    seeds: list[int] = Field(default_factory=lambda: [*range(MIN_SEEDS)])
+    seeds: list[int] = Field(default_factory=lambda: [*range(FIRST_SEED, FIRST_SEED + LOOKS[-1])])
+    """As many of these are run as the looks need."""
+    looks: list[int] = Field(default_factory=lambda: [*LOOKS])
+    """Numbers of seeds at which the study asks for its verdicts; it ends at the first that gives them all."""
+    minutes: float | None = Field(None, gt=0)
+    """Another look is begun only where it will probably end within so many minutes of all; null = no limit."""
     axis: str | None = None
     """The key that `values` are given to."""
     values: list[Value] = Field(default_factory=list)
@@ -111,13 +136,16 @@ class Tier(Section):
     across: list[str] = Field(default_factory=list)
     """Arms whose heads are compared between seeds."""
     contrasts: dict[str, dict[str, Contrast]]
-    """Claim -> name -> contrast. A claim with several contrasts needs every one of them."""
+    """Claim -> name -> contrast. A claim needs every one of its contrasts, or see `at_least_one`."""
+    at_least_one: list[str] = Field(default_factory=list)
+    """Claims that need one of their contrasts alone."""
     tuning: Tuning | None = None
     on_purpose: dict[Fairness, str] = Field(default_factory=dict)
     """A rule of fairness that this study breaks on purpose -> why."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Tier:
+        check_looks("study.looks", self.looks)
         for name, arm in self.arms.items():
             if arm.match is not None and arm.match not in set(self.arms) - {name}:
                 raise rule(f"study.{name}.match", arm.match, f"be another of {', '.join(self.arms)}")
@@ -182,7 +210,11 @@ class Study(Section):
     tier: TierName = "quick"
     """quick: embedded and generated data, minutes on two cores. full: real sets, larger models."""
     seeds: int | None = Field(None, ge=1)
-    """Run this many seeds, 0, 1, ..., instead of the tier's; fewer than five make every verdict inconclusive."""
+    """Run the first so many, and look once; fewer than five leave every verdict undecided."""
+    looks: list[int] | None = None
+    """Instead of the tier's: of 5, 10, 20, 40 those at which verdicts are asked for."""
+    minutes: float | None = Field(None, gt=0)
+    """Instead of the tier's."""
     phase: Literal["run", "tune"] = "run"
     """tune: try the tier's `tuning` on validation, and write what was best to conf/study/tuned."""
     workers: int | None = Field(None, ge=1)
@@ -193,6 +225,8 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Study:
+        if self.looks is not None:
+            check_looks("study.looks", self.looks)
         for name in TIERS:
             tier = getattr(self, name)
             for claim in tier.contrasts if tier is not None else ():
@@ -211,7 +245,25 @@ class Study(Section):
         if tier is None:
             other = "full" if self.tier == "quick" else "quick"
             raise rule("study.tier", self.tier, f"be {other}, because {self.name} has no other")
-        return tier if self.seeds is None else tier.model_copy(update={"seeds": [*range(self.seeds)]})
+        changes: dict[str, Any] = {"looks": self.looks} if self.looks is not None else {}
+        if self.seeds is not None:
+            changes = {"looks": [self.seeds]}
+        if self.minutes is not None:
+            changes["minutes"] = self.minutes
+        return tier.model_copy(update=changes)
+
+    def at_look(self, n_seeds: int) -> Study:
+        """The study with so many seeds, looked at as often as that allows."""
+        tier = self.chosen
+        looks = [look for look in tier.looks if look <= n_seeds] or [n_seeds]
+        there = tier.model_copy(update={"seeds": tier.seeds[:n_seeds], "looks": looks})
+        return self.model_copy(update={self.tier: there, "seeds": None, "looks": None, "minutes": None})
+
+
+def check_looks(key: str, looks: Sequence[int]) -> None:
+    """That looks are some of those that the rule of verdicts allows, in order; or a single one, at any number."""
+    if len(looks) != 1 and (not looks or [look for look in LOOKS if look in looks] != list(looks)):
+        raise rule(key, list(looks), f"be some of {', '.join(map(str, LOOKS))}, in order")
 
 
 def _listed(values: Sequence[Value | None]) -> str:

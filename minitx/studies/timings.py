@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from minitx.config import Config, LstmConfig, NetConfig, SpeedConfig, TransformerConfig, rule
 from minitx.nn.encoders import make_decoder, make_encoder
@@ -73,6 +74,11 @@ class LayerBench:
         """The precision that is asked for."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
 
+    def in_double(self) -> None:
+        """Compute in float64."""
+        self._encoder.double()
+        self.states = self.states.detach().double().requires_grad_()
+
     def seconds(self, work: Callable[[], object]) -> float:
         """Of one piece of work, to its end on a GPU too."""
         start = self._now()
@@ -96,18 +102,21 @@ COST_SECONDS = 0.3
 """A measurement is repeated for this long."""
 LEAST, MOST = 3, 100
 """Bounds of the number of repetitions; their median counts."""
+MOST_COUNTED = 4096
+"""Length up to which operations are counted: plain attention keeps every weight."""
 MEMORY_TOKENS = 7
 """Source tokens that a decoder reads besides its own."""
 
 
-@measure("cost", version="1", is_timing=True)
+@measure("cost", version="2", is_timing=True)
 def cost(path: Path, config: Config) -> dict[str, float]:
     """Seconds and bytes of one layer at one length.
 
     `mixing_seconds`: forward and backward of what mixes positions: the attention itself, or all of a convolution or
     recurrence. `training_seconds`: forward and backward of the encoder. `inference_seconds`: its forward pass.
     `peak_bytes`: most memory of tensors in a training step. `decoding_seconds`: one more token after `data.max_length`
-    of them, with cached keys and values (or state).
+    of them, with cached keys and values (or state). `mixing_flops`: operations of `mixing_seconds`, counted with plain
+    attention, up to a length of 4,096.
     """
     model, compute = _prepare(config, config.trainer.speed.model_copy(update={"keep_memory": False}))
     length = config.data.max_length
@@ -118,9 +127,21 @@ def cost(path: Path, config: Config) -> dict[str, float]:
         "inference_seconds": _median(bench, bench.infer),
         "peak_bytes": float(tensor_peak_bytes(bench.device, bench.train)),
     }
+    if isinstance(model, TransformerConfig) and length <= MOST_COUNTED:
+        found["mixing_flops"] = _counted(model, length, compute)
     if isinstance(model, TransformerConfig | LstmConfig):
         found["decoding_seconds"] = _decoding(bench, model, length)
     return found
+
+
+def _counted(model: TransformerConfig, length: int, compute: Compute) -> float:
+    """Floating-point operations of `mix`, from kernels that torch counts."""
+    plain = model.attention.model_copy(update={"backend": "naive"})
+    bench = LayerBench(model.model_copy(update={"attention": plain}), length, replace(compute, precision="fp32"))
+    bench.in_double()  # some float32 kernels of a CPU are not counted
+    with FlopCounterMode(display=False) as counter:
+        bench.mix()
+    return float(counter.get_total_flops())
 
 
 def _decoding(bench: LayerBench, model: NetConfig, length: int) -> float:

@@ -311,12 +311,13 @@ def _time(cell: Cell, path: Path) -> None:
         if is_done(cell, path):  # by another process, while this one waited
             return
         folder.begin(config)
+        began = time.monotonic()
         write_measure(path, timing.name, timing.version, timing.compute(path, config))
         folder.write_results(
             {
                 "status": "finished", "kind": timing.name, "model": config.model.kind, "seed": config.seed,
                 "device": machine_name(config.trainer), "precision": resolve_compute(config.trainer).precision,
-                "metrics": {}, "versions": versions(),
+                "seconds": time.monotonic() - began, "metrics": {}, "versions": versions(),
             }
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
@@ -43,6 +44,8 @@ from minitx.training.run_folder import default_run_dir
 AROUND = ("hydra", "study")
 """Nodes around a run's configuration, of which its result does not depend."""
 STUDIES = Path("outputs/studies")
+ALL = "all"
+"""`study=all`: every study of conf/study."""
 AUTO_SWEEP_DIR = "outputs/sweeps/auto"
 RECIPES = "experiment"
 """The folder of recipes in conf."""
@@ -313,8 +316,51 @@ class ResumableSweeper(Sweeper):
         if study["name"] is None:
             raise rule("study", "none", "be named", "e.g. python train.py -m study=head_count")
         typed = [str(o.input_line) for o in parsed if o.get_key_element() != "study"]
+        if study["name"] == ALL:
+            self._all(typed)
+        else:
+            self._one(study, typed)
+
+    def _one(self, study: Mapping[Any, Any], typed: Sequence[str]) -> None:
         node = {str(key): value for key, value in study.items()}
         type(self).run_study(node, STUDIES, self._conf / "study" / "tuned", self._as_typed, hash_of, typed)
+
+    def _all(self, typed: Sequence[str]) -> None:
+        """Every study that has the tier, in the order of its claims; one that fails does not end the others.
+
+        Raises:
+            SystemExit: 1 when any could not be run or a cell failed; at once when it was stopped.
+        """
+        of_study = [override for override in typed if override.lstrip("+").startswith("study.")]
+        tier, failed = self._composed.study.tier, []
+        for name in self._in_order(tier):
+            loaded = self._context.config_loader.load_sweep_config(self._composed, [f"study={name}", *of_study])
+            study = OmegaConf.to_container(loaded.study, resolve=True)
+            assert isinstance(study, dict)
+            try:
+                self._one(study, typed)
+            except ConfigError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                failed.append(name)
+            except SystemExit as end:
+                if end.code != 1:
+                    raise
+                failed.append(name)
+        print(f"all studies together: minitx report {STUDIES}")
+        if failed:
+            print(f"not finished: {', '.join(failed)}; the same line tries them again", file=sys.stderr)
+            raise SystemExit(1)
+
+    def _in_order(self, tier: str) -> list[str]:
+        """Names of the studies that have the tier, by the order of their claims."""
+        order = {}
+        for path in (self._conf / "study").glob("*.yaml"):
+            declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+            claims = declared.get("claims", {})
+            shared = [entry for entry in declared["defaults"] if str(entry).startswith("cells/")]
+            if claims and (tier in declared or shared):
+                order[path.stem] = min(claim.get("order", 100) for claim in claims.values())
+        return sorted(order, key=lambda name: (order[name], name))
 
     @property
     def _conf(self) -> Path:

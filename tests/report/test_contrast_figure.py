@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from minitx.report.figures import FOREST_WIDTH, forest_svg
-from minitx.studies.evidence import ContrastResult
-from minitx.studies.statistics import Effect
+from minitx.studies.claims import ContrastResult
 from minitx.studies.study import Contrast
+from minitx.studies.verdicts import Effect
 
 DELTA = 0.02
 
@@ -20,7 +20,11 @@ DELTA = 0.02
 def found(mean: float, low: float, high: float, values: tuple[float, ...]) -> ContrastResult:
     part = Contrast(measure="m", arm="a", delta=DELTA)
     return ContrastResult(
-        "n", part, tuple(range(len(values))), values, Effect(mean, low, high, 5, 0.95, 0.1, "negligible")
+        "n",
+        part,
+        tuple(range(len(values))),
+        values,
+        Effect(mean, low, high, 5, 0.95, "t", "negligible", "open", 0.1, None),
     )
 
 

@@ -17,8 +17,8 @@ def test_it_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     main(["report", str(folder)])
     output = capsys.readouterr().out
     assert (
-        "1 of 12 claims" in output
-        and "inconclusive" in output
+        "1 of 13 claims" in output
+        and "undecided" in output
         and "not tested here: python train.py -m study=cost" in output
     )
     written = [folder / "report" / name for name in ("index.html", "report.md", "claims.json")]

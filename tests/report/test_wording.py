@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,14 +25,16 @@ from minitx.report.wording import (
     signed,
     value_text,
 )
-from minitx.studies.evidence import ContrastResult
-from minitx.studies.statistics import Effect, Verdict
+from minitx.studies.claims import ContrastResult
 from minitx.studies.study import Contrast
+from minitx.studies.verdicts import Effect, Finding, State
 
 
-def found(verdict: Verdict = "supported", mean: float = 0.03, n_seeds: int = 5, **part: Any) -> ContrastResult:
+def found(
+    finding: Finding = "above", state: State = "holds", mean: float = 0.03, n_seeds: int = 5, **part: Any
+) -> ContrastResult:
     made = Contrast(**{"measure": "test.accuracy", "arm": "a", "against": "b", "delta": 0.02, **part})
-    effect = Effect(mean, mean - 0.004, mean + 0.004, n_seeds, 0.975, 0.01, verdict)
+    effect = Effect(mean, mean - 0.004, mean + 0.004, n_seeds, 0.985, "t", finding, state, 0.01, None)
     return ContrastResult("contrast", made, tuple(range(n_seeds)), (mean,) * n_seeds, effect)
 
 
@@ -115,42 +118,50 @@ def test_an_effect_below_zero_is_lower() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expect", "expected"),
+    ("finding", "state", "expect", "expected"),
     [
-        ("supported", "above", "as the claim says"),
-        ("contradicted", "above", "the opposite of what the claim says"),
-        ("negligible", "above", "within ±0.02, too small to name"),
-        ("inconclusive", "above", "too uncertain to tell"),
-        ("negligible", "flat", "within ±0.02, as the claim says"),
-        ("supported", "flat", "a difference where the claim has none"),
-        ("contradicted", "flat", "a difference where the claim has none"),
-        ("inconclusive", "flat", "too uncertain to tell"),
+        ("above", "holds", "above", "as predicted: above δ"),
+        ("below", "contrary", "above", "not as predicted: below −δ"),
+        ("negligible", "contrary", "above", "not as predicted: within ±0.02, too small to name"),
+        ("undecided", "open", "above", "open: too uncertain to name"),
+        ("negligible", "holds", "flat", "as predicted: within ±0.02, too small to name"),
+        ("above", "contrary", "flat", "not as predicted: above δ"),
+        ("undecided", "holds", "no_better", "as predicted: too uncertain to name"),
+        ("negligible", "holds", "exact", "as predicted: equal"),
+        ("above", "contrary", "exact", "not as predicted: unequal"),
     ],
 )
-def test_the_outcome_of_a_contrast(verdict: Verdict, expect: str, expected: str) -> None:
-    assert outcome(found(verdict, expect=expect)) == expected
+def test_the_outcome_of_a_contrast(finding: Finding, state: State, expect: str, expected: str) -> None:
+    assert outcome(found(finding, state, expect=expect)) == expected
+
+
+def test_an_interval_that_is_not_students_is_named() -> None:
+    one = found("undecided", "open")
+    by_signs = replace(one, effect=replace(one.effect, method="sign"))
+    assert outcome(by_signs) == "open: too uncertain to name (median, by the sign test)"
 
 
 def test_few_seeds_are_named() -> None:
-    assert outcome(found("inconclusive", n_seeds=3)) == "too few seeds to tell (3 seeds, 5 are needed)"
-    assert "(1 seed, 5" in outcome(found("inconclusive", n_seeds=1))
+    assert outcome(found("undecided", "open", n_seeds=3)) == "too few seeds to tell (3 seeds, 5 are needed)"
+    assert "(1 seed, 5" in outcome(found("undecided", "open", n_seeds=1))
 
 
 def test_a_sentence_for_every_verdict(entries: Mapping[str, Entry]) -> None:
     heads = {claim: sentence(entry).split(":")[0] for claim, entry in entries.items()}
     assert heads == {
-        "C7": "Supported", "C8a": "Contradicted", "C8c": "No effect worth naming", "C5": "Supported", "C4": "Undecided",
+        "C7": "Supported", "C8a": "Contradicted", "C8c": "Contradicted", "C5": "Supported",
+        "C4": "Undecided, 0 of 1 part holds, about 14 values would decide the rest",
         "C1": "Contradicted", "C2": "Exploratory, so undecided",
-        **dict.fromkeys(["C8b", "C9", "C3", "C6", "C10"], "Not tested here"),
+        **dict.fromkeys(["C8b", "C8d", "C9", "C3", "C6", "C10"], "Not tested here"),
     }  # fmt: skip
-    assert sentence(entries["C8a"]).endswith("a difference where the claim has none.")
+    assert sentence(entries["C8a"]).endswith("not as predicted: above δ.")
     assert "full-width heads" in sentence(entries["C9"])
     assert sentence(entries["C3"]) == "Not tested here: no study in this folder asks about it."
 
 
 def test_the_count(ledger: Ledger) -> None:
-    expected = "7 of 12 claims have been tested here: 2 supported, 2 contradicted, 1 negligible, 2 inconclusive."
+    expected = "7 of 13 claims have been tested here: 2 supported, 3 contradicted, 2 undecided."
     assert counted(ledger.entries) == expected
-    assert counted([e for e in ledger.entries if e.verdict is None]) == "0 of 5 claims have been tested here."
+    assert counted([e for e in ledger.entries if e.verdict is None]) == "0 of 6 claims have been tested here."
     both_tiers = 2 * [next(entry for entry in ledger.entries if entry.verdict == "supported")]
     assert counted(both_tiers) == "1 of 1 claims have been tested here, with 2 verdicts: 2 supported."

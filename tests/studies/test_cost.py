@@ -27,7 +27,10 @@ def test_plain_attention_takes_the_square_in_memory(tiny_classes: dict[str, Any]
         n: measured(tiny_classes, tmp_path / str(n), f"data.max_length={n}", "model.attention.backend=naive")
         for n in (128, 512)
     }
-    assert set(taken[128]) == MEASURES | {"decoding_seconds"}
+    assert set(taken[128]) == MEASURES | {"decoding_seconds", "mixing_flops"}
+    width, n = 16, 512
+    products = 3 * (4 * n * width * width + 2 * n * n * width) * 2  # forward once, backward twice
+    assert taken[512]["mixing_flops"] == products
     assert all(value > 0 for value in taken[128].values())
     square = 4 * 512 * 512 * 4  # one float32 map of four heads
     assert taken[512]["peak_bytes"] > 2 * square

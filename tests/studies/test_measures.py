@@ -11,7 +11,7 @@ import pytest
 from study_helpers import composer
 
 from minitx.config import Config
-from minitx.studies.measures import FIT_LEVELS, gap_at
+from minitx.studies.measures import FIT_LEVELS, fit, gap_at, updates_to
 from minitx.sweeps.cells import MEASURES, Measure, add_measures, read_measures
 from minitx.training.run import run
 from minitx.training.trainer import TRAIN_EVALUATED
@@ -23,6 +23,27 @@ def test_the_gap_is_read_between_two_points_in_proportion() -> None:
     assert gap_at(curve, 0.5) == pytest.approx(np.interp(0.5, [0.4, 1.0], [1.4, 1.5]) - 0.5)  # the first time
     assert gap_at(curve, 1.0) == pytest.approx(0.5)
     assert gap_at(curve, 0.1) is None and gap_at(curve, 2.0) is None and gap_at([], 1.0) is None
+
+
+def test_updates_are_read_between_two_evaluations_the_first_time() -> None:
+    curve = [(20, 0.5), (40, 0.86), (60, 0.96), (80, 0.7), (100, 1.0)]
+    steps = np.interp(0.9, [0.86, 0.96], [40, 60])
+    assert updates_to(curve) == pytest.approx({"log2_last": np.log2(100), "log2_to_0.9": np.log2(steps)})
+    assert updates_to([(32, 0.95)]) == {"log2_last": 5.0, "log2_to_0.9": 5.0}
+    assert updates_to(curve[:2]) == {"log2_last": np.log2(40)}, "never reached"
+
+
+def test_the_mean_gap_is_over_training_losses_from_1_to_03(tmp_path: Path) -> None:
+    """Validation loss 2 + (1 - training loss) / 2, so that the gap is linear: its mean is that of its middle."""
+    lines = []
+    for step, loss in enumerate([1.4, 1.1, 0.6, 0.2]):
+        lines += [{"step": step, "split": TRAIN_EVALUATED, "loss": loss}]
+        lines += [{"step": step, "split": "validation", "loss": 2 + (1 - loss) / 2}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    config = Config.model_validate({"trainer": {"eval_train_rows": 10}})
+    assert fit(tmp_path, config)["mean_gap"] == pytest.approx(2.5 - 1.5 * 0.65)
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines[2:6])) + "\n")
+    assert "mean_gap" not in fit(tmp_path, config), "it never came below 0.3"
 
 
 def test_training_rows_are_evaluated_as_validation_is(tiny_classes: dict[str, Any], tmp_path: Path) -> None:

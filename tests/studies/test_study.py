@@ -16,7 +16,7 @@ from minitx.config import ConfigError
 from minitx.studies.study import load_study
 from minitx.sweeps.cells import place_name
 
-FILES = sorted(path for path in (ROOT / "conf" / "study").glob("*.yaml") if path.stem != "none")
+FILES = sorted(path for path in (ROOT / "conf" / "study").glob("*.yaml") if path.stem not in ("none", "all"))
 
 
 def along(contrast: str, **changes: Any) -> dict[str, Any]:
@@ -59,7 +59,16 @@ def test_arms_have_their_own_values_and_share_the_first_seeds() -> None:
     tier = study(heads(arms={"wide": {}, "thin": {"values": [2], "seeds": 2}})).chosen
     assert tier.values_of("wide") == [1, 2] and tier.values_of("thin") == [2]
     assert tier.seeds_of("wide") == [0, 1, 2, 3, 4] and tier.seeds_of("thin") == [0, 1]
-    assert study(heads(), seeds=3).chosen.seeds == [0, 1, 2]
+    few = study(heads(), seeds=3)
+    assert few.chosen.looks == [3] and few.at_look(3).chosen.seeds == [0, 1, 2]
+
+
+def test_looks_are_some_of_those_of_the_rule() -> None:
+    assert study(heads(), looks=[5, 20]).chosen.looks == [5, 20]
+    assert study(heads(), looks=[5, 20]).at_look(5).chosen.looks == [5], "what is recorded is what was looked at"
+    for looks in ([5, 7], [20, 5], []):
+        with pytest.raises(ConfigError, match=r"study.looks .* must be some of 5, 10, 20, 40, in order"):
+            study(heads(), looks=looks)
     assert study(heads(axis=None, values=[], contrasts={})).chosen.values_of("wide") == [None]
     assert place_name(("wide", 2)) == "wide@2" and place_name(("wide", None)) == "wide"
 

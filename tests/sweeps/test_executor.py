@@ -33,7 +33,7 @@ def test_cells_run_once_and_are_shared(tiny_classes: dict[str, Any], tmp_path: P
     root = tmp_path / "studies"
     run(study(heads(seeds=[0, 1]), workers=2), root, tiny_classes)
     output = capfd.readouterr()
-    assert "[4/4]" in output.out and "INCONCLUSIVE" in output.out and output.err == ""
+    assert "[4/4]" in output.out and "UNDECIDED" in output.out and output.err == ""
     evidence = read_evidence(root / "tiny" / "study-quick.json")
     assert not evidence.missing and len(evidence.observations) == 4
     for seen in evidence.observations:

@@ -1,0 +1,63 @@
+"""What the axes of figures are called, in words that a student knows, in English and Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from minitx.report.wording import axis_name, measure_name
+
+Language = Literal["en", "zh"]
+MEASURE_LABELS: Mapping[str, tuple[str, str]] = {
+    "test.accuracy": ("test accuracy (higher is better)", "测试准确率（越高越好）"),
+    "test.masked_accuracy": ("hidden words guessed (higher is better)", "猜中被遮词的比例（越高越好）"),
+    "test.per": ("phoneme error rate (lower is better)", "音素错误率（越低越好）"),
+    "loss.test": ("test loss in nats (lower is better)", "测试损失，纳特（越低越好）"),
+    "updates.log2_to_0.9": (
+        "updates to 90 % accuracy, log2 (lower is sooner)",
+        "达到 90% 准确率的更新次数，log2（越低越快）",
+    ),
+    "fit.mean_gap": ("over-fitting: validation less training loss", "过拟合：验证损失减训练损失"),
+    "across.maps_less": (
+        "likeness of maps between seeds, less within a layer",
+        "注意力图的相似度：不同种子之间减同层之内",
+    ),
+    "across.outputs_less": (
+        "likeness of outputs between seeds, less within a layer",
+        "头输出的相似度：不同种子之间减同层之内",
+    ),
+    "roles.follows_values": ("answers that follow the values", "答案跟随 V 的比例"),
+    "builds.difference": ("change of the test loss by rebuilding heads", "重新组装头后测试损失的变化"),
+    "cost.mixing_flops": ("operations of attention, counted", "注意力的运算次数（计数）"),
+    "cost.mixing_seconds": ("time of mixing positions (s)", "混合各位置所需时间（秒）"),
+    "cost.training_seconds": ("time of a training step (s)", "一步训练的时间（秒）"),
+    "cost.peak_bytes": ("memory of a training step (bytes)", "一步训练的内存（字节）"),
+    "parallel.log_speedup": ("ln of the gain of a wide machine over one thread", "并行机器相对单线程的加速，ln"),
+    "compute.gflops_to_0.6": (
+        "GFLOP to a validation loss of 0.6 (lower is cheaper)",
+        "验证损失降到 0.6 所需 GFLOP（越低越省）",
+    ),
+    "compute.gflops_to_1.5": (
+        "GFLOP to a validation loss of 1.5 (lower is cheaper)",
+        "验证损失降到 1.5 所需 GFLOP（越低越省）",
+    ),
+    "seconds": ("training time (s)", "训练时间（秒）"),
+}
+AXIS_LABELS: Mapping[str, tuple[str, str]] = {
+    "data.train_size": ("training texts", "训练样本数"),
+    "model.n_heads": ("heads", "头数"),
+    "data.max_length": ("length of the text in tokens", "文本长度（词元）"),
+    "data.probe.distance": ("distance between the two marks, in tokens", "两个标记之间的距离（词元）"),
+}
+_LOG: Mapping[Language, str] = {"en": "{} (log scale)", "zh": "{}（对数刻度）"}
+
+
+def measure_label(measure: str, language: Language = "en") -> str:
+    """`test.per` -> `phoneme error rate (lower is better)`; another measure by its name."""
+    return MEASURE_LABELS.get(measure, (measure_name(measure),) * 2)[language == "zh"]
+
+
+def axis_label(axis: str | None, log: bool, language: Language = "en") -> str:
+    """`model.n_heads` -> `heads (log scale)`; another key by its last part."""
+    label = AXIS_LABELS.get(axis or "", (axis_name(axis),) * 2)[language == "zh"]
+    return _LOG[language].format(label) if log else label
