@@ -28,6 +28,7 @@ from minitx.config.load import load
 from minitx.studies.run import run_study
 from minitx.studies.study import Study, load_study
 from minitx.sweeps import hydra_plugin
+from minitx.sweeps.recipes import with_recipe
 from minitx.training.run import run
 from minitx.training.run_folder import continued_config
 
@@ -63,7 +64,7 @@ def entry() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises; without, it prints a trace of its own
     register()
     with hydra_plugin.errors_in_one_line():
-        sys.argv[1:] = hydra_plugin.with_recipe(sys.argv[1:], CONF)
+        sys.argv[1:] = with_recipe(sys.argv[1:], CONF)
         main()
 
 

@@ -17,7 +17,8 @@ from minitx.config import MODELS, Config, ConfigError, TransformerConfig
 from minitx.config.base import dotted_keys, keys_with_role, role_of
 from minitx.config.load import load, override
 from minitx.studies.study import Study
-from minitx.sweeps.hydra_plugin import plain, with_recipe
+from minitx.sweeps.hydra_plugin import plain
+from minitx.sweeps.recipes import with_recipe
 
 CONF = ROOT / "conf"
 GROUPS = {

@@ -15,7 +15,8 @@ from minitx.cli.main import _parse
 from minitx.config import Config
 from minitx.config.load import load
 from minitx.report import results_page
-from minitx.sweeps.hydra_plugin import plain, with_recipe
+from minitx.sweeps.hydra_plugin import plain
+from minitx.sweeps.recipes import with_recipe
 
 PAGES = sorted(
     [

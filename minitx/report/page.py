@@ -26,6 +26,7 @@ from minitx.report.wording import (
     delta_text,
     effect_text,
     errors_text,
+    mark,
     marked_name,
     outcome,
     p_text,
@@ -45,8 +46,8 @@ def report_page(ledger: Ledger, figures: Figures, link: Link) -> str:
     """The page as HTML."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     functions = (
-        arm_table, contrast_text, counted, delta_text, effect_text, errors_text, marked_name, notes_of, outcome, p_text,
-        percent, predicted, sentence, verdict_word,
+        arm_table, contrast_text, counted, delta_text, effect_text, errors_text, mark, marked_name, notes_of, outcome,
+        p_text, percent, predicted, sentence, verdict_word,
     )  # fmt: skip
     environment.globals.update({function.__name__: function for function in functions})
     environment.globals.update(

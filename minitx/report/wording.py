@@ -229,13 +229,16 @@ def errors_text(ledger: Ledger) -> str:
     decided, tested = ledger.decided, [one for one in ledger.tested if one[1].verdict is not None]
     if not tested:
         return ""
-    worst, seen = ALPHA * len(tested), sum(result.p for _, result in decided)
+    worst = f"{ALPHA * len(tested):.2g} of {len(tested)}"
+    text = f"A verdict is wrong with {100 * ALPHA:.0f} % at most, whatever else is here: at worst {worst} on average."
+    if not decided:
+        return text
+    seen = sum(result.p for _, result in decided)
     marks = [ledger.marks[entry.anchor] for entry, _ in decided]
     return (
-        f"Each verdict is wrong with at most {100 * ALPHA:.0f} %, whatever else is in this report: of {len(tested)} at "
-        f"worst {worst:.2g} on average, and {seen:.2g} of the {len(decided)} that decide at the noise seen here. "
-        f"{sum(holm for holm, _ in marks)} of these also survive Holm's correction over the whole report (marked **), "
-        f"{sum(bh for _, bh in marks)} Benjamini and Hochberg's (*)."
+        f"{text} At the noise seen here it is {seen:.2g} of the {len(decided)} that decide, of which "
+        f"{sum(holm for holm, _ in marks)} survive Holm's correction over the whole report (**), "
+        f"{sum(bh for _, bh in marks)} Benjamini and Hochberg's (* or **)."
     )
 
 

@@ -62,7 +62,7 @@ class ClaimResult:
 
     @property
     def seeds_needed(self) -> int | None:
-        """About how many seeds would decide every open contrast; None where that cannot be said."""
+        """About how many values (seeds, or pairs of them) would decide all open contrasts; None where unknown."""
         found = [one.effect.seeds_needed for one in self.contrasts if one.effect.state == "open"]
         return max(n for n in found if n is not None) if found and None not in found else None
 

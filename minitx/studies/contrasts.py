@@ -24,9 +24,7 @@ def part_of(evidence: Evidence, contrast: Contrast, seeds: Collection[int]) -> t
     bounds = {seed: both for seed, both in contrast_bounds(evidence, contrast).items() if seed in seeds}
     low, high = (tuple(both[side] for both in bounds.values()) for side in (0, 1))
     method: Method = contrast.test
-    if contrast.expect == "exact":
-        method = "exact"
-    elif contrast.solved_at is not None:
+    if contrast.solved_at is not None:
         method = "rate" if contrast.against is None else "solved"
     centre = contrast.centre if method == "rate" else 0.0
     return Part(low, high, contrast.delta, contrast.expect, method, centre), tuple(bounds)
@@ -37,12 +35,8 @@ def contrast_bounds(evidence: Evidence, contrast: Contrast) -> dict[int, Bounds]
     return _CONTRASTS[contrast.kind](evidence, contrast)
 
 
-def contrast_values(evidence: Evidence, contrast: Contrast) -> dict[int, float]:
-    """Seed -> the contrast; where it is censored the bound that is known, NaN without any."""
-    return {seed: known(both) for seed, both in contrast_bounds(evidence, contrast).items()}
-
-
 def known(both: Bounds) -> float:
+    """The value; of a censored one the bound that is known, NaN without any."""
     low, high = both
     if math.isinf(low) and math.isinf(high):
         return math.nan

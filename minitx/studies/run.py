@@ -18,7 +18,7 @@ from minitx.studies.head_measures import add_across
 from minitx.studies.plan import Plan, make_plan, make_tries
 from minitx.studies.study import Study
 from minitx.studies.tuning import Tuned, digest_of
-from minitx.sweeps.cells import Cell, Place, cell_folders
+from minitx.sweeps.cells import Cell, Place, cell_folders, is_done
 from minitx.sweeps.executor import local_workers, run_cells
 from minitx.sweeps.machine import workers_for
 from minitx.sweeps.progress import CellStatus, ProgressTable
@@ -90,7 +90,7 @@ def _run(
     for number, n_seeds in enumerate(looks, 1):
         plan = plan_of(study.at_look(n_seeds))
         status = CellStatus(plan.cells, cell_folders(plan.cells, folder))
-        minutes = _minutes_to(plan, status) if evidence is not None else 0.0
+        minutes = _minutes_to(plan, status, looks[number - 2]) if evidence is not None else 0.0
         if study.chosen.minutes is not None and minutes > study.chosen.minutes:
             reporter.info(
                 f"ends here: {n_seeds} seeds would take {minutes:.0f} minutes in all, and study.minutes is "
@@ -116,16 +116,20 @@ def _run(
         raise SystemExit(1)
 
 
-def _minutes_to(plan: Plan, status: CellStatus) -> float:
-    """Of all cells of a look, at the mean pace of those that have finished: it depends on no pause and no kill."""
-    done = [RunFolder(status.folder_of(cell)).results() or {} for cell in plan.cells]
+def _minutes_to(plan: Plan, status: CellStatus, n_before: int) -> float:
+    """Of all cells of a look, at the pace of the look before, which had `n_before` seeds: whether the study was killed
+    since, and how far it had come, changes nothing. 0 where all of them are done."""
+    if all(is_done(cell, status.folder_of(cell)) for cell in plan.cells if cell.config is not None):
+        return 0.0
+    before = set(plan.study.chosen.seeds[:n_before])
+    taken: dict[bool, list[float]] = {True: [], False: []}
+    for cell in plan.cells:
+        results = RunFolder(status.folder_of(cell)).results() or {}
+        if cell.seed in before and "seconds" in results:
+            taken[cell.timing is None].append(results["seconds"])
     trainers = [cell.config.trainer for cell in plan.cells if cell.config is not None and cell.timing is None]
-    timings = [results["seconds"] for results in done if "seconds" in results and "kind" in results]
-    trainings = [results["seconds"] for results in done if "seconds" in results and "kind" not in results]
-    n_timings = sum(cell.timing is not None for cell in plan.cells)
-    seconds = _mean(timings) * n_timings
-    seconds += _mean(trainings) * len(trainers) / workers_for(plan.study.workers, trainers)
-    return seconds / 60
+    trainings = _mean(taken[True]) * len(trainers) / workers_for(plan.study.workers, trainers)
+    return (trainings + _mean(taken[False]) * (len(plan.cells) - len(trainers))) / 60
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -164,7 +168,7 @@ def _print_verdicts(reporter: Reporter, evidence: Evidence, results: Sequence[Cl
 
 
 def verdict_line(result: ClaimResult) -> str:
-    """`SUPPORTED (10 seeds)`, `UNDECIDED (40 seeds): 2 of 3 parts hold, about 120 seeds would decide`"""
+    """`SUPPORTED (10 seeds)`, `UNDECIDED (40 seeds): 2 of 3 parts hold, about 120 values would decide`"""
     if result.verdict is None:
         return "NOT TESTED HERE"
     line = f"{result.verdict.upper()} ({result.n_seeds} seeds)"

@@ -22,6 +22,7 @@ ALONG_THE_AXIS = ("slope", "exponent", "excess_exponent", "rows_ratio")
 FIRST_SEED = 100
 """Verdicts come from seeds from here on; those below have shaped designs."""
 TUNING_SEEDS = (1000, 1001, 1002)
+"""Of tries; no verdict comes from them."""
 
 
 class Contrast(Section):
@@ -146,6 +147,9 @@ class Tier(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Tier:
         check_looks("study.looks", self.looks)
+        unknown = [claim for claim in self.at_least_one if claim not in self.contrasts]
+        if unknown:
+            raise rule("study.at_least_one", unknown[0], f"be one of {', '.join(self.contrasts)}")
         for name, arm in self.arms.items():
             if arm.match is not None and arm.match not in set(self.arms) - {name}:
                 raise rule(f"study.{name}.match", arm.match, f"be another of {', '.join(self.arms)}")
@@ -167,8 +171,11 @@ class Tier(Section):
         along = contrast.kind in ALONG_THE_AXIS
         if along and (self.axis is None or not all(isinstance(v, int | float) for v in self.values_of(contrast.arm))):
             raise rule(f"{key}.contrast", contrast.kind, "have numbers on an axis", "or be a difference")
-        if contrast.kind == "log_ratio" and contrast.against is None:
-            raise rule(f"{key}.against", None, "be an arm, because the contrast is a log_ratio")
+        if contrast.kind in ("log_ratio", "rows_ratio") and contrast.against is None:
+            raise rule(f"{key}.against", None, f"be an arm, because the contrast is a {contrast.kind}")
+        for name in ("solved_at", "censored_at"):
+            if along and getattr(contrast, name) is not None:
+                raise rule(f"{key}.{name}", getattr(contrast, name), f"be left out of a {contrast.kind}")
         for arm, at in [] if along else contrast.places:
             if at not in self.values_of(arm):
                 raise rule(f"{key}.at", at, f"be a value of {arm}: {_listed(self.values_of(arm))}")
@@ -247,6 +254,8 @@ class Study(Section):
             raise rule("study.tier", self.tier, f"be {other}, because {self.name} has no other")
         changes: dict[str, Any] = {"looks": self.looks} if self.looks is not None else {}
         if self.seeds is not None:
+            if self.seeds > len(tier.seeds):
+                raise rule("study.seeds", self.seeds, f"be at most {len(tier.seeds)}, as many as the study has")
             changes = {"looks": [self.seeds]}
         if self.minutes is not None:
             changes["minutes"] = self.minutes

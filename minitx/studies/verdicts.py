@@ -188,9 +188,9 @@ def limit_of(expect: Expect) -> float:
     return LOOK_ALPHA if expect == "above" else FLAT_ALPHA
 
 
-def holds(part: Part, alpha: float | None = None) -> bool:
-    """Whether the interval lies inside the region that is expected. alpha: instead of the look's own."""
-    low, high = interval(part, limit_of(part.expect) if alpha is None else alpha)
+def holds(part: Part, divisor: float = 1) -> bool:
+    """Whether the interval lies inside the region that is expected. divisor: of its error, as by Holm."""
+    low, high = interval(part, limit_of(part.expect) / divisor)
     if part.expect == "exact":
         return -part.delta <= low and high <= part.delta
     if part.n < MIN_SEEDS:
@@ -200,13 +200,13 @@ def holds(part: Part, alpha: float | None = None) -> bool:
     return high < part.delta and (part.expect == "no_better" or low > -part.delta)
 
 
-def contrary(part: Part, alpha: float = LOOK_ALPHA) -> bool:
-    """Whether the interval lies wholly outside the region that is expected."""
+def contrary(part: Part, divisor: float = 1) -> bool:
+    """Whether the interval lies wholly outside the region that is expected. divisor: of its error, as by Holm."""
     if part.expect == "exact":
         return not holds(part)
-    low, high = interval(part, alpha)
     if part.n < MIN_SEEDS:
         return False
+    low, high = interval(part, LOOK_ALPHA / divisor)
     if part.expect == "above":
         return high < part.delta
     return low > part.delta or (part.expect == "flat" and high < -part.delta)
@@ -232,31 +232,24 @@ def verdict_of(parts: Mapping[str, Part], needs: Needs = "all") -> tuple[Verdict
     all of them contrary contradict it.
     """
     if needs == "all":
-        holding, against = {name for name, part in parts.items() if holds(part)}, _holm_parts(parts, contrary)
-        verdicts: tuple[Verdict, bool, Verdict, bool] = (
-            "contradicted", bool(against), "supported", len(holding) == len(parts) > 0
-        )  # fmt: skip
+        holding, against = {name for name, part in parts.items() if holds(part)}, _by_holm(parts, contrary)
+        supported, contradicted = len(holding) == len(parts) > 0, bool(against)
     else:
-        holding, against = _holm_parts(parts, holds), {name for name, part in parts.items() if contrary(part)}
-        verdicts = ("supported", bool(holding), "contradicted", len(against) == len(parts) > 0)
+        holding, against = _by_holm(parts, holds), {name for name, part in parts.items() if contrary(part)}
+        supported, contradicted = bool(holding), len(against) == len(parts) > 0
     states: dict[str, State] = {
         name: "contrary" if name in against else "holds" if name in holding else "open" for name in parts
     }
-    by_one, is_one, by_all, are_all = verdicts
-    return (by_one if is_one else by_all if are_all else "undecided"), states
+    return ("supported" if supported else "contradicted" if contradicted else "undecided"), states
 
 
-def _holm_parts(parts: Mapping[str, Part], shows: Callable[[Part, float], bool]) -> set[str]:
+def _by_holm(parts: Mapping[str, Part], shows: Callable[[Part, float], bool]) -> set[str]:
     """Parts that show it at the level that Holm's procedure gives each."""
     found, left = set[str](), set(parts)
-    while more := {name for name in left if shows(parts[name], _limit(parts[name], shows) / len(left))}:
+    while more := {name for name in left if shows(parts[name], len(left))}:
         found |= more
         left -= more
     return found
-
-
-def _limit(part: Part, shows: Callable[[Part, float], bool]) -> float:
-    return LOOK_ALPHA if shows is contrary else limit_of(part.expect)
 
 
 def evaluate(parts: Mapping[str, Part], needs: Needs = "all") -> tuple[Verdict, dict[str, Effect]]:
@@ -289,18 +282,17 @@ def _effect(part: Part, state: State, n_parts: int) -> Effect:
 
 
 def _p(part: Part, state: State, n_parts: int) -> float:
-    """The smallest alpha at which the interval shows `state`, by bisection, as a share of its limit times ALPHA."""
+    """ALPHA over the largest number of parts among which the state would still show, times how many there are."""
     if part.expect == "exact":
         return 0.0
     if state == "open":
         return 1.0
-    limit = (LOOK_ALPHA if state == "contrary" else limit_of(part.expect)) / n_parts
     shows = contrary if state == "contrary" else holds
-    least, most = -30.0, float(np.log10(limit if shows(part, limit) else LOOK_ALPHA))
+    least, most = 0.0, 30.0  # of log10: one part, and more than any
     for _ in range(40):
         middle = (least + most) / 2
-        least, most = (least, middle) if shows(part, 10**middle) else (middle, most)
-    return float(min(1.0, ALPHA * 10**most / limit))
+        least, most = (middle, most) if shows(part, 10**middle) else (least, middle)
+    return min(1.0, ALPHA * n_parts / 10**least)
 
 
 def seeds_needed(part: Part) -> int | None:
@@ -319,17 +311,14 @@ def seeds_needed(part: Part) -> int | None:
 
 def holm(ps: Sequence[float], alpha: float = ALPHA) -> list[bool]:
     """Which survive Holm's correction (1979): with it, all of them together are right with 1 - alpha."""
-    return _step(ps, lambda rank, n: alpha / (n - rank), up=False)
+    order, kept = sorted(range(len(ps)), key=lambda place: ps[place]), set[int]()
+    for rank, place in enumerate(order):
+        if ps[place] > alpha / (len(ps) - rank):
+            break
+        kept.add(place)
+    return [place in kept for place in range(len(ps))]
 
 
 def benjamini_hochberg(ps: Sequence[float], alpha: float = ALPHA) -> list[bool]:
     """Which survive Benjamini and Hochberg's (1995): of those, a share alpha is wrong at most."""
-    return _step(ps, lambda rank, n: alpha * (rank + 1) / n, up=True)
-
-
-def _step(ps: Sequence[float], limit: Callable[[int, int], float], *, up: bool) -> list[bool]:
-    order = sorted(range(len(ps)), key=lambda place: ps[place])
-    passed = [ps[place] <= limit(rank, len(ps)) for rank, place in enumerate(order)]
-    n_kept = max((rank + 1 for rank, ok in enumerate(passed) if ok), default=0) if up else [*passed, False].index(False)
-    kept = set(order[:n_kept])
-    return [place in kept for place in range(len(ps))]
+    return [bool(p <= alpha) for p in stats.false_discovery_control(ps)] if ps else []

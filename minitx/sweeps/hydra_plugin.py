@@ -1,6 +1,6 @@
-"""What minitx adds to Hydra: defaults and recipes to compose from, a run's folder, errors in one line, and its sweeper.
+"""What minitx adds to Hydra: defaults to compose from, a run's folder, errors in one line, and its sweeper.
 
-With `train.py` the only file that knows Hydra.
+With `train.py` and `recipes.py` the only file that knows Hydra.
 """
 
 from __future__ import annotations
@@ -14,18 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from hydra.plugins.config_source import ConfigResult
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -37,6 +31,7 @@ from minitx.config.load import load, unknown_key
 from minitx.errors import ConfigError, RunError, Stopped
 from minitx.sweeps.cells import Cell
 from minitx.sweeps.executor import InThisProcess
+from minitx.sweeps.recipes import RecipePath, RecipeSource, with_recipe
 from minitx.sweeps.sweep import run_sweep, sweep_name
 from minitx.training.run import hash_of
 from minitx.training.run_folder import default_run_dir
@@ -47,8 +42,6 @@ STUDIES = Path("outputs/studies")
 ALL = "all"
 """`study=all`: every study of conf/study."""
 AUTO_SWEEP_DIR = "outputs/sweeps/auto"
-RECIPES = "experiment"
-"""The folder of recipes in conf."""
 RunStudy = Callable[
     [dict[str, Any], Path, Path, Callable[[Sequence[str]], Config], Callable[[Config], str], Sequence[str]], None
 ]
@@ -103,104 +96,6 @@ def _run_dir(root: DictConfig) -> str:
         return str(root.trainer.resume)
     config = load(plain(root))
     return default_run_dir(config, hash_of(config))
-
-
-# -------------------------------------------------------------------------------------------------------------- recipes
-
-
-class RecipeSource(FileConfigSource):
-    """conf/experiment as Hydra composes it: NAME is the file NAME.yaml without `models`, NAME/MODEL its `models.MODEL`.
-
-    Where NAME.yaml builds on another recipe, its model's section goes on top of that recipe's section.
-    """
-
-    @staticmethod
-    def scheme() -> str:
-        return "recipes"
-
-    def available(self) -> bool:
-        return True
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        name, model = _name_and_model(config_path)
-        loaded = super().load_config(f"{RECIPES}/{name}")
-        assert isinstance(loaded.config, DictConfig)
-        sections = loaded.config.pop("models", {})
-        if model is not None:
-            below = [f"/{RECIPES}/{base}/{model}@_here_" for base in _bases(loaded) if model in self._models(base)]
-            loaded.config = OmegaConf.create({"defaults": [*below, "_self_"], **sections.get(model, {})})
-        return loaded
-
-    def is_config(self, config_path: str) -> bool:
-        name, model = _name_and_model(config_path)
-        return self._is_recipe(config_path, name) and (model is None or model in self._models(name))
-
-    def is_group(self, config_path: str) -> bool:
-        name, model = _name_and_model(config_path)
-        is_file = config_path.endswith(".yaml")
-        return config_path == RECIPES or (not is_file and model is None and self._is_recipe(config_path, name))
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        if config_path == RECIPES:
-            return super().list(config_path, results_filter)
-        return sorted(self._models(_name_and_model(config_path)[0]))
-
-    def _is_recipe(self, config_path: str, name: str) -> bool:
-        return config_path.startswith(f"{RECIPES}/") and super().is_config(f"{RECIPES}/{name}")
-
-    def _models(self, name: str) -> set[str]:
-        """The models for which a recipe, or one that it builds on, has a section."""
-        loaded = super().load_config(f"{RECIPES}/{name}")
-        assert isinstance(loaded.config, DictConfig)
-        return {str(kind) for kind in loaded.config.get("models", {})}.union(*map(self._models, _bases(loaded)))
-
-
-def _bases(loaded: ConfigResult) -> Sequence[str]:
-    """The recipes that one builds on."""
-    assert isinstance(loaded.config, DictConfig)
-    return [str(base) for base in loaded.config.get("defaults", []) if base != "_self_"]
-
-
-def _name_and_model(config_path: str) -> tuple[str, str | None]:
-    name, _, model = config_path.removesuffix(".yaml").removeprefix(f"{RECIPES}/").partition("/")
-    return name, model or None
-
-
-class RecipePath(SearchPathPlugin):
-    """Lets Hydra look for recipes by `RecipeSource`, in the folder of configurations that it was given."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        main = next((str(entry.path) for entry in search_path.get_path() if entry.provider == "main"), None)
-        if main is not None:
-            search_path.prepend("minitx", f"{RecipeSource.scheme()}://{main.removeprefix('file://')}")
-
-
-def with_recipe(arguments: Sequence[str], conf: Path) -> list[str]:
-    """`experiment=NAME` also means what NAME has for the model, and alone `data=NAME`, where there is such a set.
-
-    Hydra lets an experiment choose its data, but not one that is itself chosen by the data, as conf/config.yaml has it.
-    conf: the folder of configurations.
-
-    Raises:
-        ConfigError: there is no such recipe, or several are swept and no data is named.
-    """
-    place = next((i for i, argument in enumerate(arguments) if argument.startswith("experiment=")), None)
-    resumed = any(a.startswith("trainer.resume=") and a != "trainer.resume=auto" for a in arguments)
-    if place is None:
-        return list(arguments)
-    names = arguments[place].partition("=")[2].split(",")
-    recipes = sorted(path.stem for path in (conf / RECIPES).glob("*.yaml"))
-    for name in names:  # Hydra would leave an unknown one out: it is optional, where it goes by the data
-        if name not in recipes:
-            raise rule("experiment", name, "name a file of conf/experiment", f"there are {', '.join(recipes)}")
-    if resumed:  # the run's own config.yaml has it all
-        return list(arguments)
-    named = any(argument.startswith("data=") for argument in arguments)
-    if not named and len(names) > 1:
-        raise rule("data", "not given", "be named where several experiments are swept", "add data=NAME")
-    data = [f"data={names[0]}"] if not named and (conf / "data" / f"{names[0]}.yaml").is_file() else []
-    own = "experiment@_global_=${experiment}/${model}"
-    return [*arguments[:place], *data, arguments[place], own, *arguments[place + 1 :]]
 
 
 # ---------------------------------------------------------------------------------------------------------- errors
@@ -331,12 +226,8 @@ class ResumableSweeper(Sweeper):
         Raises:
             SystemExit: 1 when any could not be run or a cell failed; at once when it was stopped.
         """
-        of_study = [override for override in typed if override.lstrip("+").startswith("study.")]
-        tier, failed = self._composed.study.tier, []
-        for name in self._in_order(tier):
-            loaded = self._context.config_loader.load_sweep_config(self._composed, [f"study={name}", *of_study])
-            study = OmegaConf.to_container(loaded.study, resolve=True)
-            assert isinstance(study, dict)
+        failed = []
+        for name, study in self._studies(typed).items():
             try:
                 self._one(study, typed)
             except ConfigError as error:
@@ -351,16 +242,24 @@ class ResumableSweeper(Sweeper):
             print(f"not finished: {', '.join(failed)}; the same line tries them again", file=sys.stderr)
             raise SystemExit(1)
 
-    def _in_order(self, tier: str) -> list[str]:
-        """Names of the studies that have the tier, by the order of their claims."""
-        order = {}
-        for path in (self._conf / "study").glob("*.yaml"):
-            declared = yaml.safe_load(path.read_text(encoding="utf-8"))
-            claims = declared.get("claims", {})
-            shared = [entry for entry in declared["defaults"] if str(entry).startswith("cells/")]
-            if claims and (tier in declared or shared):
-                order[path.stem] = min(claim.get("order", 100) for claim in claims.values())
-        return sorted(order, key=lambda name: (order[name], name))
+    def _studies(self, typed: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Name -> node of every study that has the tier, by the order of its claims.
+
+        Raises:
+            ConfigError: none has it.
+        """
+        of_study = [override for override in typed if override.lstrip("+").startswith("study.")]
+        found, tier = {}, self._composed.study.tier
+        for name in sorted(path.stem for path in (self._conf / "study").glob("*.yaml")):
+            loaded = self._context.config_loader.load_sweep_config(self._composed, [f"study={name}", *of_study])
+            study = OmegaConf.to_container(loaded.study, resolve=True)
+            assert isinstance(study, dict)
+            if study["claims"] and study.get(tier) is not None:
+                found[name] = {str(key): value for key, value in study.items()}
+        if not found:
+            raise rule("study.tier", tier, "be one that a study has", "quick or full")
+        order = {name: min(claim["order"] for claim in study["claims"].values()) for name, study in found.items()}
+        return {name: found[name] for name in sorted(found, key=lambda name: (order[name], name))}
 
     @property
     def _conf(self) -> Path:

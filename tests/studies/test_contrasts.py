@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from study_helpers import CLAIM
 
-from minitx.studies.contrasts import contrast_bounds, contrast_values, part_of
+from minitx.studies.contrasts import contrast_bounds, known, part_of
 from minitx.studies.evidence import Evidence, Observation
 from minitx.studies.study import Contrast, load_study
 
@@ -39,6 +39,10 @@ def curve(arm: str, points: Mapping[float, tuple[float, float]]) -> dict[tuple[s
 
 def contrast(**keys: Any) -> Contrast:
     return Contrast(**{"measure": "m", "arm": "a", "delta": 0.1, **keys})
+
+
+def contrast_values(evidence: Evidence, contrast: Contrast) -> dict[int, float]:
+    return {seed: known(both) for seed, both in contrast_bounds(evidence, contrast).items()}
 
 
 def test_how_many_times_the_rows_an_arm_needs() -> None:

@@ -73,6 +73,13 @@ def test_it_ends_where_another_look_would_take_too_long(
     assert result.verdict == "undecided" and "0 of 1 parts hold" in verdict_line(result)
 
 
+def test_a_look_that_is_there_costs_nothing(tiny_classes: dict[str, Any], tmp_path: Path, made_up: list[int]) -> None:
+    """Twenty cells would be 20 minutes; they are done, so that fewer minutes take no seed away."""
+    run(tmp_path, tiny_classes, looks=[5, 10], workers=1)
+    record = run(tmp_path, tiny_classes, looks=[5, 10], minutes=1, workers=1)
+    assert len(record["cells"]) == 20 == len(made_up)
+
+
 def test_fewer_looks(tiny_classes: dict[str, Any], tmp_path: Path, made_up: list[int]) -> None:
     assert len(run(tmp_path, tiny_classes, looks=[10])["cells"]) == 2 * 10
 

@@ -38,6 +38,9 @@ def along(contrast: str, **changes: Any) -> dict[str, Any]:
         (along("slope", axis=None, values=[]), "study.C8a.more.contrast (slope) must have numbers on an axis"),
         (along("exponent", values=["a", "b"]), "study.C8a.more.contrast (exponent) must have numbers on an axis"),
         (along("log_ratio"), "study.C8a.more.against (null) must be an arm"),
+        (along("rows_ratio"), "study.C8a.more.against (null) must be an arm"),
+        ({"at_least_one": ["C8b"]}, "study.at_least_one (C8b) must be one of C8a"),
+        ({"looks": [7, 20]}, "study.looks ([7, 20]) must be some of 5, 10, 20, 40"),
     ],
 )
 def test_a_wrong_declaration_names_its_key(changes: dict[str, Any], message: str) -> None:
@@ -66,6 +69,8 @@ def test_arms_have_their_own_values_and_share_the_first_seeds() -> None:
 def test_looks_are_some_of_those_of_the_rule() -> None:
     assert study(heads(), looks=[5, 20]).chosen.looks == [5, 20]
     assert study(heads(), looks=[5, 20]).at_look(5).chosen.looks == [5], "what is recorded is what was looked at"
+    with pytest.raises(ConfigError, match=r"study.seeds \(6\) must be at most 5"):
+        _ = study(heads(), seeds=6).chosen
     for looks in ([5, 7], [20, 5], []):
         with pytest.raises(ConfigError, match=r"study.looks .* must be some of 5, 10, 20, 40, in order"):
             study(heads(), looks=looks)

@@ -59,6 +59,10 @@ def test_all_studies_in_the_order_of_their_claims(
     names = [name for name, *_ in ran]
     assert names[:2] == ["data_size", "head_count"] and len(names) == 12 and sum(n for _, _, n, _ in ran) == 13
     assert {(tier, *typed) for _, tier, _, typed in ran} == {("quick", "study.minutes=3")}
+    assert (
+        "study.tier (tiny) must be one that a study has"
+        in train_py("-m", "study=all", "study.tier=tiny", bare=True).err
+    )
     ran.clear()
     train_py("-m", "study=all", "study.tier=full", bare=True)
     with_full = {path.stem for path in (ROOT / "conf" / "study").glob("*.yaml") if "\nfull:" in path.read_text()}
