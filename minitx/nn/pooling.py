@@ -48,8 +48,7 @@ class Pooling(nn.Module):
             return states_BSD.mean(dim=1)
         if self.recorder is not None:
             self.recorder(AttentionRecord(weights_BS[:, None, None]))
-        # Not a matrix product, which autocast would round to 16 bits: padded or not, a mean is as exact.
-        return (weights_BS[:, :, None] * states_BSD).sum(dim=1)
+        return weighted_sum(weights_BS, states_BSD)
 
     def weights(self, states_BSD: Tensor, key_mask: Tensor | None = None) -> Tensor | None:
         """(B, S) weights that sum to 1 over the real tokens, or are all 0; None = all alike."""
@@ -60,6 +59,14 @@ class Pooling(nn.Module):
         if key_mask is None:
             return None
         return key_mask / key_mask.sum(dim=1, keepdim=True).clamp(min=1).to(states_BSD.dtype)
+
+
+def weighted_sum(weights_BS: Tensor, states_BSD: Tensor) -> Tensor:
+    """(B, D): the states, weighed.
+
+    Not a matrix product, which autocast would round to 16 bits: padded or not, a mean is as exact.
+    """
+    return (weights_BS[:, :, None] * states_BSD).sum(dim=1)
 
 
 class AdditiveScore(nn.Module):

@@ -16,6 +16,7 @@ from minitx.config import Config, NetConfig, rule
 from minitx.data import TaskData, load_data
 from minitx.nn.build import Model
 from minitx.nn.classifier import Classifier
+from minitx.nn.pooling import weighted_sum
 from minitx.sweeps.cells import has_measure, measure, write_measure
 from minitx.training.run_folder import RunFolder
 from minitx.training.saving import load_model
@@ -89,9 +90,10 @@ def across(path: Path, other: Path) -> dict[str, float]:
 def roles(path: Path, config: Config) -> dict[str, float]:
     """What weights and values do, by intervention on the reading of a learned query (`model.pooling=attention`).
 
-    Two validation texts of equal length that the model gives different classes swap what is read, and each keeps its
-    weights; then they swap the weights, and each keeps what is read. `follows_values`, `follows_keys`: shares of texts
-    whose class becomes the other's. `pairs`: how many texts took part.
+    Each of up to 256 validation texts A has a partner B, the next of equal length and another label. The length is
+    equal so that nothing is padded and every weight falls on a real token. `follows_values`: share of the pairs in
+    which A's weights over B's values give B's predicted class. `follows_keys`: the same of A's values under the weights
+    of B's keys. `pairs`: how many counted, those whose predictions differ before anything is swapped.
     """
     model, data = loaded(path)
     if not isinstance(model, Classifier) or model.pooling.query is None:
@@ -103,30 +105,41 @@ def roles(path: Path, config: Config) -> dict[str, float]:
         rows_by_length.setdefault(int(split.lengths[row]), []).append(row)
     with torch.no_grad():
         for rows in rows_by_length.values():
-            states_BSD = model.states(split.batch(np.array(rows)))
-            counted, found = _interventions(model, states_BSD)
+            batch = split.batch(np.array(rows))
+            counted, found = interventions(model, model.states(batch), partners(batch.targets.tolist()))
             n_pairs, follows = n_pairs + counted, follows + found
     if not n_pairs:
         return {"pairs": 0.0}
     return {"follows_values": follows[0] / n_pairs, "follows_keys": follows[1] / n_pairs, "pairs": float(n_pairs)}
 
 
-def _interventions(model: Classifier, states_BSD: Tensor) -> tuple[int, Matrix]:
-    """(texts whose partner has another class, how many take the partner's class with its values, and with its weights).
+def partners(labels: Sequence[int]) -> list[int]:
+    """The place of the next text with another label, from the last on to the first; a text without one has itself."""
+    n = len(labels)
+    return [
+        next((other % n for other in range(place + 1, place + n) if labels[other % n] != label), place)
+        for place, label in enumerate(labels)
+    ]
 
-    Partner: the text before, of the first the last. states_BSD: of texts without padding.
+
+def interventions(model: Classifier, states_BSD: Tensor, partner: Sequence[int]) -> tuple[int, Matrix]:
+    """(pairs whose predictions differ, how many take the partner's with its values, and with the weights of its keys).
+
+    states_BSD: of texts without padding. partner: (B,) places of the partners.
     """
     weights_BS = model.pooling.weights(states_BSD)
-    assert weights_BS is not None
+    assert weights_BS is not None, "a learned query weighs"
+    other_weights_BS, other_states_BSD = weights_BS[partner], states_BSD[partner]
 
-    def classes(weights: Tensor, states: Tensor) -> Tensor:
-        chosen: Tensor = model.head((weights[:, :, None] * states).sum(1)).argmax(1)
-        return chosen
+    def predicted(weights: Tensor, states: Tensor) -> Tensor:
+        classes_B: Tensor = model.head(weighted_sum(weights, states)).argmax(1)
+        return classes_B
 
-    own_B, partner_B = classes(weights_BS, states_BSD), classes(weights_BS.roll(1, 0), states_BSD.roll(1, 0))
-    differ_B = own_B != partner_B
-    by_values, by_weights = classes(weights_BS, states_BSD.roll(1, 0)), classes(weights_BS.roll(1, 0), states_BSD)
-    found = [int(((by == partner_B) & differ_B).sum()) for by in (by_values, by_weights)]
+    own_B = predicted(weights_BS, states_BSD)
+    other_B = own_B[partner]
+    by_values, by_keys = predicted(weights_BS, other_states_BSD), predicted(other_weights_BS, states_BSD)
+    differ_B = own_B != other_B
+    found = [int(((by == other_B) & differ_B).sum()) for by in (by_values, by_keys)]
     return int(differ_B.sum()), np.array(found, dtype=np.float64)
 
 
