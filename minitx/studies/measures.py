@@ -98,7 +98,10 @@ def gap_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
 @measure("updates", version="1")
 def updates(path: Path, config: Config) -> dict[str, float]:
     """`log2_to_0.9`: log2 of the updates after which validation accuracy first was 0.9, on a line between two
-    evaluations; left out where it never was. `log2_last`: log2 of all updates, what the first is above then."""
+    evaluations; left out where it never was. `log2_last`: log2 of all updates, what the first is above then.
+    `reached_0.9`: 1 or 0."""
+    if config.data.task != "classification":
+        raise rule("data.task", config.data.task, "be classification, because the study counts updates to an accuracy")
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     curve = [(line["step"], line["accuracy"]) for line in lines if line["split"] == "validation"]
     return updates_to(curve)
@@ -106,7 +109,7 @@ def updates(path: Path, config: Config) -> dict[str, float]:
 
 def updates_to(curve: Sequence[tuple[float, float]], level: float = SOLVED) -> dict[str, float]:
     """curve: (step, accuracy) along training; a first evaluation above the level counts with its own step."""
-    found = {"log2_last": math.log2(curve[-1][0])}
+    found = {"log2_last": math.log2(curve[-1][0]), f"reached_{level:g}": 0.0}
     reached = next((place for place, (_, accuracy) in enumerate(curve) if accuracy >= level), None)
     if reached is None:
         return found
@@ -114,7 +117,7 @@ def updates_to(curve: Sequence[tuple[float, float]], level: float = SOLVED) -> d
     if reached:
         step_before, before = curve[reached - 1]
         step = step_before + (level - before) / (accuracy - before) * (step - step_before)
-    return {**found, f"log2_to_{level:g}": math.log2(step)}
+    return {**found, f"reached_{level:g}": 1.0, f"log2_to_{level:g}": math.log2(step)}
 
 
 # ------------------------------------------------------------------------------------------------------------- builds
@@ -178,7 +181,7 @@ def flops_per_step(config: Config) -> float:
     assert isinstance(config.model, NetConfig)
     _check(config, config.model)
     data = load_data(config.data)
-    model = build_model(_plain(config.model), model_shape(config, data)).double().train()
+    model = build_model(plain(config.model), model_shape(config, data)).double().train()
     counts = [count_flops(model, batch, config.optim) for batch in _batches(config, data)]
     return config.trainer.accumulate * sum(counts) / len(counts)
 
@@ -200,8 +203,8 @@ def _check(config: Config, net: NetConfig) -> None:
         raise rule("model.attention.backend", "varlen", f"be another, {why} with their padding")
 
 
-def _plain(net: NetConfig) -> NetConfig:
-    """The same function from kernels that are counted."""
+def plain(net: NetConfig) -> NetConfig:
+    """The same function from kernels that are counted: attention from plain matrix products."""
     if not isinstance(net, TransformerConfig):
         return net
     return net.model_copy(update={"attention": net.attention.model_copy(update={"backend": "naive"})})

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minitx.config import Config, LstmConfig, NetConfig, SpeedConfig, TransformerConfig, rule
 from minitx.nn.encoders import make_decoder, make_encoder
 from minitx.nn.transformer import Encoder
+from minitx.studies.measures import plain
 from minitx.sweeps.cells import measure
 from minitx.sweeps.machine import threads_for
 from minitx.training.device import (
@@ -71,8 +72,9 @@ class LayerBench:
             self._encoder(self.states)
 
     def autocast(self) -> torch.autocast:
-        """The precision that is asked for."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+        """The precision that is asked for. torch has no autocast for `meta`, where operations are counted in fp32."""
+        device = "cpu" if self.device.type == "meta" else self.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self._precision == "bf16")
 
     def in_double(self) -> None:
         """Compute in float64."""
@@ -102,8 +104,8 @@ COST_SECONDS = 0.3
 """A measurement is repeated for this long."""
 LEAST, MOST = 3, 100
 """Bounds of the number of repetitions; their median counts."""
-MOST_COUNTED = 4096
-"""Length up to which operations are counted: plain attention keeps every weight."""
+MOST_COUNTED = 8192
+"""Length up to which operations are counted."""
 MEMORY_TOKENS = 7
 """Source tokens that a decoder reads besides its own."""
 
@@ -115,8 +117,9 @@ def cost(path: Path, config: Config) -> dict[str, float]:
     `mixing_seconds`: forward and backward of what mixes positions: the attention itself, or all of a convolution or
     recurrence. `training_seconds`: forward and backward of the encoder. `inference_seconds`: its forward pass.
     `peak_bytes`: most memory of tensors in a training step. `decoding_seconds`: one more token after `data.max_length`
-    of them, with cached keys and values (or state). `mixing_flops`: operations of `mixing_seconds`, counted with plain
-    attention, up to a length of 4,096.
+    of them, with cached keys and values (or state), and `cache_bytes`: what these take after `data.max_length` tokens.
+    `mixing_flops`, `training_flops`: floating-point operations of the same work as the seconds of that name, counted
+    with plain attention, up to a length of 8,192; left out where torch's counter knows none of them.
     """
     model, compute = _prepare(config, config.trainer.speed.model_copy(update={"keep_memory": False}))
     length = config.data.max_length
@@ -127,25 +130,35 @@ def cost(path: Path, config: Config) -> dict[str, float]:
         "inference_seconds": _median(bench, bench.infer),
         "peak_bytes": float(tensor_peak_bytes(bench.device, bench.train)),
     }
-    if isinstance(model, TransformerConfig) and length <= MOST_COUNTED:
-        found["mixing_flops"] = _counted(model, length, compute)
+    if length <= MOST_COUNTED:
+        found |= _operations(model, length, compute)
     if isinstance(model, TransformerConfig | LstmConfig):
-        found["decoding_seconds"] = _decoding(bench, model, length)
+        found |= _decoding(bench, model, length)
     return found
 
 
-def _counted(model: TransformerConfig, length: int, compute: Compute) -> float:
-    """Floating-point operations of `mix`, from kernels that torch counts."""
-    plain = model.attention.model_copy(update={"backend": "naive"})
-    bench = LayerBench(model.model_copy(update={"attention": plain}), length, replace(compute, precision="fp32"))
-    bench.in_double()  # some float32 kernels of a CPU are not counted
+def _operations(model: NetConfig, length: int, compute: Compute) -> dict[str, float]:
+    """`mixing_flops` and `training_flops`, from kernels that torch counts.
+
+    Tensors on `meta` have shapes alone, so that plain attention keeps no weights. An LSTM is counted on the CPU, in a
+    fifth of the time. In float64, because some float32 kernels of a CPU are not counted, an LSTM's among them.
+    """
+    device = torch.device("cpu" if isinstance(model, LstmConfig) else "meta")
+    bench = LayerBench(plain(model), length, replace(compute, device=device, precision="fp32"))
+    bench.in_double()
+    training = _flops(bench.train)
+    mixing = _flops(bench.mix) if isinstance(model, TransformerConfig) else training
+    return {"mixing_flops": mixing, "training_flops": training} if training else {}
+
+
+def _flops(work: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
-        bench.mix()
+        work()
     return float(counter.get_total_flops())
 
 
-def _decoding(bench: LayerBench, model: NetConfig, length: int) -> float:
-    """Of the median token, after a first pass has filled the cache."""
+def _decoding(bench: LayerBench, model: NetConfig, length: int) -> dict[str, float]:
+    """`decoding_seconds` of the median token, after a first pass has filled the cache, and `cache_bytes` then."""
     decoder = make_decoder(model, 2 * length + MOST)
     assert isinstance(decoder, nn.Module)
     decoder.to(bench.device).eval()
@@ -153,8 +166,9 @@ def _decoding(bench: LayerBench, model: NetConfig, length: int) -> float:
     with torch.no_grad(), bench.autocast():
         cache = decoder.new_cache(memory)
         decoder(bench.states, memory, cache=cache)
-        token = bench.states[:, :1]
-        return _median(bench, lambda: decoder(token, memory, cache=cache))
+        n_bytes, token = float(cache.n_bytes), bench.states[:, :1]
+        seconds = _median(bench, lambda: decoder(token, memory, cache=cache))
+    return {"decoding_seconds": seconds, "cache_bytes": n_bytes}
 
 
 def _median(bench: LayerBench, work: Callable[[], object]) -> float:

@@ -40,6 +40,11 @@ class KeyValueCache:
         assert self._keys is not None and self._values is not None, "nothing was appended yet"
         return self._keys[:, :, : self.length], self._values[:, :, : self.length]
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the positions kept, without the room for more."""
+        return sum(kept.nbytes for kept in self.read()) if self.length else 0
+
     def select(self, index: Tensor) -> None:
         """Keep the rows `index` (n,) names, in that order: finished rows leave, beams are reordered or repeated."""
         if self._keys is not None and self._values is not None:
@@ -52,6 +57,11 @@ class StepCache(Protocol):
     @property
     def length(self) -> int:
         """Target positions decoded so far."""
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes kept of what was decoded, all rows and layers; what is kept of the memory is not counted."""
         ...
 
     def select(self, index: Tensor, memories: Tensor | None = None) -> None:
@@ -77,6 +87,10 @@ class DecoderCache:
     def length(self) -> int:
         return self.own[0].length
 
+    @property
+    def n_bytes(self) -> int:
+        return sum(cache.n_bytes for cache in self.own)
+
     def select(self, index: Tensor, memories: Tensor | None = None) -> None:
         self.reorder(index)
         for cache in self.cross:
@@ -98,6 +112,10 @@ class LstmCache:
         self.length, self.keys = 0, keys_MSA
         self.states: Sequence[LstmState] = ()
         """Empty before the first step: where it starts is read from the memory."""
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(h.nbytes + cell.nbytes for h, cell in self.states)
 
     def advance(self, n_tokens: int, states: Sequence[LstmState]) -> None:
         """`states` are those after n_tokens more."""
