@@ -152,15 +152,15 @@ def _arms(evidence: Evidence, *, attends: bool) -> list[str]:
     return [
         arm
         for arm in evidence.tier.arms
-        if _times(evidence, arm, MIXING) and (_said(evidence, arm, "model", ATTENTION) == ATTENTION) == attends
+        if _times(evidence, arm, MIXING) and (override_of(evidence, arm, "model", ATTENTION) == ATTENTION) == attends
     ]
 
 
 def _is_windowed(evidence: Evidence, arm: str) -> bool:
-    return _said(evidence, arm, "model.attention.span", "global") == "window"
+    return override_of(evidence, arm, "model.attention.span", "global") == "window"
 
 
-def _said(evidence: Evidence, arm: str, key: str, default: str) -> str:
+def override_of(evidence: Evidence, arm: str, key: str, default: str) -> str:
     """What the arm's overrides say of a key, the last one first."""
     overrides = [*evidence.tier.overrides, *evidence.tier.arms[arm].overrides]
     values = [value for name, _, value in (override.partition("=") for override in overrides) if name == key]

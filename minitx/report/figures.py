@@ -1,261 +1,253 @@
-"""Two figures of a claim: one measure of all arms along the axis, and the interval of one contrast beside delta.
+"""Figures of outcomes: one measure of all arms along the axis, alone or in panels; and the interval of one contrast.
 
-Arms differ in colour (Okabe and Ito's), marker and line, any one of which suffices.
+A figure can be read without the text beside it: its title is the claim, its axes are in words that say which way is
+better, and its lines are labelled at their ends. Arms differ in colour, marker and line, any one of which suffices.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from minitx.analysis.figures import drawable
-from minitx.report.curves import exponent_line, learning_curves, numbers_of
-from minitx.report.labels import axis_label, measure_label
-from minitx.report.wording import axis_name, delta_text, effect_text, measure_name, plain, value_text
+from minitx.report.curves import exponent_line, learning_curves
+from minitx.report.drawing import (
+    FAINT,
+    GREY,
+    INK,
+    SMALL_POINTS,
+    TEXT_POINTS,
+    End,
+    drawable,
+    drawn_language,
+    label_ends,
+    new_figure,
+    style_of,
+    svg_of,
+    wrapped,
+)
+from minitx.report.labels import (
+    Language,
+    axis_label,
+    is_accuracy,
+    measure_label,
+    possible_range,
+    word,
+)
+from minitx.report.series import (
+    Axis,
+    Panel,
+    Series,
+    axis_of,
+    dodged,
+    interval_of,
+    is_log,
+    limits_of,
+    series_of,
+    styles_of,
+)
+from minitx.report.wording import delta_text, effect_text, measure_name, plain
 from minitx.studies.claims import ContrastResult
 from minitx.studies.evidence import Evidence
-from minitx.studies.statistics import LearningCurve, paired_interval
 from minitx.studies.verdicts import MIN_SEEDS
-from minitx.sweeps.cells import Value
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#B07A00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1.6)), (0, (6, 1, 1, 1, 1, 1)))
-WIDTH, HEIGHT, LEGEND_ROW = 4.2, 3.0, 0.21
-LONGEST_LABEL = 30
-TITLE_WIDTH, TITLE_ROW, LABEL_WIDTH = 52, 0.18, 38
-"""Letters in a line of the title, inches of one, and letters in a line beside the y axis."""
+__all__ = ["Panel", "caption", "forest_svg", "outcome_figure", "panels_figure", "svg_of"]
+
+WIDTH, HEIGHT = 4.6, 3.0
+"""Inches, of a panel that stands alone."""
+NARROW_WIDTH, PANEL_WIDTH, PANEL_HEIGHT = 4.0, 3.3, 2.7
+"""Of panels below each other, and of one of several beside each other."""
+LABEL_LETTERS = 18
+"""In a line of what is written at the end of an arm."""
 LINE_POINTS = 4
-"""Fewer points are not joined: two show no line."""
-DECADE = 10.0
-"""Numbers that span this much are drawn on a logarithmic axis."""
-
-
-@dataclass(frozen=True)
-class Series:
-    """An arm's points: their positions, and the numbers of all seeds at each."""
-
-    arm: str
-    places: tuple[float, ...]
-    numbers: tuple[tuple[float, ...], ...]
-    style: int
-    """Number of the arm in its study, the same in all figures."""
-
-    @property
-    def point_style(self) -> dict[str, Any]:
-        return {"color": COLOURS[self.style % len(COLOURS)], "marker": MARKERS[self.style % len(MARKERS)]}
-
-    @property
-    def line(self) -> Any:
-        return LINES[self.style % len(LINES)]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The x axis."""
-
-    name: str
-    places: Mapping[Value, float]
-    """Value, or arm on an axis of arms -> position."""
-    labels: tuple[str, ...]
-    """In the order of `places`."""
-    log: bool
-    of_arms: bool
+"""Fewer points are not joined: two or three show no line."""
+FIT = "#8a949e"
+MOST_PLAIN = 1e4
+"""Larger numbers on a logarithmic axis are written as powers of ten."""
 
 
 def outcome_figure(
-    evidence: Evidence, measure: str, contrasts: Sequence[ContrastResult], title: str = ""
+    evidence: Evidence,
+    measure: str,
+    contrasts: Sequence[ContrastResult],
+    title: str = "",
+    *,
+    chance: float | None = None,
+    names: Mapping[str, str] | None = None,
+    language: Language = "en",
 ) -> Figure | None:
-    """`measure` of every arm that has it; contrasts: those whose fitted exponents are drawn. None without any cell.
+    """`measure` of every arm that has it; None without any cell.
 
-    title: what the figure is about, as the claim in words.
+    contrasts: those whose fitted exponents are drawn. title: what the figure is about, as the claim in words. chance:
+    the accuracy of guessing. names: arm -> its name in the figure, of the arms to draw; None = all.
     """
-    axis = _axis(evidence, measure)
-    series = _series(evidence, measure, axis)
-    if not series:
+    panel = Panel(evidence, measure, contrasts, chance=chance, names=names)
+    return panels_figure([panel], title, language=language)
+
+
+def panels_figure(
+    panels: Sequence[Panel], title: str = "", *, narrow: bool = False, language: Language = "en"
+) -> Figure | None:
+    """Several outcomes beside each other on one y axis, or below each other where the page is narrow.
+
+    None where no panel has any cell; a panel without any is left out.
+    """
+    language, styles = drawn_language(language), styles_of(panels)
+    drawn = [(panel, axis, series_of(panel, axis, styles)) for panel in panels for axis in [axis_of(panel)]]
+    drawn = [one for one in drawn if one[2]]
+    if not drawn:
         return None
-    lines = [one for one in contrasts if one.contrast.kind == "exponent" and one.contrast.measure == measure]
-    curves = learning_curves(evidence, measure)
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots()
-    if axis.log:
-        axes.set_xscale("log")
-    if lines:
-        axes.set_yscale("log")
-    for one in series:
-        _draw(axes, one, axis, curves.get(one.arm), n_arms=len(series))
-    fits = [_draw_exponent(axes, evidence, one) for one in lines]
-    _dress(axes, axis, measure, evidence.tier.axis)
-    if title:
-        lines_of_title = textwrap.wrap(drawable(title), TITLE_WIDTH)
-        axes.set_title("\n".join(lines_of_title), fontsize=10, loc="left", parse_math=False)
-        figure.set_figheight(figure.get_figheight() + TITLE_ROW * (len(lines_of_title) - 1))
-    if not axis.of_arms:
-        _legend(figure, series, [fit for fit in fits if fit is not None])
+    rows, columns = (len(drawn), 1) if narrow else (1, len(drawn))
+    width, height = (WIDTH, HEIGHT) if len(drawn) == 1 else (PANEL_WIDTH * columns, PANEL_HEIGHT)
+    if narrow:
+        width = NARROW_WIDTH
+    with style_of(language):
+        figure = new_figure(width, height * rows, title, language)
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        log = any(is_log(panel, axis) for panel, axis, _ in drawn)
+        limits = limits_of([(panel, series) for panel, _, series in drawn], log)
+        for place, (axes, (panel, axis, series)) in enumerate(zip(grid.flat, drawn, strict=True)):
+            axes.set_yscale("log" if log else "linear")
+            axes.set_ylim(*limits)
+            _draw_panel(axes, panel, axis, series, language)
+            _dress(axes, panel, axis, language, first=narrow or place == 0, letters=round(10 * width / columns))
+            label_ends(axes, _ends_of(panel, axis, series, language), height - 0.75)
     return figure
 
 
-def caption(evidence: Evidence, measure: str, contrasts: Sequence[ContrastResult]) -> str:
+def caption(evidence: Evidence, measure: str, contrasts: Sequence[ContrastResult], *, language: Language = "en") -> str:
     """What the figure shows."""
-    text = f"{measure_name(measure).capitalize()}: mean and 95 % interval over seeds, every seed a dot."
-    if learning_curves(evidence, measure):
+    fits = any(one.contrast.kind == "exponent" and one.contrast.measure == measure for one in contrasts)
+    curves = bool(learning_curves(evidence, measure))
+    if language == "zh":
+        text = f"{measure_label(measure, language)}：每个小点是一个种子，大标记是均值，"
+        text += f"种子不少于 {MIN_SEEDS} 个时附 95% 区间。"
+        text += "曲线：a + b n⁻ᶜ 及其 95% 区间带。" if curves else ""
+        return text + ("两轴均为对数刻度；灰线是在最后十倍范围内拟合的幂。" if fits else "")
+    text = f"{measure_name(measure).capitalize()}: every seed a dot, the mean a larger mark, "
+    text += f"with its 95 % interval where there are {MIN_SEEDS} seeds or more."
+    if curves:
         text += " Curves: a + b n⁻ᶜ, with the band of their 95 % interval; an arm without one is joined by lines."
-    if any(one.contrast.kind == "exponent" and one.contrast.measure == measure for one in contrasts):
+    if fits:
         text += " Both scales are logarithmic; grey lines are the fitted powers of the last tenfold."
     return text
-
-
-def svg_of(figure: Figure) -> str:
-    """The figure as SVG, letters as shapes: the same bytes wherever and whenever it is drawn."""
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "minitx", "svg.fonttype": "path"}):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return file.getvalue()
-
-
-# -------------------------------------------------------------------------------------------------------------- data
-
-
-def _axis(evidence: Evidence, measure: str) -> Axis:
-    """Numbers to scale; names in order; arms where there is no axis or one value."""
-    tier = evidence.tier
-    having = [arm for arm in tier.arms if any(evidence.per_seed(measure, arm, v) for v in tier.values_of(arm))]
-    values = list(dict.fromkeys(v for arm in having for v in tier.values_of(arm) if v is not None))
-    name = axis_name(tier.axis)
-    if len(values) < 2:
-        return Axis("", _in_order(having), tuple(map(_label, having)), log=False, of_arms=True)
-    if all(numbers_of(evidence, arm) is not None for arm in having):
-        places = {value: float(value) for value in sorted(values, key=float)}
-        numbers = list(places.values())
-        log = numbers[0] > 0 and numbers[-1] >= DECADE * numbers[0]
-        return Axis(name, places, tuple(map(_short, numbers)), log, of_arms=False)
-    order = sorted(values, key=lambda v: tier.values.index(v) if v in tier.values else len(tier.values))
-    return Axis(name, _in_order(order), tuple(_label(value_text(v)) for v in order), log=False, of_arms=False)
-
-
-def _in_order(values: Sequence[Value]) -> dict[Value, float]:
-    return {value: float(place) for place, value in enumerate(values)}
-
-
-def _series(evidence: Evidence, measure: str, axis: Axis) -> list[Series]:
-    found, tier = [], evidence.tier
-    for style, arm in enumerate(tier.arms):
-        seen = {v: evidence.per_seed(measure, arm, v) for v in tier.values_of(arm)}
-        points = {v: tuple(seeds.values()) for v, seeds in seen.items() if seeds}
-        if points:
-            places = tuple(axis.places[arm if axis.of_arms or v is None else v] for v in points)
-            found.append(Series(arm, places, tuple(points.values()), style))
-    return found
-
-
-def _label(text: str) -> str:
-    """Short enough to draw; what begins with an underscore would be left out of a legend."""
-    cut = drawable(text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…")
-    return " " + cut if cut.startswith("_") else cut
-
-
-def _short(number: float) -> str:
-    """`64k` for 64,000, to save room."""
-    if number >= 10_000 and number % 1000 == 0:
-        return f"{number / 1000:,.0f}k"
-    return f"{number:,g}"
 
 
 # ------------------------------------------------------------------------------------------------------------ drawing
 
 
-def _draw(axes: Axes, one: Series, axis: Axis, curve: LearningCurve | None, n_arms: int) -> None:
-    """Dots of all seeds, then mean and interval over them, then what joins the means."""
-    at = _dodged(one, axis, n_arms)
+def _draw_panel(axes: Axes, panel: Panel, axis: Axis, series: Sequence[Series], language: Language) -> None:
+    if axis.log:
+        axes.set_xscale("log")
+    curves = learning_curves(panel.evidence, panel.measure)
+    for one in series:
+        _draw(axes, panel, axis, one, joined=one.arm not in curves, n_arms=len(series))
+        if one.arm in curves:
+            x = np.geomspace(min(one.places), max(one.places), 80)
+            least, most = possible_range(panel.measure)
+            y, low, high = (np.clip(line, least, most) for line in curves[one.arm].at(x))
+            axes.plot(x, y, color=one.colour, linestyle=one.line, linewidth=1.4, zorder=2)
+            axes.fill_between(x, low, high, color=one.colour, alpha=0.12, linewidth=0)
+    for found in _fits_of(panel, series):
+        line = exponent_line(panel.evidence, found)
+        if line is not None:
+            axes.plot(line.x, line.y, color=FIT, linewidth=3.4, alpha=0.6, zorder=1)
+    if panel.chance is not None and is_accuracy(panel.measure):
+        axes.axhline(panel.chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.0, zorder=1)
+
+
+def _draw(axes: Axes, panel: Panel, axis: Axis, one: Series, *, joined: bool, n_arms: int) -> None:
+    """Dots of all seeds at their places, then mean and interval, then what joins the means."""
     for place, numbers in zip(one.places, one.numbers, strict=True):
         axes.plot(
             [place] * len(numbers), numbers, linestyle="none", marker="o", markersize=3.2, alpha=0.55,
-            color=one.point_style["color"], markeredgewidth=0, zorder=2,
+            color=one.colour, markeredgewidth=0, zorder=2, clip_on=False,
         )  # fmt: skip
-    means, lows, highs = np.array([paired_interval(numbers) for numbers in one.numbers]).T
-    bars = np.where(np.isfinite([means - lows, highs - means]), [means - lows, highs - means], 0.0)
+    means, lows, highs = np.array([interval_of(numbers, panel.measure) for numbers in one.numbers]).T
+    bars = np.array([means - lows, highs - means])
     bars[:, [len(numbers) < MIN_SEEDS for numbers in one.numbers]] = np.nan  # an interval of fewer says nothing
-    joined = "none" if curve is not None or axis.of_arms or len(at) < LINE_POINTS else one.line
+    line = one.line if joined and not axis.of_arms and len(one.places) >= LINE_POINTS else "none"
     axes.errorbar(
-        at, means, yerr=bars, **one.point_style, linestyle=joined, linewidth=1.3, markersize=5.5,
-        markeredgecolor="white", markeredgewidth=0.6, capsize=3, elinewidth=1.2, zorder=3,
+        dodged(one, axis, n_arms), means, yerr=bars, color=one.colour, marker=one.marker, linestyle=line,
+        linewidth=1.4, markersize=6.5, markeredgecolor="white", markeredgewidth=0.7, capsize=3, elinewidth=1.2,
+        zorder=3, clip_on=False,
     )  # fmt: skip
-    if curve is not None:
-        x = np.geomspace(min(one.places), max(one.places), 80)
-        y, low, high = curve.at(x)
-        axes.plot(x, y, color=one.point_style["color"], linestyle=one.line, linewidth=1.4, zorder=2)
-        axes.fill_between(x, low, high, color=one.point_style["color"], alpha=0.12, linewidth=0)
 
 
-def _dodged(one: Series, axis: Axis, n_arms: int) -> list[float]:
-    """Positions of an arm, shifted a little so that intervals of arms do not overlap."""
-    if axis.of_arms or len(axis.places) < 2:
-        return list(one.places)
-    places = np.array(list(axis.places.values()))
-    scaled = np.log(places) if axis.log else places
-    room = min(0.35 * float(np.diff(scaled).min()), 0.04 * float(np.ptp(scaled)))
-    shift = room * ((one.style % n_arms) / max(1, n_arms - 1) - 0.5)
-    return [x * math.exp(shift) if axis.log else x + shift for x in one.places]
-
-
-def _draw_exponent(axes: Axes, evidence: Evidence, found: ContrastResult) -> Line2D | None:
-    line = exponent_line(evidence, found)
-    if line is None:
-        return None
-    label = _label(f"{found.contrast.arm}: power {plain(line.exponent, 2)}")
-    [drawn] = axes.plot(line.x, line.y, color="#8a949e", linewidth=3.2, alpha=0.7, zorder=1, label=label)
-    return drawn
-
-
-def _dress(axes: Axes, axis: Axis, measure: str, key: str | None) -> None:
-    axes.set_ylabel(
-        "\n".join(textwrap.wrap(drawable(measure_label(measure)), LABEL_WIDTH)), fontsize=9.5, parse_math=False
-    )
-    axes.grid(axis="y", color="#dde2e7", linewidth=0.6)
+def _dress(axes: Axes, panel: Panel, axis: Axis, language: Language, *, first: bool, letters: int) -> None:
+    """Names of axes, and what is written at their ticks. first: whether the name of the y axis is written. letters:
+    how many there is room for below the axes."""
+    if first:
+        axes.set_ylabel(
+            wrapped(drawable(measure_label(panel.measure, language), language), 36),
+            fontsize=TEXT_POINTS, color=INK, parse_math=False,
+        )  # fmt: skip
+    if panel.title:
+        text = wrapped(drawable(panel.title, language), letters)
+        axes.set_title(text, loc="left", fontsize=TEXT_POINTS, color=INK, parse_math=False)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5)
-    crowded = sum(map(len, axis.labels)) > 38
-    turned: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-    axes.set_xticks(list(axis.places.values()), axis.labels, parse_math=False, **turned)
-    if axis.of_arms:
-        axes.set_xlim(-0.6, len(axis.places) - 0.4)
-    else:
-        axes.set_xlabel(drawable(axis_label(key, axis.log)), fontsize=9.5, parse_math=False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(labelsize=SMALL_POINTS, color=GREY)
+    _ticks(axes, axis, language, letters)
+    if not axis.of_arms:
+        label = wrapped(drawable(axis_label(axis.key, axis.log, language), language), letters)
+        axes.set_xlabel(label, fontsize=TEXT_POINTS, color=INK, parse_math=False)
     axes.xaxis.set_minor_locator(NullLocator())
     if axes.get_yscale() == "log":
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_formatter(NullFormatter())
+        if max(axes.get_ylim()) <= MOST_PLAIN:
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.7g}"))
 
 
-def _legend(figure: Figure, series: Sequence[Series], fits: Sequence[Line2D]) -> None:
-    """Below the axes, where it hides nothing."""
-    handles: list[Artist] = [
-        Line2D([], [], **one.point_style, linestyle=one.line, linewidth=1.4, markersize=5.5) for one in series
+def _ticks(axes: Axes, axis: Axis, language: Language, letters: int) -> None:
+    """Names in as many lines as their room asks for; of crowded numbers every second one, counted from the last."""
+    labels = [drawable(label, language) for label in axis.labels]
+    turned: dict[str, Any] = {}
+    if not _are_numbers(axis):
+        room = max(6, letters // len(labels))
+        if max((len(word) for label in labels for word in label.split()), default=0) > room:
+            turned = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+        else:
+            labels = [wrapped(label, room) for label in labels]
+        axes.set_xlim(-0.6, len(axis.places) - 0.4)
+    elif sum(map(len, labels)) + 1.5 * len(labels) > 0.8 * letters:
+        labels = [label if (len(labels) - 1 - i) % 2 == 0 else "" for i, label in enumerate(labels)]
+    axes.set_xticks(list(axis.places.values()), labels, parse_math=False, **turned)
+
+
+def _are_numbers(axis: Axis) -> bool:
+    return not axis.of_arms and all(not isinstance(value, str) for value in axis.places)
+
+
+def _ends_of(panel: Panel, axis: Axis, series: Sequence[Series], language: Language) -> list[End]:
+    """Of every arm where there is an axis, and of chance."""
+    ends, powers = [], {found.contrast.arm: found for found in _fits_of(panel, series)}
+    for one in series if not axis.of_arms else ():
+        text, line = one.name, exponent_line(panel.evidence, powers[one.arm]) if one.arm in powers else None
+        if line is not None:
+            text = word("power", language).format(text, plain(line.exponent, 2))
+        ends.append(End(one.places[-1], float(np.mean(one.numbers[-1])), text, one.colour))
+    if panel.chance is not None and is_accuracy(panel.measure):
+        ends.append(End(max(axis.places.values()), panel.chance, word("chance", language), GREY))
+    return [replace(end, text=wrapped(drawable(end.text, language), LABEL_LETTERS)) for end in ends]
+
+
+def _fits_of(panel: Panel, series: Sequence[Series]) -> list[ContrastResult]:
+    """Contrasts whose fitted power is drawn."""
+    arms = {one.arm for one in series}
+    return [
+        one for one in panel.contrasts
+        if one.contrast.kind == "exponent" and one.contrast.measure == panel.measure and one.contrast.arm in arms
     ]  # fmt: skip
-    labels = [_label(one.arm) for one in series] + [str(fit.get_label()) for fit in fits]
-    columns = max(1, min(4, len(labels), int(54 / (8 + max(map(len, labels))))))
-    rows = math.ceil(len(labels) / columns)
-    figure.set_figheight(HEIGHT + LEGEND_ROW * rows)
-    legend = figure.legend(
-        [*handles, *fits], labels, loc="outside lower center", ncols=columns, fontsize=8.5, frameon=False,
-        handlelength=3.2,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)
 
 
 # --------------------------------------------------------------------------------------------- interval of a contrast

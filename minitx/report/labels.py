@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -61,3 +62,62 @@ def axis_label(axis: str | None, log: bool, language: Language = "en") -> str:
     """`model.n_heads` -> `heads (log scale)`; another key by its last part."""
     label = AXIS_LABELS.get(axis or "", (axis_name(axis),) * 2)[language == "zh"]
     return _LOG[language].format(label) if log else label
+
+
+WORDS: Mapping[str, tuple[str, str]] = {
+    "chance": ("chance", "随机猜测"),
+    "power": ("{}, power {}", "{}，{} 次方"),
+    "effects axis": (
+        "effect, in multiples of the smallest effect worth naming",
+        "效应（以值得一提的最小效应为单位）",
+    ),
+    "predicted": ("predicted: {}", "预测：{}"),
+    "found": ("found: {}", "结果：{}"),
+    "above": ("right of the band", "在阴影带右侧"),
+    "flat": ("within the band", "在阴影带之内"),
+    "no_better": ("not right of the band", "不在阴影带右侧"),
+    "exact": ("equal, up to rounding", "完全相等（舍入误差之内）"),
+    "percent above the best": ("{}, % above the best", "{}比最好值高出的百分比"),
+    "smaller is better": ("{} (lower is better)", "{}（越低越好）"),
+    "error": ("wrong answers", "错误率"),
+    "loss": ("loss", "损失"),
+    "per": ("phoneme errors", "音素错误率"),
+    "width per head": ("width of each head (log scale)", "每个头的宽度（对数刻度）"),
+    "by heads": ("By number of heads", "按头数"),
+    "by width": ("By width of each head", "按每个头的宽度"),
+    "Vaswani": ("Vaswani et al. 2017, single runs (perplexity)", "Vaswani 等 2017，单次运行（困惑度）"),
+}
+"""What figures say beside measures and axes."""
+ACCURACIES = ("accuracy", "masked_accuracy")
+_SHARES = (*ACCURACIES, "macro_f1", "f1", "ece", "follows_values")
+_NEVER_NEGATIVE = ("per", "wer", "loss", "seconds", "bytes", "flops")
+
+
+def word(name: str, language: Language = "en") -> str:
+    """One of WORDS."""
+    return WORDS[name][language == "zh"]
+
+
+def is_accuracy(measure: str) -> bool:
+    """Whether the measure is a share of right answers, so that guessing has one too."""
+    return _last(measure) in ACCURACIES
+
+
+def possible_range(measure: str) -> tuple[float, float]:
+    """What a measure can be at all: 0 to 1 for a share, 0 and more for an error rate, a loss, a time or a size."""
+    last = _last(measure)
+    if last in _SHARES:
+        return 0.0, 1.0
+    positive = measure.startswith("loss.") or last.rpartition("_")[2] in _NEVER_NEGATIVE or last.startswith("gflops_to")
+    return (0.0 if positive else -math.inf), math.inf
+
+
+def is_cost(measure: str) -> bool:
+    """Whether the measure is a time or a size, which are compared by ratios."""
+    return _last(measure).rpartition("_")[2] in ("seconds", "bytes", "flops")
+
+
+def _last(measure: str) -> str:
+    """`compute.gflops_to_1.5` -> `gflops_to_1.5`"""
+    first, _, rest = measure.partition(".")
+    return rest or first
