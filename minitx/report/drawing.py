@@ -38,6 +38,8 @@ CHINESE = (
 TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11.0, 9.5, 8.5
 LINE_HEIGHT = 1.3 / 72
 """Inches of a line of text for each point of its size."""
+LINE_POINTS = 4
+"""Fewer points are not joined: two or three show no line."""
 NEAR_THE_END = 0.6
 """Of the axes' width: a line that ends before this is labelled at its last point, not beside the axes."""
 MISSING_FONT = (
@@ -183,7 +185,7 @@ def label_ends(axes: Axes, ends: Sequence[End], inches: float) -> None:
 
 def new_figure(width: float, height: float, title: str, language: Language) -> Figure:
     """An empty figure with its title, wrapped; its lines make the figure higher."""
-    text = wrapped(drawable(title, language), round(width * 11.6)) if title else ""
+    text = wrapped(drawable(title, language), round(width * 12.2)) if title else ""
     room = height_of(text, TITLE_POINTS) + 0.05 if text else 0.0
     figure = Figure(figsize=(width, height + room), layout="constrained")
     FigureCanvasSVG(figure)

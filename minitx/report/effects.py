@@ -28,8 +28,10 @@ from minitx.report.labels import Language, word
 from minitx.report.wording import effect_text
 from minitx.studies.claims import ContrastResult
 
-WIDTH, INTERVAL, FOOT = 4.6, 0.42, 0.6
+WIDTH, INTERVAL, FOOT = 4.6, 0.4, 0.6
 """Inches: of the figure, of the height of an interval with its seeds, and of what stands below all of them."""
+PADDING = 0.13
+"""Above the name of a contrast."""
 LEAST, MOST = 2.0, 12.0
 """Deltas on each side: at least, and at most; what lies beyond is an arrow at the edge."""
 LETTERS = 63
@@ -74,7 +76,7 @@ class _Row:
 
     @property
     def text_height(self) -> float:
-        return 0.08 + height_of(self.name, TEXT_POINTS) + height_of(self.outcome, SMALL_POINTS)
+        return PADDING + height_of(self.name, TEXT_POINTS) + height_of(self.outcome, SMALL_POINTS)
 
     @property
     def height(self) -> float:
@@ -103,13 +105,13 @@ def _limit(results: Sequence[ContrastResult]) -> float:
 
 def _draw_row(axes: Axes, row: _Row, top: float, limit: float) -> None:
     """Texts, and below them the band with interval, mean and seeds."""
-    low, high = top + row.text_height + 0.04, top + row.height
+    low, high = top + row.text_height, top + row.height
     axes.fill_between([-1, 1], low, high, color=BAND, linewidth=0, zorder=0)
     axes.vlines([-1, 1], low, high, color=GREY, linestyle=(0, (3, 2)), linewidth=0.9, zorder=1)
     axes.vlines([0], low, high, color=INK, linewidth=0.9, zorder=1)
     _draw(axes, row.found, low + 0.14, low + 0.29, limit)
-    name_end = top + 0.06 + height_of(row.name, TEXT_POINTS)
-    lines = [(top + 0.06, row.name, INK, TEXT_POINTS), (name_end, row.outcome, GREY, SMALL_POINTS)]
+    name_end = top + PADDING + height_of(row.name, TEXT_POINTS)
+    lines = [(top + PADDING, row.name, INK, TEXT_POINTS), (name_end, row.outcome, GREY, SMALL_POINTS)]
     for y, text, colour, points in lines:
         axes.text(-limit, y, text, ha="left", va="top", fontsize=points, color=colour, parse_math=False)
 

