@@ -64,6 +64,7 @@ def entry() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises; without, it prints a trace of its own
     register()
     with hydra_plugin.errors_in_one_line():
+        hydra_plugin.check_overrides(sys.argv[1:], CONF)
         sys.argv[1:] = with_recipe(sys.argv[1:], CONF)
         main()
 

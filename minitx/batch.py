@@ -42,14 +42,6 @@ class Batch:
     decoder never looks from a real position, so it needs no mask."""
     target_index: Tensor | None = None
     """(N,) int64 positions of `targets` in the flattened (B * T) decoder output; None for a classifier."""
-    src_index: Tensor | None = None
-    """(M,) int64 positions of the M real source tokens in the flattened (B * S), ascending. With it and the offsets a
-    model of attention.backend varlen computes real tokens alone; None, as they are, where nobody asked."""
-    src_offsets: Tensor | None = None
-    """(B + 1,) int32: source tokens of row b are src_offsets[b] to src_offsets[b + 1] of the M."""
-    tgt_offsets: Tensor | None = None
-    """(B + 1,) int32: the same for `targets` and `target_index`, which then hold no filling; None for a classifier."""
-
     n_real: int | None = None
     """How many of `targets` are real, where the rest is filling (IGNORED, at the end); None = all."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from minitx.analysis.attention_maps import inspect_texts
 from minitx.analysis.head_statistics import ROWS, HeadReport, head_statistics, sample_batches
 from minitx.analysis.page import inspect_page
-from minitx.config import Config, DecodeConfig, NetConfig, TransformerConfig, rule
+from minitx.config import Config, DataConfig, DecodeConfig, NetConfig, TransformerConfig, rule
 from minitx.config.load import override
 from minitx.data import TaskData, load_data
 from minitx.decoding.inference import TranslationScore
@@ -87,7 +88,7 @@ class Predictor:
 
     @classmethod
     def _from_one_run(cls, run: str | Path, device: str, checkpoint: str) -> Predictor:
-        folder = RunFolder(Path(run))
+        folder = RunFolder(_folder_of(run))
         loaded = load_model(folder, checkpoint)
         config, processor, decode = loaded.config, loaded.processor, loaded.config.decode
         text_model: TextModel | LinearTextModel
@@ -166,7 +167,8 @@ class Predictor:
 
     def evaluate(self, split: str = "test", overrides: Sequence[str] = ()) -> Evaluation:
         """Metrics on a split of the run's own data, or of other data that `overrides` (`data.path=...`) name; the
-        vocabulary and the classes stay those of the run.
+        vocabulary and the classes stay those of the run. Files of your own are evaluated whole: `data.path`, or
+        `data.test_path` for the split `test`; training data is not needed.
 
         Raises:
             ConfigError: the data cannot be read, or has a class that this run does not know.
@@ -197,6 +199,8 @@ class Predictor:
             )
         reads = [f"data.max_length={self.processor.max_length}", f"data.truncate={self.processor.truncate}"]
         config = override(self.config, [*overrides, *reads])
+        if config.data.source == "files":
+            config = config.model_copy(update={"data": _files_as_they_are(config.data, overrides)})
         return config, load_data(config.data, vocabulary=self.processor)
 
     def _evaluate(self, config: Config, data: TaskData, split: str) -> Evaluation:
@@ -282,3 +286,40 @@ class Predictor:
         depth = f"{model.depth} layer{'s' if model.depth > 1 else ''}" if model.depth else "no layers"
         heads = f" of {model.n_heads} heads" if isinstance(model, TransformerConfig) else ""
         return f"{self.config.data.name}, {model.kind}: {depth}{heads}, width {model.d_model}"
+
+
+def _folder_of(run: str | Path) -> Path:
+    """A run's folder, one that `minitx export` wrote, or one that is fetched from the hub where `user/name` is no
+    folder here.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    path = Path(run)
+    if path.exists() or not HUB_NAME.fullmatch(str(run)):
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(str(run)))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        remedy = f"see outputs/runs for yours; nor is it on the hub ({line:.120})"
+        raise rule("run", run, "be a run folder with a config.yaml", remedy) from None
+
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+"""`user/name`"""
+
+
+def _files_as_they_are(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
+    """Each split the whole file that `overrides` name for it, or for all; nothing is cut, and no file of training is
+    read. As it is where they name none."""
+    typed = {text.partition("=")[0].removeprefix("data.") for text in overrides}
+    named = {key: getattr(data, key) for key in ("path", "validation_path", "test_path") if key in typed}
+    if not named:
+        return data
+    any_of = named.get("path") or named.get("test_path") or named["validation_path"]
+    paths = {key: named.get(key) or any_of for key in ("path", "validation_path", "test_path")}
+    return data.model_copy(update={**paths, "train_size": None})

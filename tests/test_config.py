@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from tiny import ROOT
 
@@ -155,36 +157,6 @@ OF_THE_MODEL = "experiment@_global_=${experiment}/${model}"
             "model.attention.project_values (False) must be true, because model.n_heads x model.head_dim (4 x 16) "
             "is not model.d_model (128); set model.head_dim=null",
             id="unprojected-values-of-another-width",
-        ),
-        pytest.param(
-            {"model": {"attention": {"backend": "varlen", "dropout": 0.2}}},
-            "model.attention.dropout (0.2) must be 0, because model.attention.backend is varlen; "
-            "use model.dropout alone",
-            id="varlen-dropout",
-        ),
-        pytest.param(
-            {"model": {"attention": {"backend": "varlen", "span": "sentence"}}},
-            "model.attention.span (sentence) must be global or window, because model.attention.backend is varlen; "
-            "use backend auto",
-            id="varlen-sentence",
-        ),
-        pytest.param(
-            {"model": {"attention": {"backend": "varlen"}, "head_dim": 20}},
-            "model.head_dim (20) must be a multiple of 8 up to 256, because model.attention.backend is varlen; "
-            "set it, or use auto",
-            id="varlen-odd-width",
-        ),
-        pytest.param(
-            {"model": {"attention": {"backend": "varlen"}, "d_model": 264, "n_heads": 1}},
-            "model.head_dim (264) must be a multiple of 8 up to 256, because model.attention.backend is varlen; "
-            "set it, or use auto",
-            id="varlen-too-wide",
-        ),
-        pytest.param(
-            {"model": {"attention": {"backend": "varlen"}}, "trainer": {"cuda_graphs": "on"}},
-            "trainer.cuda_graphs (on) must be off, because model.attention.backend is varlen; "
-            "without padding no shape comes back; choose one of the two",
-            id="varlen-graphs",
         ),
         pytest.param(
             {"model": {"dropout": 0.0}, "optim": {"r_drop": 5.0}},
@@ -433,3 +405,38 @@ def test_conf_has_no_unread_file() -> None:
     studies = set(Path(CONF / "study").rglob("*.yaml"))  # tests/studies/test_study.py composes them
     assert set(Path(CONF).rglob("*.yaml")) == known | read | studies
     assert len(SECTIONS) > 20 and {model for _, model in SECTIONS} <= set(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("optim.lr=[1", "optim.lr=[1 must be of the form key=value; quote special characters: 'key=\"...\"'"),
+        ('data.path="x', 'data.path="x must be of the form key=value; '),
+        ("seed=" + "9" * 5000, f"seed={'9' * 60}… must be of the form key=value; "),
+        ("optim.lr=1\n2", "optim.lr (1\\n2) must be a number"),
+        ("a\nb", "a\\nb must be of the form key=value"),
+        ("data.path=\ud800", "'data.path=\\ud800' must be text that UTF-8 can spell"),
+    ],
+)
+def test_an_override_that_cannot_be_read_is_one_line(typed: str, line: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        override(load({}), [typed])
+    assert str(error.value).startswith(line) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["set #2.csv", "a: b.csv", "*.csv", "&x.csv", "100%.csv", "!x.csv", "é.csv"])
+def test_an_unquoted_value_is_taken_whole(path: str) -> None:
+    mine = {"data": {"source": "files", "task": "classification", "path": "old.csv"}}
+    assert override(load(mine), [f"data.path={path}"]).data.path == path
+
+
+PIECES = (*"[]{}\"'a:,# \t&*!%@`|>-?\\\né\ud800.~=1", "null", "true", "no", "1e5", "inf", "<<", "9" * 5000)
+KEYS = ("optim.lr", "seed", "data.path", "decode.beam", "data.tokenizer", "model.attention.span", "x", "", ".", "data")
+
+
+@given(st.sampled_from(KEYS), st.sampled_from(("=", "")), st.lists(st.sampled_from(PIECES), max_size=6))
+def test_any_override_is_understood_or_a_line(key: str, equals: str, pieces: list[str]) -> None:
+    try:
+        override(load({}), [f"{key}{equals}{''.join(pieces)}"])
+    except ConfigError as error:
+        assert "\n" not in str(error)

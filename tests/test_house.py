@@ -13,14 +13,14 @@ from tiny import ROOT
 
 PACKAGE = ROOT / "minitx"
 LAYERS = {
-    "errors": 0, "config": 1, "batch": 1,
+    "errors": 0, "fonts": 0, "config": 1, "batch": 1,
     "nn": 2, "data": 2,
     "decoding": 3,
     "metrics": 4,
     "analysis": 5,
     "training": 6,
     "predictor": 7,
-    "bench": 8,
+    "bench": 8, "export": 8,
     "sweeps": 9,
     "studies": 10,
     "report": 11,

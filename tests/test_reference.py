@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from scipy import stats
 from tiny import ROOT
 
+from minitx.report import read_ledger, write_report
 from minitx.report.reference import unseen_rates
 
 REFERENCE = ROOT / "outputs" / "reference"
@@ -39,19 +41,53 @@ def test_differences_are_those_of_the_stored_runs() -> None:
 
 
 def test_verdicts_of_the_ledger_follow_from_its_numbers() -> None:
-    """Each contrast's interval at its level by scipy, and the verdict that it and delta give."""
+    """Each part judged by Student's t, its interval at its level by scipy; and what that and delta say of the part and
+    of its claim."""
+    judged = 0
     for claim in read("claims"):
         for part in claim["parts"]:
-            values, (low, high), delta = part["values"], part["interval"], part["delta"]
-            assert part["effect"] == pytest.approx(np.mean(values), abs=1e-12)
-            if np.std(values) > 0:
-                interval = stats.ttest_1samp(values, 0).confidence_interval(part["level"])
-                assert (low, high) == pytest.approx((interval.low, interval.high))
-            inside = -delta < low and high < delta
-            found = (
-                "supported" if low > delta else "contradicted" if high < -delta else "negligible" if inside else None
-            )
-            assert part["found"] in (found, "inconclusive")
+            (low, high), delta, expect = part["interval"], part["delta"], part["expect"]
+            if part["method"] != "t":
+                continue
+            judged += 1
+            values = np.array(part["values"])
+            assert part["effect"] == pytest.approx(values.mean(), abs=1e-12)
+            interval = stats.ttest_1samp(values, 0).confidence_interval(part["level"])
+            assert (low, high) == pytest.approx((interval.low, interval.high))
+            flat = stats.ttest_1samp(values, 0).confidence_interval(0.97)
+            holds = {
+                "above": low > delta,
+                "no_better": flat.high < delta,
+                "flat": -delta < flat.low and flat.high < delta,
+            }[expect]
+            assert (part["state"] == "holds") == holds, (claim["id"], part["name"])
+        states = [part["state"] for part in claim["parts"]]
+        needed = any if claim["study"] == "cheaper" else all
+        assert (claim["verdict"] == "supported") == (bool(states) and needed(state == "holds" for state in states))
+        assert claim["verdict"] != "contradicted" or "contrary" in states
+    assert judged > 5
+
+
+def test_the_report_is_made_of_what_is_committed(tmp_path: Path) -> None:
+    """The same report.md byte by byte, the same claims, and every figure it shows, from records and tables alone."""
+    shutil.copytree(REFERENCE / "studies", tmp_path / "studies")
+    write_report(read_ledger(tmp_path / "studies"), tmp_path)
+    assert (tmp_path / "report.md").read_text() == (REFERENCE / "report.md").read_text(), (
+        "python -m minitx.report.reference report writes it anew"
+    )
+    claims = json.loads((tmp_path / "claims.json").read_text())
+    assert [flat(claim) for claim in claims] == [pytest.approx(flat(claim), nan_ok=True) for claim in read("claims")]
+    figures = {path.name for path in (REFERENCE / "figures").glob("*.svg") if not path.name.endswith(".zh.svg")}
+    assert figures == {path.name for path in (tmp_path / "figures").iterdir()}
+    assert all(f"figures/{name}" in (tmp_path / "report.md").read_text() for name in figures)
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested JSON as one mapping, for pytest.approx."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {name: one for k, v in items for name, one in flat(v, f"{key}/{k}").items()}
+    return {key: value}
 
 
 def test_the_unseen_words_are_scored_as_reported() -> None:

@@ -91,6 +91,12 @@ def test_two_runs_of_the_same_configuration_have_the_same_hash_and_result(train_
         pytest.param(["optim.lr=fast"], "optim.lr (fast) must be a number", id="type"),
         pytest.param(["data=imbd"], "data (imbd) must be one of ag_news, banking77, cmudict, ", id="unknown-data"),
         pytest.param(["model"], "model must be of the form key=value; ", id="nothing"),
+        pytest.param(["optim=[0,0]"], "optim ([0,0]) must be one of adamw", id="numbers-for-a-group"),
+        pytest.param(["~optim=174"], "optim (174) must be one of adamw", id="a-number-to-delete"),
+        pytest.param(["data=-0.5"], "data (-0.5) must be one of ag_news, banking77, ", id="a-number-for-a-group"),
+        pytest.param(["hydra=1"], "hydra (1) must name a group of Hydra's", id="hydra"),
+        pytest.param(["seed=" + "1" * 5000], "seed (11111111111111111111…) must be a value that can", id="many-digits"),
+        pytest.param(["+=3"], "override (+=3) must be of the form key=value", id="no-key"),
         pytest.param(["optim.betas=[0.9"], "optim.betas=[0.9 must be of the form key=value; ", id="unclosed"),
         pytest.param(
             ["data=imdb", "data.path=no/such/folder/"], "data.path (no/such/folder/) must ", id="missing-folder"

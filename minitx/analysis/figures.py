@@ -17,10 +17,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from minitx.analysis.attention_maps import NOTHING, SHADES, TITLES, AttentionView
+from minitx.fonts import drawable, in_any_script
 from minitx.metrics.calibration import Bin, Calibration
 from minitx.metrics.intervals import Interval, Ints
 
@@ -47,6 +47,11 @@ DIAGONAL = "#555555"
 
 def attention_figure(view: AttentionView, title: str = "") -> Figure:
     """Draw every layer and head of a view on one scale; `fig.savefig` or TensorBoard's `add_figure` takes it."""
+    with in_any_script():
+        return _attention_figure(view, title)
+
+
+def _attention_figure(view: AttentionView, title: str) -> Figure:
     queries, keys = view.query_tokens[:MOST_TOKENS], view.key_tokens[:MOST_TOKENS]
     # Square cells, as large as a label needs or as the whole figure allows.
     cell = min(LABEL_INCHES, MOST_INCHES / (view.n_heads * len(keys)), MOST_INCHES / (view.n_layers * len(queries)))
@@ -94,12 +99,6 @@ def _colours() -> ScalarMappable:
     return ScalarMappable(PowerNorm(0.5, vmin=0, vmax=1), shades)
 
 
-def drawable(text: str) -> str:
-    """`text` with a box for every character that the font lacks; matplotlib would warn at each."""
-    glyphs = get_font(findfont(FontProperties()))
-    return "".join(char if glyphs.get_char_index(ord(char)) else "\u25a1" for char in text)
-
-
 # -------------------------------------------------------------------------------------------------- of a classifier
 
 
@@ -109,6 +108,11 @@ def confusion_figure(confusion: Ints, names: Sequence[str]) -> Figure:
     Shades go by the square root of the share: among many classes most mistakes are a few per cent of a row, and would
     all look white on a linear scale. Where labels would overlap every second, third, ... class has one.
     """
+    with in_any_script():
+        return _confusion_figure(confusion, names)
+
+
+def _confusion_figure(confusion: Ints, names: Sequence[str]) -> Figure:
     n_classes, points = len(names), 9 if len(names) <= FEW_CLASSES else 7
     labels = [drawable(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…") for name in names]
     side = min(max(LEAST_MATRIX_INCHES, (0.28 if n_classes <= FEW_CLASSES else 0.16) * n_classes), MOST_MATRIX_INCHES)

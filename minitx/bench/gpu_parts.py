@@ -48,9 +48,6 @@ def padding(bench: Bench) -> None:
     mean = bench.measure("ids", 0, real.model_copy(update={"work": "data"}))["mean_length"]["src"]
     full = _full(real, plan.rows, round(mean))
     jobs = {"real lengths": real, "full rows": full}
-    if plan.device == "cuda":
-        jobs["real lengths, varlen"] = real.model_copy(update={"how": "varlen"})
-        jobs["full rows, varlen"] = full.model_copy(update={"how": "varlen"})
     compare(bench, jobs, rounds=min(2, plan.rounds))
 
 
@@ -58,10 +55,9 @@ def sum_padding(measurements: Sequence[Measured]) -> Summary:
     training = sum_training(measurements, "padding")
     speed = medians([m for m in measurements if m["label"] != "peak"], "tokens_per_second")
     facts: dict[str, Any] = {**training.facts, "cost": {}}
-    for ending in ("", ", varlen"):
-        real, full = speed.get(f"real lengths{ending}"), speed.get(f"full rows{ending}")
-        if real and full:
-            facts["cost"][f"padded{ending}" if not ending else "varlen"] = 1 - real / full
+    real, full = speed.get("real lengths"), speed.get("full rows")
+    if real and full:
+        facts["cost"]["padded"] = 1 - real / full
     rows = [[name, f"{100 * cost:.1f} %"] for name, cost in facts["cost"].items()]
     return Summary(facts, [*training.tables, Table("real tokens/s lost to unequal lengths", ["", "cost"], rows)])
 
@@ -117,7 +113,6 @@ SPEEDS: Mapping[str, tuple[str, ...]] = {
     "resident": (*OFF[:1], "trainer.speed.resident=true", OFF[2]),
     "fused optimizer": (*OFF[:2], "trainer.speed.fused_optimizer=true"),
     "graphs": ("trainer.cuda_graphs=on", "trainer.speed.resident=true", "trainer.speed.fused_optimizer=true"),
-    "varlen": (OFF[0], "model.attention.backend=varlen"),
     "default": (),
     "compiled": (OFF[0], "trainer.compile=true"),
 }

@@ -16,7 +16,7 @@ Contestant = Literal["minitx", "torch", "transformers"]
 CONTESTANTS: tuple[Contestant, ...] = ("minitx", "torch", "transformers")
 Backend = Literal["sdpa", "naive", "window"]
 BACKENDS: tuple[Backend, ...] = ("sdpa", "naive", "window")
-How = Literal["eager", "compiled", "graphs", "varlen"]
+How = Literal["eager", "compiled", "graphs"]
 
 
 class Size(Section):
@@ -65,7 +65,7 @@ class Job(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["fp32", "bf16"] = "fp32"
     how: How = "eager"
-    """Ours, training: eager, trainer.compile, trainer.cuda_graphs, or model.attention.backend=varlen."""
+    """Ours, training: eager, trainer.compile or trainer.cuda_graphs."""
     threads: int | None = None
     speed: SpeedConfig = SpeedConfig()
     """Ours: the switches that training has for speed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from minitx.batch import EOS, Batch
 from minitx.bench.jobs import Job, Size
 from minitx.bench.measure import StepClock, now, training_result
 from minitx.bench.workloads import batch_budget, load_split
-from minitx.config import AttentionConfig, NetConfig, OptimConfig, TrainerConfig, TransformerConfig
+from minitx.config import NetConfig, OptimConfig, TrainerConfig, TransformerConfig
 from minitx.config.load import override_tree
 from minitx.data import Split, load_data, plan_eval
 from minitx.data.splits import IntArray
@@ -104,7 +104,6 @@ def recipe(job: Job) -> dict[str, Any]:
     loop = build_loop(
         model, data.splits["train"], config.optim, config.trainer, compute, average,
         Reporter(stream=io.StringIO(), quiet=True), seed=config.seed, sentences=config.model.reads_sentences,
-        packed=config.model.reads_unpadded,
     )  # fmt: skip
     losses: list[float] = []
     clock, batches = timed(loop, job, lambda line: losses.append(line["loss"]))
@@ -123,10 +122,9 @@ def training_loop(job: Job, split: Split, config: TrainerConfig) -> Loop:
     optim = OptimConfig(
         lr=3e-4, schedule="constant", warmup_steps=0, clip=1.0, label_smoothing=job.size.label_smoothing
     )
-    packed = job.how == "varlen"
-    model = build(job.size, "varlen" if packed else "auto").to(compute.device)
+    model = build(job.size).to(compute.device)
     reporter, average = Reporter(stream=io.StringIO(), quiet=True), WeightAverage(model, config.average)
-    return build_loop(model, split, optim, config, compute, average, reporter, seed=job.seed, packed=packed)
+    return build_loop(model, split, optim, config, compute, average, reporter, seed=job.seed)
 
 
 def prepare(job: Job) -> None:
@@ -153,11 +151,11 @@ def _never(*_: object) -> NoReturn:
     raise AssertionError("a measurement is too short to be validated")
 
 
-def build(size: Size, backend: Literal["auto", "varlen"] = "auto") -> Model:
+def build(size: Size) -> Model:
     """Our model of this size: pre-norm, cls pooling or one tied joint vocabulary."""
     config = TransformerConfig(
         d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads, d_ff=size.d_ff,
-        activation=size.activation, dropout=size.dropout, pooling="cls", attention=AttentionConfig(backend=backend),
+        activation=size.activation, dropout=size.dropout, pooling="cls",
     )  # fmt: skip
     shape = ModelShape(
         task=size.task, src_vocab=size.vocab, tgt_vocab=size.vocab, n_classes=size.n_classes, joint=True,

@@ -108,11 +108,11 @@ def translation(bench: Bench) -> None:
 
 
 def variants(bench: Bench, job: Job) -> dict[str, Job]:
-    """Ours as it comes, and on a GPU as CUDA graphs (which meet their shapes over many steps) and without padding."""
+    """Ours as it comes, and on a GPU as CUDA graphs, which meet their shapes over many steps."""
     if bench.plan.device != "cuda":
         return {OURS: job}
     graphs = job.model_copy(update={"how": "graphs", "warmup": GRAPH_WARMUPS * job.warmup})
-    return {OURS: job, f"{OURS} graphs": graphs, f"{OURS} varlen": job.model_copy(update={"how": "varlen"})}
+    return {OURS: job, f"{OURS} graphs": graphs}
 
 
 def training_job(bench: Bench, size: Size, ids: Ids, **changes: Any) -> Job:

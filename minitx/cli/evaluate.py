@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> None:
     columns = ["metric", "value [95 % interval]"]
     title = f"{_described(predictor, options)}, {len(evaluation.rows):,} {options.split} rows"
     reporter.table(title, columns, [*rows, ["loss", f"{evaluation.loss:.4f}"]])
+    for note in evaluation.notes:
+        reporter.warning(note)
     _print_signatures(reporter, evaluation)
     if report is not None:
         most = len(report.classes) if options.per_class else WORST_CLASSES

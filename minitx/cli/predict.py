@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from minitx.cli import shared
@@ -19,19 +20,24 @@ def add_parser(commands: shared.Commands) -> None:
         metavar="N",
         help="the N best of each, as line number, score and text; widens the beam",
     )
+    parser.add_argument("--json", action="store_true", help="a JSON object a line, with the answer as it is")
 
 
 def run(options: argparse.Namespace) -> None:
-    """One line per text, or `n_best` of them; texts that were cut are counted in a warning at the end."""
+    """One line per text, or `n_best` of them; texts that were cut are counted in a warning at the end.
+
+    A line break inside an answer is written as \\n, so that answers and lines agree.
+    """
     predictor = shared.load_predictor(options)
     predictor.check_predicts()
     progress, n_cut = shared.LineProgress(silent=bool(options.text)), 0
     for chunk in shared.chunks(options.text or shared.read_lines(), shared.chunk_size(predictor.decode.beam)):
         if options.n_best is None:
-            lines = predictor.predict(chunk)
+            answers = predictor.predict(chunk)
+            lines = [json.dumps({"text": a}, ensure_ascii=False) if options.json else _one_line(a) for a in answers]
         else:
             found = enumerate(predictor.n_best(chunk, options.n_best), start=progress.n_lines + 1)
-            lines = [f"{number}\t{c.score:.4f}\t{c.text}" for number, best in found for c in best]
+            lines = [_candidate(number, c.score, c.text, options.json) for number, best in found for c in best]
         shared.print_lines(lines)
         n_cut += predictor.n_cut(chunk)
         progress.advance(len(chunk))
@@ -42,3 +48,13 @@ def run(options: argparse.Namespace) -> None:
         limit = f"data.max_length ({predictor.processor.max_length} tokens)"
         kept = f"of them the {KEPT[predictor.processor.truncate]} tokens were read"
         print(f"warning: {n_cut:,} of {progress.n_lines:,} texts are longer than {limit}; {kept}", file=sys.stderr)
+
+
+def _candidate(number: int, score: float, text: str, as_json: bool) -> str:
+    if as_json:
+        return json.dumps({"line": number, "score": score, "text": text}, ensure_ascii=False)
+    return f"{number}\t{score:.4f}\t{_one_line(text)}"
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\r", "\\r")

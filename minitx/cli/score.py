@@ -40,6 +40,6 @@ def run(options: argparse.Namespace) -> None:
 def _pair(numbered: tuple[int, str]) -> tuple[str, str]:
     number, line = numbered
     text, tab, translation = line.partition("\t")
-    if not tab:
-        raise ConfigError(f"line {number:,} ({line:.40}) must be a text, a tab and its translation")
+    if not tab or "\t" in translation:
+        raise ConfigError(f"line {number:,} ({line:.40}) must be a text, a tab and its translation, and nothing more")
     return text, translation

@@ -87,7 +87,7 @@ def read_lines() -> Iterator[str]:
     """Lines of standard input without their ends; one that is not UTF-8 is a ConfigError, whatever the locale."""
     for number, raw in enumerate(sys.stdin.buffer, start=1):
         try:
-            yield raw.decode("utf-8").rstrip("\r\n")
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise ConfigError(f"line {number:,} of standard input must be UTF-8 text; {error.reason}") from None
 

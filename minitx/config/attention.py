@@ -41,9 +41,8 @@ class AttentionConfig(Section):
     alone: a model of the same weights in which nothing is mixed."""
     dropout: float = setting(0.0, "noise", ge=0, lt=1)
     """On the attention weights; fast kernels have none on the CPU, so it is apart from `model.dropout`."""
-    backend: Literal["auto", "naive", "sdpa", "varlen"] = "auto"
-    """naive: plain matrix products; sdpa: torch's fused kernel; auto picks by device, type and length. varlen: training
-    computes no padding, in every layer (a GPU and bf16 only); whatever brings padding is computed as with auto."""
+    backend: Literal["auto", "naive", "sdpa"] = "auto"
+    """naive: plain matrix products; sdpa: torch's fused kernel; auto picks by device, type and length."""
 
     @property
     def left_out(self) -> dict[str, Any]:

@@ -83,4 +83,10 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 def rule(key: str, value: object, must: str, remedy: str = "") -> ConfigError:
     """The one shape of a configuration error."""
     shown = "null" if value is None else value
-    return ConfigError(f"{key} ({shown}) must {must}" + (f"; {remedy}" if remedy else ""))
+    line = f"{key} ({shown}) must {must}" + (f"; {remedy}" if remedy else "")
+    return ConfigError(in_one_line(line))
+
+
+def in_one_line(text: str) -> str:
+    """Line breaks written out, whoever typed them."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")

@@ -7,6 +7,7 @@ typed already: a run that goes on, or is evaluated on other data.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from minitx.config import MODELS, Config, ConfigError, rule
-from minitx.config.base import dotted_keys
+from minitx.config.base import dotted_keys, in_one_line
 
 
 def load(raw: Mapping[str, Any]) -> Config:
@@ -65,6 +66,7 @@ def unknown_key(key: str, model: str | None = None) -> str:
 
     model: the kind of model that has been chosen, where it is known.
     """
+    key = in_one_line(key)
     section, _, last = key.rpartition(".")
     having = [kind for kind, its in MODELS.items() if key in set(dotted_keys(its, "model."))]
     if having:
@@ -96,16 +98,22 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
 def override_tree(tree: dict[str, Any], overrides: Sequence[str]) -> Config:
     """`override` of a configuration that is still a plain tree, and is changed."""
     for text in overrides:
+        if not text.isprintable() and re.search("[\ud800-\udfff]", text):
+            raise ConfigError(f"{text!a} must be text that UTF-8 can spell")
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"{text} must be of the form key=value")
+            raise ConfigError(in_one_line(f"{text} must be of the form key=value"))
         *sections, last = key.lstrip("+").split(".")
         place = tree
         for section in sections:
             inner = place.setdefault(section, {})
             place[section] = place = inner if isinstance(inner, dict) else {}
-        place[last] = _scalar(value)
+        place[last] = _value(key, value)
     return load(tree)
+
+
+LONGEST_SHOWN = 60
+"""Characters of a value in a message."""
 
 
 class _Words(yaml.SafeLoader):  # type: ignore[misc]
@@ -118,9 +126,24 @@ _Words.yaml_implicit_resolvers = {
 }
 
 
-def _scalar(text: str) -> Any:
-    """YAML, but `1e-3` is a number, as Hydra has it."""
-    value = _Words(text).get_single_data()
+def _value(key: str, text: str) -> Any:
+    """A list, a mapping and what is quoted are YAML, anything else a single value: no part of it is a comment, and
+    `1e-3` is a number, as Hydra has it.
+
+    Raises:
+        ConfigError: YAML that cannot be read.
+    """
+    if text.strip()[:1] not in ("[", "{", "'", '"') and (
+        set(text) & set("#:\t\n") or text.strip()[:1] in tuple("&*!%@`")
+    ):
+        return text
+    try:
+        value = _Words(text).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError):
+        shown = f"{key}={text}" if len(text) <= LONGEST_SHOWN else f"{key}={text[:LONGEST_SHOWN]}…"
+        raise ConfigError(
+            in_one_line(shown) + " must be of the form key=value; quote special characters: 'key=\"...\"'"
+        ) from None
     if isinstance(value, str):
         with suppress(ValueError):
             return float(value)

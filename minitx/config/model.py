@@ -52,11 +52,6 @@ class NetConfig(Section):
         """Whether the model asks for sentence numbers."""
         return False
 
-    @property
-    def reads_unpadded(self) -> bool:
-        """Whether training computes no padding (attention.backend varlen)."""
-        return False
-
 
 class TransformerConfig(NetConfig):
     """Encoder with a classification head, or encoder-decoder, as the task asks (Vaswani et al. 2017)."""
@@ -89,10 +84,6 @@ class TransformerConfig(NetConfig):
     @property
     def reads_sentences(self) -> bool:
         return self.attention.span == "sentence"
-
-    @property
-    def reads_unpadded(self) -> bool:
-        return self.attention.backend == "varlen"
 
     @property
     def k_dim(self) -> int:
@@ -130,22 +121,6 @@ class TransformerConfig(NetConfig):
             raise rule(
                 "model.pooling", "cls", "not be cls, because model.chunk is set", "it would read one chunk alone"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _unpadded(self) -> TransformerConfig:
-        """What the kernel of `attention.backend: varlen` does not have."""
-        asked, why = self.attention, "because model.attention.backend is varlen"
-        if asked.backend != "varlen":
-            return self
-        if asked.dropout:
-            raise rule("model.attention.dropout", asked.dropout, f"be 0, {why}", "use model.dropout alone")
-        if asked.span == "sentence":
-            raise rule("model.attention.span", "sentence", f"be global or window, {why}", "use backend auto")
-        if self.chunk is not None:
-            raise rule("model.chunk", self.chunk, f"be null, {why}", "use backend auto")
-        if self.k_dim % 8 or self.k_dim > 256:
-            raise rule("model.head_dim", self.k_dim, f"be a multiple of 8 up to 256, {why}", "set it, or use auto")
         return self
 
 

@@ -90,7 +90,7 @@ class TrainerConfig(Section):
     """torch.compile, for shapes that vary: minutes before the first step, less time for each."""
     cuda_graphs: Literal["auto", "on", "off"] = "auto"
     """GPU: a step's launches are recorded once for each batch shape and replayed. Lengths are rounded up to multiples
-    of 8, so that shapes come back. auto = on for nets up to width 512 (not for `model.chunk`, sentence spans, varlen or
+    of 8, so that shapes come back. auto = on for nets up to width 512 (not for `model.chunk`, sentence spans or
     trainer.compile): on an H200 a step of the default run took 5.6 ms with graphs and 22.6 ms without."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null = torch's own choice."""
@@ -226,10 +226,6 @@ class Config(Section):
         self._check_task()
         self._check_masked()
         self._check_noise()
-        unpadded = isinstance(self.model, NetConfig) and self.model.reads_unpadded
-        if self.trainer.cuda_graphs == "on" and unpadded:
-            must = "be off, because model.attention.backend is varlen"
-            raise rule("trainer.cuda_graphs", "on", must, "without padding no shape comes back; choose one of the two")
         return self
 
     def records_graphs(self, on_gpu: bool) -> bool:
@@ -237,7 +233,7 @@ class Config(Section):
         model, chosen = self.model, self.trainer.cuda_graphs
         if chosen != "auto" or not on_gpu or self.trainer.compile or not isinstance(model, NetConfig):
             return on_gpu and chosen == "on"
-        unproven = model.chunk is not None or model.reads_sentences or model.reads_unpadded
+        unproven = model.chunk is not None or model.reads_sentences
         return model.d_model <= WIDEST_WITH_GRAPHS and not unproven
 
     def _check_task(self) -> None:

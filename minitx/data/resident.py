@@ -52,7 +52,6 @@ class ResidentSplit:
     few_shapes: the budget of tokens per batch. Lengths are then rounded up to multiples of 8 (or the longest there is),
     targets to multiples of 256, and an almost full batch is filled up with empty rows to the number that its length
     allows, so that shapes come back (for CUDA graphs). What is filled in has no target and changes no result.
-    packed: batches bring what attention.backend varlen needs; not with few_shapes, for it computes no filling.
     """
 
     def __init__(
@@ -61,11 +60,9 @@ class ResidentSplit:
         device: torch.device,
         *,
         sentences: bool = False,
-        packed: bool = False,
         few_shapes: int | None = None,
     ) -> None:
-        assert not (packed and few_shapes), "a packed batch has no filling"
-        self.device, self._packed, self._few_shapes = device, packed, few_shapes
+        self.device, self._few_shapes = device, few_shapes
         self._src = _Rows.of(split.src, device)
         self._tgt = None if split.tgt is None else _Rows.of(split.tgt, device)
         self._sentences = _Rows.of(split.sentences, device) if sentences else None
@@ -95,9 +92,6 @@ class ResidentSplit:
             sentence=None if sentences is None else sentences.gather(rows_B, length_B, longest[0])[0],
             targets=rows_B[:0],
         )
-        if self._packed:
-            index_M = self._places(length_B, int(self._src.on_host[rows].sum()), longest[0])
-            common = replace(common, src_index=index_M, src_offsets=_offsets(length_B))
         if self._labels is not None:
             return self._labelled(common, self._labels, real_B, len(rows))
         if self._tgt is None:  # the targets are still to come: a `Masker` makes them
@@ -124,14 +118,12 @@ class ResidentSplit:
         targets_N = tgt_BT.flatten()[index_N]
         targets_N[n_real:] = IGNORED
         tgt_in_BT = tgt_in_BT.masked_fill(~real_BT, PAD)
-        offsets = _offsets(length_B) if self._packed else None
         return replace(
             batch,
             targets=targets_N,
             n_real=None if self._few_shapes is None else n_real,
             tgt_in=tgt_in_BT,
             target_index=index_N,
-            tgt_offsets=offsets,
         )
 
     def _places(self, length_B: Tensor, n_real: int, longest: int) -> Tensor:
@@ -139,11 +131,6 @@ class ResidentSplit:
         row_N = torch.repeat_interleave(length_B, output_size=n_real)
         before_B = length_B.cumsum(0) - length_B
         return row_N * longest + torch.arange(n_real, device=self.device) - before_B[row_N]
-
-
-def _offsets(length_B: Tensor) -> Tensor:
-    """(B + 1,) int32: where each row begins and ends when they stand end to end."""
-    return torch.nn.functional.pad(length_B.cumsum(0), (1, 0)).int()
 
 
 def _up(number: int, step: int) -> int:

@@ -148,11 +148,11 @@ class Split:
         texts = Texts(self.texts.encoded.take(rows))
         return Split(src=self.src.take(rows), sentences=self.sentences.take(rows), texts=texts, n_cut=self.n_cut)
 
-    def batch(self, rows: IntArray, *, sentences: bool = True, packed: bool = False) -> Batch:
+    def batch(self, rows: IntArray, *, sentences: bool = True) -> Batch:
         """These rows (at least one), padded on the right with PAD; see `Batch` for shapes.
 
-        sentences=False leaves the sentence numbers out. packed=True adds what attention.backend varlen needs. Without
-        targets (prediction, and before a `Masker` has hidden some tokens), `targets` is empty.
+        sentences=False leaves the sentence numbers out. Without targets (prediction, and before a `Masker` has hidden
+        some tokens), `targets` is empty.
         """
         src_BS, real_BS = self.src.gather(rows)
         src_BS[~real_BS] = PAD
@@ -165,9 +165,6 @@ class Split:
             targets=torch.from_numpy(targets_N),
             tgt_in=None if tgt_in_BT is None else torch.from_numpy(tgt_in_BT),
             target_index=None if index_N is None else torch.from_numpy(index_N),
-            src_index=torch.from_numpy(np.flatnonzero(real_BS)) if packed else None,
-            src_offsets=_offsets(self.src, rows) if packed else None,
-            tgt_offsets=_offsets(self.tgt, rows) if packed and self.tgt is not None else None,
         )
 
     def _targets(self, rows: IntArray) -> tuple[IntArray, IntArray | None, IntArray | None]:
@@ -181,11 +178,6 @@ class Split:
         tgt_in_BT[:, 1:] = tgt_BT[:, :-1]
         tgt_in_BT[~real_BT] = PAD
         return tgt_BT[real_BT], np.flatnonzero(real_BT), tgt_in_BT
-
-
-def _offsets(side: Ragged, rows: IntArray) -> torch.Tensor:
-    """(B + 1,) int32: where each row begins and ends when rows are laid end to end."""
-    return torch.from_numpy(offsets_of(side.lengths_of(rows)).astype(np.int32))
 
 
 class Vocabulary(Protocol):

@@ -58,6 +58,8 @@ class Evaluation:
     log_probs: LogProbs | None = field(default=None, repr=False)
     """Classification: (N, C) natural logarithms of each row's probabilities; `class_report` has what follows."""
     labels: Ints | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    """What a reader of the scores must know."""
     """Classification: (N,) true classes."""
 
     @property
@@ -193,5 +195,31 @@ def _evaluate_texts(
     references = [split.references(int(row)) for row in rows]
     outputs = TextOutputs(hypotheses=texts, references=references, bleu_tokenize=bleu_tokenize)
     return Evaluation(
-        loss=loss, metrics=scores(data.metrics, outputs), main=main_metric(data.metrics), rows=rows, predictions=texts
+        loss=loss,
+        metrics=scores(data.metrics, outputs),
+        main=main_metric(data.metrics),
+        rows=rows,
+        predictions=texts,
+        notes=tuple(notes_on(texts, references, data.metrics, bleu_tokenize)),
     )
+
+
+BLEU_WORDS = 4
+"""BLEU counts runs of up to so many words; a reference with fewer has none of the longest."""
+
+
+def notes_on(texts: Sequence[str], references: Sequence[Sequence[str]], metrics: str, tokenize: str) -> Iterator[str]:
+    """Where scores are low for another reason than bad outputs."""
+    if metrics == "bleu" and tokenize not in ("zh", "char"):
+        short = sum(len(one[0].split()) < BLEU_WORDS for one in references if one)
+        if 2 * short > len(references):
+            yield (
+                f"{short:,} of {len(references):,} references have fewer than {BLEU_WORDS} words between spaces, for "
+                f"which BLEU counts next to nothing; for text without spaces set data.bleu_tokenize=zh or char"
+            )
+    cased = sum(one[0] != one[0].lower() for one in references if one)
+    if cased and any(text.strip() for text in texts) and all(text == text.lower() for text in texts):
+        yield (
+            f"every output is in lower case, and {cased:,} of {len(references):,} references are not (see "
+            f"data.tokenizer.lowercase); scores tell the two apart"
+        )

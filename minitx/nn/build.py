@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
-from minitx.config import LstmConfig, NetConfig, TransformerConfig, rule
+from minitx.config import LstmConfig, NetConfig, TransformerConfig
 from minitx.nn.classifier import Classifier
 from minitx.nn.masked import MaskedModel
 from minitx.nn.translator import Translator
@@ -37,24 +35,6 @@ class ModelShape:
             raise ValueError("a translator's shape needs tgt_vocab")
         if self.joint and self.tgt_vocab != self.src_vocab:
             raise ValueError(f"a joint vocabulary has one size, not {self.src_vocab} and {self.tgt_vocab}")
-
-
-def check_backend(config: NetConfig, device_type: str, precision: str) -> None:
-    """That a run can train here with the attention kernel it asks for; prediction can, anywhere, and need not ask.
-
-    Raises:
-        ConfigError: backend varlen, and no GPU of a generation that its kernel knows, or another precision than bf16.
-    """
-    if not config.reads_unpadded:
-        return
-    why, remedy = "because model.attention.backend is varlen", "use model.attention.backend=auto"
-    if device_type != "cuda":
-        raise rule("trainer.device", device_type, f"be cuda, {why}", remedy)
-    if torch.cuda.get_device_capability() < (8, 0):
-        name = torch.cuda.get_device_name()
-        raise rule("trainer.device", name, f"be of the Ampere generation or newer, {why}", remedy)
-    if precision != "bf16":
-        raise rule("trainer.precision", precision, f"be bf16, {why}", remedy)
 
 
 def build_model(config: NetConfig, shape: ModelShape) -> Model:

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 
 from minitx.batch import SPECIAL_TOKENS, UNK, Batch
 from minitx.config import NetConfig
-from minitx.nn.attention.packing import source_packing
 from minitx.nn.encoders import make_encoder, make_token_table
 from minitx.nn.layers import xavier_linear
 from minitx.nn.losses import r_drop_loss, summed_cross_entropy
 from minitx.nn.pooling import FIRST, Pooling
-from minitx.nn.transformer import Encoder
 
 
 class TokenNoise(nn.Module):
@@ -111,10 +109,6 @@ class TextReader(nn.Module):
     def states(self, batch: Batch, first_only: bool = False) -> Tensor:
         """(B, S, D): the encoder's state of each token, of each chunk by itself; (B, 1, D) with first_only."""
         ids = self.noise(batch.src)
-        packing = source_packing(batch)
-        if packing is not None and isinstance(self.encoder, Encoder) and self.encoder.packs:
-            packed = self.encoder.packed(self.src_tokens(packing.pack(ids)), packing, first_only)
-            return packed if first_only else packing.unpack(packed)
         rows = source_rows(replace(batch, src=ids), self.chunk)
         states: Tensor = self.encoder(self.src_tokens(rows.ids), rows.mask, rows.sentence, first_only)
         return states if rows.ids is ids else unfolded(states, *ids.shape)

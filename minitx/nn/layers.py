@@ -56,11 +56,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b, (..., D_in) -> (..., D_out): F.linear, or oneDNN where `use_onednn` said so and it fits."""
     fits = (
         _ProductSwitch.on
+        and not torch.compiler.is_compiling()  # first, for a number of rows asked for would become the program's
         and x.dtype == torch.float32
         and x.device.type == "cpu"
         and x.numel() >= FEWEST_ROWS * x.shape[-1]
     )
-    if not fits or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if not fits or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight, bias)
     y: Tensor = _OneDNNProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return y

@@ -21,7 +21,6 @@ from minitx.config import TransformerConfig
 from minitx.nn.attention.cache import DecoderCache, KeyValueCache
 from minitx.nn.attention.masks import Mask, Span
 from minitx.nn.attention.multi_head import MultiHeadAttention
-from minitx.nn.attention.packing import Packing
 from minitx.nn.attention.positions import Positions, Rotation
 from minitx.nn.attention.projections import Reduction
 from minitx.nn.layers import Dropout, xavier_linear
@@ -180,21 +179,6 @@ class Encoder(nn.Module):
         y: Tensor = self.norm(x[:, :1] if first_only else x)
         return y
 
-    def packed(self, tokens: Tensor, packing: Packing, first_only: bool = False) -> Tensor:
-        """(1, N, D) -> (1, N, D), or (B, 1, D) with first_only: the same of packed texts."""
-        x = self.dropout(self.positions.embed(tokens, packing=packing))
-        rotation = self.positions.rotation(packing.longest, packing=packing)
-        mask = self.attentions()[0].attention_span.packed(packing, packing)
-        for layer in self._layers():  # with first_only too: first tokens alone would need offsets of their own
-            x = layer(x, mask, rotation)
-        y: Tensor = self.norm(packing.first(x) if first_only else x)
-        return y
-
-    @property
-    def packs(self) -> bool:
-        """Whether packed texts are taken at present."""
-        return all(attention.packs for attention in self.attentions())
-
     def attentions(self) -> list[MultiHeadAttention]:
         """The self-attention of each layer."""
         return [layer.attention for layer in self._layers()]
@@ -233,22 +217,6 @@ class Decoder(nn.Module):
             x = layer(x, memory, mask, memory_mask, rotation, own, cross)
         y: Tensor = self.norm(x)
         return y
-
-    def packed(self, tokens: Tensor, memory: Tensor, packing: Packing, memory_packing: Packing) -> Tensor:
-        """(1, N, D) and memory (1, M, D) -> (1, N, D): the same of packed texts."""
-        x = self.dropout(self.positions.embed(tokens, packing=packing))
-        rotation = self.positions.rotation(packing.longest, packing=packing)
-        mask = self.attentions()[0].attention_span.packed(packing, packing)
-        memory_mask = self.cross_attentions()[0].attention_span.packed(packing, memory_packing)
-        for layer in self._layers():
-            x = layer(x, memory, mask, memory_mask, rotation)
-        y: Tensor = self.norm(x)
-        return y
-
-    @property
-    def packs(self) -> bool:
-        """Whether packed texts are taken at present."""
-        return all(attention.packs for attention in (*self.attentions(), *self.cross_attentions()))
 
     def new_cache(self, memory: Tensor) -> DecoderCache:
         """An empty cache that holds the memory's keys and values already."""

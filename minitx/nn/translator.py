@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from minitx.batch import Batch
 from minitx.config import LstmConfig, TransformerConfig
 from minitx.nn.attention.cache import StepCache
-from minitx.nn.attention.packing import source_packing, target_packing
 from minitx.nn.encoders import TextDecoder, make_decoder, make_encoder
 from minitx.nn.layers import token_table
 from minitx.nn.losses import TokenPredictor
-from minitx.nn.transformer import Decoder, Encoder
 
 
 class Translator(TokenPredictor, nn.Module):
@@ -43,28 +41,9 @@ class Translator(TokenPredictor, nn.Module):
     def hidden(self, batch: Batch) -> Tensor:
         """(N, D): the decoder's states at the real targets, in their order."""
         assert batch.tgt_in is not None and batch.target_index is not None, "a translator's batch has targets"
-        packed = self._packed(batch)
-        if packed is not None:
-            return packed
         memory = self.encode(batch.src, batch.src_mask, batch.sentence)
         hidden = self.decode(batch.tgt_in, memory, batch.src_mask)
         return hidden.flatten(0, 1).index_select(0, batch.target_index)
-
-    def _packed(self, batch: Batch) -> Tensor | None:
-        """(N, D) hidden states of packed texts: nothing to be picked, for they stand in the order of the targets.
-
-        None where the batch or the model has no such form.
-        """
-        encoder, decoder = self.encoder, self.decoder
-        src, tgt = source_packing(batch), target_packing(batch)
-        if not (isinstance(encoder, Encoder) and isinstance(decoder, Decoder) and src is not None and tgt is not None):
-            return None
-        if not (encoder.packs and decoder.packs):
-            return None
-        assert batch.tgt_in is not None
-        memory = encoder.packed(self.src_tokens(src.pack(batch.src)), src)
-        tokens = (self.tgt_tokens or self.src_tokens)(tgt.pack(batch.tgt_in))
-        return decoder.packed(tokens, memory, tgt, src)[0]
 
     def encode(self, src: Tensor, src_mask: Tensor | None = None, sentence: Tensor | None = None) -> Tensor:
         """(B, S) ids -> memory (B, S, D). src_mask: (B, S) bool, True = real token, None = none is padded."""

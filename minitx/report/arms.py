@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minitx.report.wording import interval, measure_name, places_for, plain, value_text
+from minitx.report.labels import measure_name
+from minitx.report.phrases import say
+from minitx.report.wording import interval, places_for, plain, value_text
 from minitx.studies.claims import ClaimResult
 from minitx.studies.evidence import Evidence, Observation
 from minitx.studies.statistics import paired_interval
@@ -40,7 +42,9 @@ class Tried:
     @property
     def text(self) -> str:
         """`lr 1e-3, best of 4`"""
-        return f"{self.chosen}, best of {self.n_tries}" if self.n_tries > 1 else self.chosen
+        if self.n_tries < 2:
+            return self.chosen
+        return say("{chosen}, best of {n}", chosen=self.chosen, n=self.n_tries)
 
 
 @dataclass(frozen=True)
@@ -162,21 +166,21 @@ def _columns(result: ClaimResult) -> list[Column]:
     columns = [Column(axis or "", lambda row: TableCell(text=value_text(row.value)))]
     for place, measure in enumerate(measures):
         columns += _columns_of(measure_name(measure), place)
-    columns.append(Column("parameters", lambda row: TableCell(text="" if row.size is None else f"{row.size:,}")))
+    columns.append(Column(say("parameters"), lambda row: TableCell(text="" if row.size is None else f"{row.size:,}")))
     if "seconds" not in measures:
         columns.append(
-            Column("seconds", lambda row: TableCell(text="" if row.seconds is None else plain(row.seconds, 1)))
+            Column(say("seconds"), lambda row: TableCell(text="" if row.seconds is None else plain(row.seconds, 1)))
         )
-    columns.append(Column("tuning chose", lambda row: TableCell(text="" if row.tried is None else row.tried.text)))
+    columns.append(Column(say("tuning chose"), lambda row: TableCell(text="" if row.tried is None else row.tried.text)))
     return columns
 
 
 def _columns_of(name: str, place: int) -> list[Column]:
     """Of one measure, the `place`-th of the claim."""
     return [
-        Column(f"{name}: mean [95 % over seeds]", lambda row: _shown_mean(row.measured[place])),
-        Column("every run", lambda row: _runs(row.measured[place], row.n_seeds)),
-        Column("one run's 95 % over test rows", lambda row: _sampling(row.measured[place])),
+        Column(say("{name}: mean [95 % over seeds]", name=name), lambda row: _shown_mean(row.measured[place])),
+        Column(say("every run"), lambda row: _runs(row.measured[place], row.n_seeds)),
+        Column(say("one run's 95 % over test rows"), lambda row: _sampling(row.measured[place])),
     ]
 
 
@@ -187,14 +191,14 @@ def _digits(one: Measured) -> int:
 
 def _shown_mean(one: Measured | None) -> TableCell:
     if one is None:
-        return TableCell(text="missing")
+        return TableCell(text=say("missing"))
     return TableCell(strong=plain(one.mean, _digits(one)), text=interval(one.low, one.high, _digits(one)))
 
 
 def _runs(one: Measured | None, n_seeds: int) -> TableCell:
     if one is None:
         return TableCell()
-    few = f"({len(one.runs)} of {n_seeds} seeds)" if len(one.runs) < n_seeds else ""
+    few = say("({n} of {all} seeds)", n=len(one.runs), all=n_seeds) if len(one.runs) < n_seeds else ""
     return TableCell(
         runs=tuple(RunLink(plain(number, _digits(one)), seed, folder) for seed, number, folder in one.runs), text=few
     )

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minitx.report.wording import axis_name, value_text
+from minitx.report.labels import axis_name
+from minitx.report.phrases import say
+from minitx.report.wording import value_text
 from minitx.studies.claims import ContrastResult
 from minitx.studies.contrasts import LAST_DECADE
 from minitx.studies.evidence import Evidence
@@ -112,16 +114,27 @@ def overtakings(evidence: Evidence) -> Iterator[str]:
     for arm in _arms(evidence, attends=True):
         own = _times(evidence, arm, MIXING)
         half = {length: seconds / 2 for length, seconds in _times(evidence, arm, TRAINING).items()}
-        yield f"The attention of {arm} takes more than half of a training step: {_where(evidence, own, half)}."
+        yield say(
+            "The attention of {arm} takes more than half of a training step: {where}.",
+            arm=arm, where=_where(evidence, own, half),
+        )  # fmt: skip
         if _is_windowed(evidence, arm):
             continue
         for other in _arms(evidence, attends=True):
             if _is_windowed(evidence, other):
                 where = _where(evidence, own, _times(evidence, other, MIXING))
-                yield f"The attention of {arm} takes longer than that of {other}: {where}."
+                yield say(
+                    "The attention of {arm} takes longer than that of {other}: {where}.",
+                    arm=arm,
+                    other=other,
+                    where=where,
+                )
         for other in _arms(evidence, attends=False):
             where = _where(evidence, own, _times(evidence, other, TRAINING))
-            yield f"The attention of {arm} takes longer than a training step of {other}: {where}."
+            yield say(
+                "The attention of {arm} takes longer than a training step of {other}: {where}.",
+                arm=arm, other=other, where=where,
+            )  # fmt: skip
 
 
 def overtakes(own: Times, other: Times) -> float | None:
@@ -141,10 +154,10 @@ def overtakes(own: Times, other: Times) -> float | None:
 def _where(evidence: Evidence, own: Times, other: Times) -> str:
     axis, length = axis_name(evidence.tier.axis), overtakes(own, other)
     if length is None:
-        return "not within the measured lengths"
+        return say("not within the measured lengths")
     if length == min(own.keys() & other.keys()):
-        return f"at every measured {axis}, {value_text(round(length))} and more"
-    return f"from {axis} {value_text(round(length))} on"
+        return say("at every measured {axis}, {length} and more", axis=axis, length=value_text(round(length)))
+    return say("from {axis} {length} on", axis=axis, length=value_text(round(length)))
 
 
 def _arms(evidence: Evidence, *, attends: bool) -> list[str]:

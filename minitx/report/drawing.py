@@ -11,7 +11,6 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import matplotlib
@@ -19,28 +18,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 
-from minitx.report.labels import Language
+import minitx.fonts
+from minitx.fonts import LATIN, chinese_font
+from minitx.report.phrases import Language
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#B07A00")
 """Okabe and Ito's, yellow left out: it is too pale for lines."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1.6)), (0, (6, 1, 1, 1, 1, 1)))
 GREY, FAINT, INK = "#5d6975", "#dde2e7", "#16202c"
-LATIN = "DejaVu Sans"
-"""Comes with matplotlib, so that a figure in English has the same bytes everywhere."""
-CHINESE = (
-    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "Microsoft YaHei", "PingFang SC",
-    "Hiragino Sans GB", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "SimHei", "Noto Sans CJK JP", "Droid Sans Fallback",
-)  # fmt: skip
-"""Fonts with Chinese letters, best first."""
 TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11.0, 9.5, 8.5
 LINE_HEIGHT = 1.3 / 72
 """Inches of a line of text for each point of its size."""
 LINE_POINTS = 4
 """Fewer points are not joined: two or three show no line."""
-NEAR_THE_END = 0.6
+NEAR_THE_END = 0.5
 """Of the axes' width: a line that ends before this is labelled at its last point, not beside the axes."""
 MISSING_FONT = (
     "no installed font has Chinese letters, so figures are in English; install one, as the package fonts-noto-cjk"
@@ -48,24 +41,6 @@ MISSING_FONT = (
 
 
 # -------------------------------------------------------------------------------------------------------------- fonts
-
-
-@cache
-def chinese_font() -> str | None:
-    """The name of an installed font with Chinese letters.
-
-    matplotlib keeps a list of fonts from its first use; one that was installed later is looked for and added to it.
-    """
-    for look_again in (False, True):
-        if look_again:
-            for path in findSystemFonts():
-                if re.search("cjk|notosanssc|sourcehan|yahei|pingfang|wqy|simhei|fallback", path, re.IGNORECASE):
-                    fontManager.addfont(path)
-        installed = {font.name for font in fontManager.ttflist}
-        found = next((name for name in CHINESE if name in installed), None)
-        if found is not None:
-            return found
-    return None
 
 
 def drawn_language(language: Language) -> Language:
@@ -83,9 +58,8 @@ def fonts(language: Language) -> list[str]:
 
 
 def drawable(text: str, language: Language = "en") -> str:
-    """`text` with a box for every character that the fonts lack; matplotlib would warn at each."""
-    glyphs = [get_font(findfont(FontProperties(family=[name]))) for name in fonts(language)]
-    return "".join(char if any(one.get_char_index(ord(char)) for one in glyphs) else "\u25a1" for char in text)
+    """`text` with a box for every character that the fonts lack."""
+    return minitx.fonts.drawable(text, fonts(language))
 
 
 def style_of(language: Language) -> Any:
@@ -117,11 +91,6 @@ def wrapped(text: str, width: int) -> str:
             lines.append("")
         lines[-1] += piece if lines[-1] else piece.lstrip()
     return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
-def in_words(name: str) -> str:
-    """`fixed_width` -> `fixed width`."""
-    return name.replace("_", " ").strip() or name
 
 
 def height_of(text: str, points: float) -> float:

@@ -19,12 +19,12 @@ from minitx.report.drawing import (
     drawable,
     drawn_language,
     height_of,
-    in_words,
     new_figure,
     style_of,
     wrapped,
 )
-from minitx.report.labels import Language, word
+from minitx.report.labels import in_words, word
+from minitx.report.phrases import Language
 from minitx.report.wording import effect_text
 from minitx.studies.claims import ContrastResult
 
@@ -36,6 +36,10 @@ LEAST, MOST = 2.0, 12.0
 """Deltas on each side: at least, and at most; what lies beyond is an arrow at the edge."""
 LETTERS = 63
 BAND = "#dfe5eb"
+EFFECTS_CAPTION = (
+    "Each contrast in multiples of its own delta: every seed a dot, the mean a diamond on its interval. Shaded: too "
+    "small to name. An arrow: it goes on."
+)
 
 
 def effects_figure(

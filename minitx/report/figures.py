@@ -34,13 +34,14 @@ from minitx.report.drawing import (
     wrapped,
 )
 from minitx.report.labels import (
-    Language,
     axis_label,
     is_accuracy,
     measure_label,
+    measure_name,
     possible_range,
     word,
 )
+from minitx.report.phrases import Language
 from minitx.report.series import (
     Axis,
     Panel,
@@ -53,7 +54,7 @@ from minitx.report.series import (
     series_of,
     styles_of,
 )
-from minitx.report.wording import delta_text, effect_text, measure_name, plain
+from minitx.report.wording import delta_text, effect_text, plain
 from minitx.studies.claims import ContrastResult
 from minitx.studies.evidence import Evidence
 from minitx.studies.verdicts import MIN_SEEDS

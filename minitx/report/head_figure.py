@@ -27,13 +27,13 @@ from minitx.report.drawing import (
     End,
     drawable,
     drawn_language,
-    in_words,
     label_ends,
     new_figure,
     style_of,
     wrapped,
 )
-from minitx.report.labels import Language, axis_label, is_accuracy, word
+from minitx.report.labels import axis_label, in_words, is_accuracy, word
+from minitx.report.phrases import Language
 from minitx.studies.evidence import Evidence
 
 HEADS = "model.n_heads"
@@ -41,6 +41,15 @@ DEFAULT_WIDTH = 128
 """model.d_model where nothing else is set."""
 NARROW_WIDTH, PANEL_WIDTH, HEIGHT = 4.0, 3.7, 2.9
 LABEL_LETTERS = 20
+MOST_TICKS = 6
+STRAIGHT, TICKS = 10.0, (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Per cent up to which the axis is straight; above, it is logarithmic. What differs in a few per cent and what differs
+in a hundred are both seen."""
+HEADS_CAPTION = (
+    "Per cent above the best of each curve, against the number of heads and against the width of each: every seed a "
+    "dot, the mean a larger mark. Vaswani et al. (2017), table 3 (A), in perplexity: single runs, 512 wide. The "
+    "axis is straight up to 10 %, and logarithmic above."
+)
 
 
 @dataclass(frozen=True)
@@ -176,7 +185,10 @@ def _dress(axes: Axes, curves: Sequence[_Curve], by_width: bool, language: Langu
     places = [place for curve in curves for place in ((curve.widths or ()) if by_width else curve.heads)]
     powers = [2**n for n in range(12) if min(places) <= 2**n <= max(places)]
     axes.set_xscale("log", base=2)
-    axes.set_xticks(powers, [f"{power}" for power in powers])
+    shown = powers if len(powers) <= MOST_TICKS else powers[::2]
+    axes.set_xticks(shown, [f"{power}" for power in shown])
+    if not by_width:  # the other panel has the same axis, and fewer curves
+        _scale(axes, max(max(numbers) for curve in curves for numbers in curve.seeds))
     axes.xaxis.set_minor_locator(NullLocator())
     title = word("by width" if by_width else "by heads", language)
     label = word("width per head", language) if by_width else axis_label(HEADS, True, language)
@@ -187,6 +199,15 @@ def _dress(axes: Axes, curves: Sequence[_Curve], by_width: bool, language: Langu
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(labelsize=SMALL_POINTS, color=GREY, labelleft=True)
+
+
+def _scale(axes: Axes, top: float) -> None:
+    """The y axis up to `top` per cent."""
+    axes.set_yscale("symlog", linthresh=STRAIGHT, linscale=1.2)
+    ticks = [tick for tick in TICKS if tick <= max(top, STRAIGHT)]
+    axes.set_yticks(ticks, [f"{tick}" for tick in ticks])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(-0.06 * STRAIGHT, 1.15 * max(top, STRAIGHT))
 
 
 def _ends_of(curves: Sequence[_Curve], by_width: bool, language: Language) -> list[End]:

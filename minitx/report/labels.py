@@ -1,14 +1,12 @@
-"""What the axes of figures are called, in words that a student knows, in English and Chinese."""
+"""What measures and the axes of figures are called, in words that a student knows, in English and Chinese."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
-from minitx.report.wording import axis_name, measure_name
+from minitx.report.phrases import Language, spoken
 
-Language = Literal["en", "zh"]
 MEASURE_LABELS: Mapping[str, tuple[str, str]] = {
     "test.accuracy": ("test accuracy (higher is better)", "测试准确率（越高越好）"),
     "test.masked_accuracy": ("hidden words guessed (higher is better)", "猜中被遮词的比例（越高越好）"),
@@ -50,7 +48,34 @@ AXIS_LABELS: Mapping[str, tuple[str, str]] = {
     "data.max_length": ("length of the text in tokens", "文本长度（词元）"),
     "data.probe.distance": ("distance between the two marks, in tokens", "两个标记之间的距离（词元）"),
 }
+_UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)", "speedup": "speed-up"}
 _LOG: Mapping[Language, str] = {"en": "{} (log scale)", "zh": "{}（对数刻度）"}
+
+
+def measure_name(measure: str) -> str:
+    """`test.accuracy` -> `test accuracy`, `loss.test` -> `test loss`, `cost.mixing_seconds` -> `mixing time (s)`,
+    `parallel.log_speedup` -> `log speed-up`; in Chinese the name of the axis."""
+    if spoken() == "zh":
+        return MEASURE_LABELS[measure][1].partition("（")[0] if measure in MEASURE_LABELS else measure
+    first, _, rest = measure.partition(".")
+    if first == "loss" and rest:
+        return f"{rest} loss"
+    words = measure.replace(".", " ").replace("_", " ").split()
+    if not words or words[-1] not in _UNITS:
+        return " ".join(words)
+    return " ".join([*words[1 if rest else 0 : -1], _UNITS[words[-1]]])
+
+
+def axis_name(axis: str | None) -> str:
+    """`data.train_size` -> `train_size`; in Chinese as below a figure."""
+    if spoken() == "zh" and axis is not None and axis in AXIS_LABELS:
+        return AXIS_LABELS[axis][1]
+    return "" if axis is None else axis.rsplit(".", 1)[-1]
+
+
+def in_words(name: str) -> str:
+    """`fixed_width` -> `fixed width`."""
+    return name.replace("_", " ").strip() or name
 
 
 def measure_label(measure: str, language: Language = "en") -> str:

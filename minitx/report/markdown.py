@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from minitx.report.arms import TableCell, arm_table
+from minitx.report.labels import in_words
 from minitx.report.ledger import Entry, Ledger
 from minitx.report.notes import notes_of
 from minitx.report.page import Figures, Link
+from minitx.report.phrases import say, told
 from minitx.report.wording import (
     HEADS,
     SYMBOLS,
@@ -35,14 +37,16 @@ _AT_START = re.compile(r"^([#>]|[-+=](?=[\s=-]|$)|\d+(?=[.)]\s))")
 
 def report_markdown(ledger: Ledger, figures: Figures, link: Link) -> str:
     """The report as one Markdown text; figures are given by their addresses."""
-    blocks = [f"# {TITLE}", md(counted(ledger.entries)), md(errors_text(ledger)), _ledger(ledger)]
+    blocks = [f"# {say(TITLE)}", md(counted(ledger.entries)), md(errors_text(ledger)), _ledger(ledger)]
     blocks = [block for block in blocks if block]
     for entry, found in ledger.tested:
         blocks += _section(entry, found, figures.get(entry.anchor, {}), link)
     untested = [entry for entry in ledger.entries if entry.result is None]
     if untested:
-        blocks.append(f"## {HEADS[None]}")
-        blocks += [block for e in untested for block in (f"**{md(e.id)}** {md(e.claim.statement)}", code(e.command))]
+        blocks.append(f"## {say(HEADS[None])}")
+        blocks += [
+            block for e in untested for block in (f"**{md(e.id)}** {md(told(e.claim.statement))}", code(e.command))
+        ]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -78,34 +82,36 @@ def _verdict(entry: Entry) -> str:
 def _ledger(ledger: Ledger) -> str:
     rows = []
     for entry in ledger.entries:
-        statement = md(entry.claim.statement)
+        statement = md(told(entry.claim.statement))
         claim = statement if entry.result is None else f"[{statement}](#{entry.anchor.lower()})"
         named = len(entry.contrasts) > 1
         texts = [(f"{marked_name(one)} " if named else "") + effect_text(one) for one in entry.contrasts]
         effects = "<br>".join(map(md, texts)) or f"`{entry.command}`"
         deltas = "<br>".join(delta_text(one) for one in entry.contrasts)
         seeds = ", ".join(str(n) for n in sorted({one.effect.n_seeds for one in entry.contrasts}))
-        tier = entry.result.tier if entry.result is not None else ""
-        verdict = _verdict(entry) + md(mark(ledger, entry)) + (" (exploratory)" if entry.exploratory else "")
+        tier = say(entry.result.tier) if entry.result is not None else ""
+        verdict = _verdict(entry) + md(mark(ledger, entry)) + (f" ({say('exploratory')})" if entry.exploratory else "")
         rows.append([entry.id, claim, verdict, effects, deltas, seeds, tier])
-    return _table(["id", "claim", "verdict", "effect [interval]", "δ", "seeds", "tier"], rows)
+    heads = ["id", say("claim"), say("verdict"), say("effect [interval]"), "δ", say("seeds"), say("tier")]
+    return _table(heads, rows)
 
 
 def _section(entry: Entry, result: ClaimResult, figures: Mapping[str, tuple[str, str]], link: Link) -> Iterator[str]:
-    yield f'<a id="{entry.anchor.lower()}"></a>\n\n## {md(entry.id)}: {md(entry.claim.statement)}'
-    title = md(result.evidence.study.title)
-    yield f"{_verdict(entry)}. Study [{md(result.study)}]({link(result.study)}), tier {result.tier}: {title}"
-    yield f"**Predicted before the study ran.** {md(result.claim.prediction)}"
+    yield f'<a id="{entry.anchor.lower()}"></a>\n\n## {md(entry.id)}: {md(told(entry.claim.statement))}'
+    title, name = md(told(result.evidence.study.title)), f"[{md(result.study)}]({link(result.study)})"
+    about = say("Study {name}, tier {tier}: {title}", name=name, tier=say(result.tier), title=title)
+    yield f"{_verdict(entry)}{say('. ')}{about}"
+    yield f"**{say('Predicted before the study ran')}{say('.')}** {md(told(result.claim.prediction))}"
     yield f"> {md(sentence(entry))}"
     for address, caption in figures.values():
         yield f"![{md(caption)}]({address})"
     yield _contrasts(entry, result)
     yield _arms(result, link)
     for note in notes_of(entry, result):
-        yield f"**{note.heading}.**"
+        yield f"**{note.heading}{say('.')}**"
         yield "\n".join(f"- {md(line)}" for line in note.lines)
-    yield f"**What would change the verdict.** {md(result.claim.would_change)}"
-    yield "**Run it again.**"
+    yield f"**{say('What would change the verdict')}{say('.')}** {md(told(result.claim.would_change))}"
+    yield f"**{say('Run it again')}{say('.')}**"
     yield code(entry.command)
 
 
@@ -113,20 +119,23 @@ def _contrasts(entry: Entry, result: ClaimResult) -> str:
     axis = result.evidence.tier.axis
     rows = []
     for one in entry.contrasts:
-        effect, note = one.effect, one.contrast.note
-        what = contrast_text(one.contrast, axis) + (f" ({note})" if note else "")
+        effect, note = one.effect, told(one.contrast.note)
+        what = contrast_text(one.contrast, axis) + (say(" ({note})", note=note) if note else "")
         numbers = [effect_text(one), percent(effect.level), delta_text(one), str(effect.n_seeds), f"{effect.p:.2g}"]
-        rows.append([md(cell) for cell in (one.name, what, *numbers, predicted(one), outcome(one))])
+        rows.append([md(cell) for cell in (told(in_words(one.name)), what, *numbers, predicted(one), outcome(one))])
     for name, waiting in entry.unmeasured.items():
-        rows.append([md(name), md(contrast_text(waiting, axis)), *[""] * 6, HEADS[None].lower()])
-    heads = ["contrast", "of each seed", "effect [interval]", "level", "δ", "seeds", "p", "the claim says", "found"]
+        rows.append([md(told(in_words(name))), md(contrast_text(waiting, axis)), *[""] * 6, verdict_word(None)])
+    heads = [
+        say("contrast"), say("of each seed"), say("effect [interval]"), say("level"), "δ", say("seeds"), "p",
+        say("the claim says"), say("found"),
+    ]  # fmt: skip
     return _table(heads, rows)
 
 
 def _arms(result: ClaimResult, link: Link) -> str:
     table = arm_table(result)
     rows = [[md(arm), *(_cell(cell, link) for cell in line)] for arm, lines in table.lines.items() for line in lines]
-    return _table(["arm", *map(md, table.heads)], rows)
+    return _table([say("arm"), *map(md, table.heads)], rows)
 
 
 def _cell(cell: TableCell, link: Link) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from minitx.report.curves import crossings, learning_curves, overtakings
+from minitx.report.labels import axis_name, measure_name
 from minitx.report.ledger import Entry, command_of
-from minitx.report.wording import axis_name, interval, measure_name, places_for, plain, value_text
+from minitx.report.phrases import say, told
+from minitx.report.wording import interval, places_for, plain, value_text
 from minitx.studies.claims import ClaimResult
 from minitx.studies.verdicts import MIN_SEEDS
 
 MOST_MISSING = 12
 """Cells named one by one."""
-FAIRNESS = {
+FAIRNESS: Mapping[str, str] = {
     "size": "equal numbers of parameters",
     "data": "the same data",
     "head": "the same embedding and head",
@@ -40,7 +42,7 @@ def notes_of(entry: Entry, result: ClaimResult) -> list[Note]:
         "Rules of fairness broken on purpose": tuple(_on_purpose(result)),
         "The other tier": tuple(_other_tier(result)),
     }
-    return [Note(heading, lines) for heading, lines in notes.items() if lines]
+    return [Note(say(heading), lines) for heading, lines in notes.items() if lines]
 
 
 def _curves(result: ClaimResult) -> Iterator[str]:
@@ -48,8 +50,12 @@ def _curves(result: ClaimResult) -> Iterator[str]:
         for arm, curve in learning_curves(result.evidence, measure).items():
             (a, *a_bounds), (c, *c_bounds) = curve.parameter("a"), curve.parameter("c")
             digits = places_for(a)
-            limit = f"a (what more data leads to) {plain(a, digits)} {interval(a_bounds[0], a_bounds[1], digits)}"
-            yield f"{arm}, {measure_name(measure)}: {limit}, c {plain(c, 2)} {interval(c_bounds[0], c_bounds[1], 2)}"
+            yield say(
+                "{arm}, {name}: a (what more data leads to) {a}, c {c}",
+                arm=arm, name=measure_name(measure),
+                a=f"{plain(a, digits)} {interval(a_bounds[0], a_bounds[1], digits)}",
+                c=f"{plain(c, 2)} {interval(c_bounds[0], c_bounds[1], 2)}",
+            )  # fmt: skip
 
 
 def _crossings(entry: Entry, result: ClaimResult) -> Iterator[str]:
@@ -62,30 +68,39 @@ def _crossings(entry: Entry, result: ClaimResult) -> Iterator[str]:
     for part in pairs.values():
         if part.against is None:
             continue
-        what = f"The {measure_name(part.measure)} of {part.arm} and {part.against}"
+        what = say("The {name} of {a} and {b}", name=measure_name(part.measure), a=part.arm, b=part.against)
         seen = crossings(result.evidence, part)
         for before, after in seen:
-            yield f"{what}: the order changes between {axis} {value_text(before)} and {value_text(after)}."
+            yield say(
+                "{what}: the order changes between {axis} {before} and {after}.",
+                what=what, axis=axis, before=value_text(before), after=value_text(after),
+            )  # fmt: skip
         if not seen:
-            yield f"{what}: no change of order seen within the measured range."
+            yield say("{what}: no change of order seen within the measured range.", what=what)
 
 
 def _seeds(entry: Entry, result: ClaimResult) -> Iterator[str]:
     evidence = result.evidence
     seeds = ", ".join(str(seed) for seed in evidence.tier.seeds)
     if _is_trained(result):
-        yield f"Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them."
+        yield say("Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them.", seeds=seeds)
     else:
-        yield f"Seeds {seeds}: each is a round of timing; nothing is trained."
+        yield say("Seeds {seeds}: each is a round of timing; nothing is trained.", seeds=seeds)
     if entry.exploratory:
-        yield f"Exploratory: with fewer than {MIN_SEEDS} seeds no verdict is given, whatever the numbers."
+        yield say("Exploratory: with fewer than {n} seeds no verdict is given, whatever the numbers.", n=MIN_SEEDS)
     n_done, n_missing = len(evidence.observations), len(evidence.missing)
     if not n_missing:
-        yield f"All {n_done} cells of the study have finished."
+        yield say("All {n} cells of the study have finished.", n=n_done)
         return
     named = "; ".join(evidence.missing[:MOST_MISSING])
-    more = f"; and {n_missing - MOST_MISSING} more" if n_missing > MOST_MISSING else ""
-    yield f"Of {n_done + n_missing} cells {n_missing} have not finished, and take no part: {named}{more}."
+    if n_missing > MOST_MISSING:
+        named = say("{named}; and {n} more", named=named, n=n_missing - MOST_MISSING)
+    yield say(
+        "Of {all} cells {n} have not finished, and take no part: {named}.",
+        all=n_done + n_missing,
+        n=n_missing,
+        named=named,
+    )
 
 
 def _is_trained(result: ClaimResult) -> bool:
@@ -95,7 +110,7 @@ def _is_trained(result: ClaimResult) -> bool:
 
 def _on_purpose(result: ClaimResult) -> Iterator[str]:
     for broken, why in result.evidence.tier.on_purpose.items():
-        yield f"Not held to {FAIRNESS[broken]}: {why}"
+        yield say("Not held to {rule}: {why}", rule=say(FAIRNESS[broken]), why=told(why))
 
 
 def _other_tier(result: ClaimResult) -> Iterator[str]:
@@ -103,9 +118,9 @@ def _other_tier(result: ClaimResult) -> Iterator[str]:
     other = "full" if result.tier == "quick" else "quick"
     if getattr(study, other) is not None:
         larger, smaller = (
-            ("the real data sets and larger models", "small embedded data")
+            (say("the real data sets and larger models"), say("small embedded data"))
             if _is_trained(result)
-            else ("longer texts", "shorter texts")
+            else (say("longer texts"), say("shorter texts"))
         )
         what = larger if other == "full" else smaller
-        yield f"On {what}: {command_of(result.study, other)}"
+        yield say("On {what}: {command}", what=what, command=command_of(result.study, other))

@@ -14,8 +14,10 @@ from markupsafe import Markup
 
 from minitx.report.arms import arm_table
 from minitx.report.figures import forest_svg
+from minitx.report.labels import in_words
 from minitx.report.ledger import Entry, Ledger
 from minitx.report.notes import notes_of
+from minitx.report.phrases import say, spoken, told
 from minitx.report.wording import (
     HEADS,
     MEANINGS,
@@ -47,23 +49,24 @@ def report_page(ledger: Ledger, figures: Figures, link: Link) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     functions = (
         arm_table, contrast_text, counted, delta_text, effect_text, errors_text, mark, marked_name, notes_of, outcome,
-        p_text, percent, predicted, sentence, verdict_word,
+        p_text, percent, predicted, sentence, verdict_word, say, told, in_words,
     )  # fmt: skip
     environment.globals.update({function.__name__: function for function in functions})
     environment.globals.update(
         heads=HEADS, symbols=SYMBOLS, meanings=MEANINGS, forest=lambda found: Markup(forest_svg(found)),
-        seeds_text=_seeds_text, data_uri=_data_uri, figures=figures, link=link,
+        seeds_text=_seeds_text, language=spoken(),  data_uri=_data_uri, figures=figures, link=link,
     )  # fmt: skip
     template = environment.from_string(files(__package__).joinpath("report_page.html").read_text(encoding="utf-8"))
     untested = [entry for entry in ledger.entries if entry.result is None]
-    return template.render(title=TITLE, ledger=ledger, untested=untested) + "\n"
+    return template.render(title=say(TITLE), ledger=ledger, untested=untested) + "\n"
 
 
 def _seeds_text(entry: Entry) -> str:
     """`5–10 seeds, quick`"""
     assert entry.result is not None, "only entries with a result have seeds"
     seeds = "–".join(str(n) for n in sorted({one.effect.n_seeds for one in entry.contrasts}))
-    return f"{seeds} seeds, {entry.result.tier}" if seeds else entry.result.tier
+    tier = say(entry.result.tier)
+    return say("{seeds} seeds, {tier}", seeds=seeds, tier=tier) if seeds else tier
 
 
 def _data_uri(svg: str) -> str:

@@ -4,10 +4,12 @@ python -m minitx.report.reference default RUN     default.json, its console, its
 python -m minitx.report.reference runs NAME RUN...  NAME.json: what several runs reached, beside a trivial baseline
 python -m minitx.report.reference arms NAME ARM=RUN[,RUN...]...  NAME.json: the same of runs by arm
 python -m minitx.report.reference models NAME RUN...  NAME.json: runs by data set and model, and their differences
+python -m minitx.report.reference heads RUN      heads.png: what each head of an encoder's layer looks at in one word
 python -m minitx.report.reference decoding RUN   decoding.json: seconds to translate the test split, greedy and by beam
 python -m minitx.report.reference bench NAME FOLDER...  NAME.json and figures: what `minitx bench` found, parts joined
 python -m minitx.report.reference studies FOLDER  every study's record and cells, power.json, and then:
-python -m minitx.report.reference report         report.md, figures/ and claims.json, from what is committed
+python -m minitx.report.reference report         report.md, figures/ and claims.json, from what is committed; and the
+                                                 figures of the README in Chinese
 """
 
 from __future__ import annotations
@@ -29,13 +31,16 @@ from minitx.metrics.intervals import Interval
 from minitx.metrics.scores import TextOutputs, scores
 from minitx.predictor import Predictor
 from minitx.report.ledger import read_ledger
-from minitx.report.write import FIGURES, write_report
+from minitx.report.phrases import speaking
+from minitx.report.write import FIGURES, draw, write_report
 from minitx.studies.statistics import paired_interval
 from minitx.training.device import prepare_process, resolve_compute
-from minitx.training.run_folder import RunFolder
+from minitx.training.run_folder import RunFolder, safe_name, write_atomic
 
 REFERENCE = Path("outputs/reference")
 UNSEEN = REFERENCE / "unseen_words.csv"
+IN_CHINESE = ("C7-data_size-quick", "C8a-head_count-quick")
+"""Claims whose figures the Chinese README shows."""
 RESULT_KEYS = (
     "data", "model", "seed", "n_params", "n_train", "steps", "seconds", "device", "precision", "tokens_per_second",
     "git",
@@ -61,6 +66,10 @@ def main() -> None:
     models.add_argument("name")
     models.add_argument("runs", nargs="+", type=Path)
     models.set_defaults(command=lambda o: write_models(o.name, o.runs))
+    heads = commands.add_parser("heads")
+    heads.add_argument("run", type=Path)
+    heads.add_argument("--word", default="thoughtful")
+    heads.set_defaults(command=lambda o: write_heads(o.run, o.word))
     decoding = commands.add_parser("decoding")
     decoding.add_argument("run", type=Path)
     decoding.set_defaults(command=lambda o: write_decoding(o.run))
@@ -163,6 +172,15 @@ def _differences(models: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return differences
 
 
+def write_heads(run: Path, word: str) -> None:
+    """The encoder's self-attention of a trained run on one word, every head beside the others."""
+    predictor = Predictor.from_run(run)
+    [shown] = inspect_texts(predictor.nets().models[0], [word], predictor.processor, device=predictor.device)
+    [view] = [view for view in shown.views if view.kind == "encoder"]
+    title = f"what each letter (row) of “{word}” looks at"
+    attention_figure(view, title).savefig(REFERENCE / "heads.png", dpi=110)
+
+
 def write_decoding(run: Path, beams: tuple[int, ...] = (1, 5)) -> None:
     """Seconds from texts to texts with each beam, after a warm-up, in a process set up as that of `minitx predict`."""
     predictor = Predictor.from_run(run)
@@ -218,7 +236,13 @@ def write_studies(folder: Path) -> None:
 def write_ledger() -> None:
     """report.md with its figures, and claims.json, from the committed records and tables."""
     shutil.rmtree(REFERENCE / FIGURES, ignore_errors=True)
-    for path in write_report(read_ledger(REFERENCE / "studies"), REFERENCE):
+    ledger = read_ledger(REFERENCE / "studies")
+    (REFERENCE / FIGURES).mkdir()
+    with speaking("zh"):
+        for entry, result in ledger.tested:
+            for one in draw(entry, result) if entry.anchor in IN_CHINESE else ():
+                write_atomic(REFERENCE / FIGURES / f"{entry.anchor}-{safe_name(one.name)}.zh.svg", one.svg)
+    for path in write_report(ledger, REFERENCE):
         if path.suffix == ".html":  # it holds every figure a second time
             path.unlink()
         else:

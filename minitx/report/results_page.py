@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-Json = Mapping[str, Any]
-Language = Literal["en", "zh"]
+from minitx.report.phrases import Language
+from minitx.report.results_ledger import Json, header, ledger_table, power_lines, readme_claims, row
+
 READMES: Mapping[Path, Language] = {Path("README.md"): "en", Path("outputs/reference/README.zh.md"): "zh"}
 REFERENCE = Path("outputs/reference")
 PAGE = "README.md"
@@ -46,7 +47,7 @@ def filled(text: str, reference: Path, language: Language) -> str:
     blocks: dict[str, Callable[[Path, Language], Iterable[str]]] = {
         "console": lambda reference, _: ["```", (reference / "default_console.txt").read_text().rstrip("\n"), "```"],
         "results": readme_results,
-        "claims": readme_claims,
+        "claims": lambda reference, language: readme_claims(stored(reference, "claims"), language),
     }
 
     def block(found: re.Match[str]) -> str:
@@ -69,7 +70,7 @@ def results_page(reference: Path) -> str:
         ("Speed on a CPU", [*speed_table(read("bench_cpu")), *growth_lines(read("bench_cpu"))]),
         ("Speed on a GPU", [*gpu_lines(read("gpu"), read("default_gpu"))]),
         ("The default after three minutes, before and after work on speed", [*three_minutes(read("three_minutes"))]),
-        ("Claims", [*ledger_table(read("claims")), *power_lines(read("quick_tier"), read("power"))]),
+        ("Claims", [*ledger_table(read("claims")), *power_lines(read("power"))]),
     ]
     lines = ["# Reference results", "", INTRODUCTION, ""]
     for title, body in sections:
@@ -91,31 +92,10 @@ def stored(reference: Path, name: str) -> Any:
 HEADERS: Mapping[Language, Mapping[str, tuple[str, ...]]] = {
     "en": {
         "results": ("command", "parameters", "test", "training", "hardware"),
-        "claims": ("claim", "verdict", "first contrast: effect [interval]", "tier, seeds", "command"),
     },
     "zh": {
         "results": ("命令", "参数量", "测试集", "训练时间", "硬件"),
-        "claims": ("论断", "结论", "第一项对比：效应 [区间]", "规模，种子数", "命令"),
     },
-}
-VERDICTS_ZH = {
-    "supported": "得到支持", "contradicted": "被否定", "negligible": "差异可忽略", "inconclusive": "未定",
-    "undecided": "未定",
-    None: "此处未检验",
-}  # fmt: skip
-CLAIMS_ZH = {
-    "C1": "答案在全文之中时，通读全文胜过逐段阅读",
-    "C2": "卷积擅长局部细节而缺乏全局，自注意力正相反",
-    "C3": "传统注意力由外部提问，自注意力由全体改写每个元素",
-    "C4": "任意两个位置一步可达，因此远距离依赖学得更好",
-    "C5": "计算量随长度的平方增长",
-    "C6": "所有位置并行计算，因此 GPU 能够加速",
-    "C7": "自注意力在小数据上表现不佳，需要大量数据",
-    "C8a": "头越多质量越高，但有限度：四头胜过一头，十六头不再有益",
-    "C8b": "不同的头关注不同的内容",
-    "C8c": "多头减轻过拟合",
-    "C9": "构造多头的两种方式：每头一组 Q、K、V，或一组切分为多头",
-    "C10": "更好的算法减少注意力所需的计算",
 }
 
 
@@ -134,32 +114,7 @@ def readme_results(reference: Path, language: Language) -> Iterator[str]:
     )  # fmt: skip
 
 
-def readme_claims(reference: Path, language: Language) -> Iterator[str]:
-    """A row for each claim and tier: in plain words, the verdict, one number, the command."""
-    yield from header(*HEADERS[language]["claims"])
-    for claim in stored(reference, "claims"):
-        text, verdict = claim["claim"], claim["verdict"] or "not tested here"
-        if language == "zh":
-            text, verdict = CLAIMS_ZH[claim["id"]], VERDICTS_ZH[claim["verdict"]]
-        number, seeds = "–", "–"
-        if claim["parts"]:
-            first = claim["parts"][0]
-            low, high = ("∞" if bound is None else f"{bound:+.3f}" for bound in first["interval"])
-            number = f"{first['name'].replace('_', ' ')} {first['effect']:+.3f} [{low}, {high}]"
-            seeds = f"{claim['tier']}, {claim['n_seeds']}"
-        tier = " study.tier=full" if claim["tier"] == "full" else ""
-        yield row(f"{claim['id']} {text}", verdict, number, seeds, f"`python train.py -m study={claim['study']}{tier}`")
-
-
 # ------------------------------------------------------------------------------------------------------------- numbers
-
-
-def row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def header(*cells: str) -> list[str]:
-    return [row(*cells), "|" + "---|" * len(cells)]
 
 
 def percent(metric: Json) -> str:
@@ -336,6 +291,7 @@ def gpu_lines(gpu: Json, default: Json) -> Iterator[str]:
     above = 1e3 * classification["seconds_per_step"]["minitx"]
     yield f"Speed lost to unequal lengths, without graphs: {lost}. One round of steps that are as short as their"
     yield f"launches: the same job's step took {here:.1f} ms here and {above:.1f} ms above, so neither says much."
+    yield "varlen, layers that computed no padding, was no faster than the default and is no part of minitx any more."
     test = default["metrics"]["test"]
     yield f"The default run to its end, graphs on: {default['steps']:,} steps in {default['seconds']:.0f} s of"
     yield f"training ({default['wall_seconds']:.0f} s with start-up, 20 validations and the test), test PER"
@@ -358,35 +314,6 @@ def three_minutes(runs: Sequence[Json]) -> Iterator[str]:
             f"PER {percent(test['per'])}, WER {percent(test['wer'])}",
         )
         yield row(name, speed, f"{run['steps']:,}", reached)
-
-
-# -------------------------------------------------------------------------------------------------------------- claims
-
-
-def ledger_table(claims: Sequence[Json]) -> Iterator[str]:
-    yield from header("id", "claim", "verdict", "contrasts: effect [corrected interval], δ", "tier, seeds")
-    for claim in claims:
-        command = claim["command"].removeprefix("python train.py -m ")
-        verdict = claim["verdict"] or f"not tested here: `{command}`"
-        evidence = "; ".join(contrast(part) for part in claim["parts"])
-        seeds = f"{claim['tier']}, {claim['n_seeds']} seeds" if claim["parts"] else ""
-        yield row(claim["id"], claim["claim"], verdict, evidence, seeds)
-
-
-def contrast(part: Json) -> str:
-    low, high = ("inf" if bound is None else f"{bound:+.3f}" for bound in part["interval"])
-    return f"{part['name'].replace('_', ' ')} {part['effect']:+.3f} [{low}, {high}], δ {part['delta']:g}"
-
-
-def power_lines(quick: Json, power: Json) -> Iterator[str]:
-    none, just_delta = (100 * power["any"][effect] for effect in ("0.0", "1.0"))
-    needing = [c for c in power["contrasts"].values() if (c["seeds_needed"] or 1001) > c["n_seeds"]]
-    yield ""
-    yield f"The quick tier ran nine studies in {quick['total_seconds'] / 60:.0f} minutes on two cores, tuning apart."
-    yield f"With the noise of these runs, of {power['rounds']:,} simulated reports {none:.2f} % support anything where"
-    yield f"there is no effect and {just_delta:.2f} % where every effect is just δ; {len(needing)} of"
-    yield f"{len(power['contrasts'])} contrasts would need more seeds than they had to see twice δ in four of five"
-    yield "reports ([power.json](power.json))."
 
 
 if __name__ == "__main__":

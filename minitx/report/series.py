@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from minitx.report.curves import numbers_of
-from minitx.report.drawing import COLOURS, LINES, MARKERS, in_words
-from minitx.report.labels import is_accuracy, is_cost, possible_range
+from minitx.report.drawing import COLOURS, LINES, MARKERS
+from minitx.report.labels import in_words, is_accuracy, is_cost, possible_range
 from minitx.report.wording import value_text
 from minitx.studies.claims import ContrastResult
 from minitx.studies.evidence import Evidence

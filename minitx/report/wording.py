@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from minitx.report.labels import axis_name, in_words, measure_name
 from minitx.report.ledger import Entry, Ledger
+from minitx.report.phrases import say, told
 from minitx.studies.claims import ClaimResult, ContrastResult
 from minitx.studies.statistics import ALPHA
 from minitx.studies.study import Contrast
@@ -27,7 +29,7 @@ MEANINGS: dict[Verdict, str] = {
     "supported": "Every part of the prediction holds: its interval lies wholly where it was expected.",
     "contradicted": "Some part turned out otherwise: its interval, corrected for the number of parts, lies wholly "
     "outside of where it was expected.",
-    "undecided": f"The intervals leave it open, or there are fewer than {MIN_SEEDS} seeds.",
+    "undecided": "The intervals leave it open, or there are fewer than 5 seeds.",
 }
 STATES: dict[State, str] = {"holds": "✓", "contrary": "✗", "open": "?"}
 _FOUND: dict[Finding, str] = {
@@ -43,7 +45,6 @@ _METHODS: dict[Method, str] = {
     "t": "", "sign": " (median, by the sign test)", "solved": " (exact)", "rate": " (exact)", "exact": "",
 }  # fmt: skip
 _EXPECTED = {"above": "above δ", "flat": "within ±δ", "no_better": "below δ", "exact": "equal to rounding"}
-_UNITS = {"seconds": "time (s)", "bytes": "memory (bytes)", "speedup": "speed-up"}
 
 # ------------------------------------------------------------------------------------------------------------ numbers
 
@@ -110,25 +111,10 @@ def value_text(value: Value | None) -> str:
 # ------------------------------------------------------------------------------------------------------------- places
 
 
-def measure_name(measure: str) -> str:
-    """`test.accuracy` -> `test accuracy`, `loss.test` -> `test loss`, `cost.mixing_seconds` -> `mixing time (s)`,
-    `parallel.log_speedup` -> `log speed-up`."""
-    first, _, rest = measure.partition(".")
-    if first == "loss" and rest:
-        return f"{rest} loss"
-    words = measure.replace(".", " ").replace("_", " ").split()
-    if not words or words[-1] not in _UNITS:
-        return " ".join(words)
-    return " ".join([*words[1 if rest else 0 : -1], _UNITS[words[-1]]])
-
-
-def axis_name(axis: str | None) -> str:
-    """`data.train_size` -> `train_size`."""
-    return "" if axis is None else axis.rsplit(".", 1)[-1]
-
-
 def _place(arm: str, value: Value | None, axis: str | None) -> str:
-    return arm if value is None else f"{arm} at {axis_name(axis)} {value_text(value)}"
+    if value is None:
+        return arm
+    return say("{arm} at {axis} {value}", arm=arm, axis=axis_name(axis), value=value_text(value))
 
 
 def _sides(contrast: Contrast, axis: str | None) -> tuple[str, str | None]:
@@ -141,61 +127,90 @@ def _sides(contrast: Contrast, axis: str | None) -> tuple[str, str | None]:
 def contrast_text(contrast: Contrast, axis: str | None) -> str:
     """What is computed for each seed: `test accuracy: transformer at n 500 − cnn at n 500`."""
     name, (own, other) = measure_name(contrast.measure), _sides(contrast, axis)
+    values = {
+        "name": name, "arm": contrast.arm, "against": contrast.against, "axis": axis_name(axis), "own": own,
+        "other": other,
+    }  # fmt: skip
+    centre = f"{contrast.centre:g}"
     if contrast.kind == "slope":
         what = contrast.arm if contrast.against is None else f"({contrast.arm} − {contrast.against})"
-        return (
-            f"{name}: {'fall' if contrast.falls else 'change'} of {what} with every {contrast.per} of {axis_name(axis)}"
-        )
+        per = say(contrast.per)
+        if contrast.falls:
+            return say("{name}: fall of {what} with every {per} of {axis}", what=what, per=per, **values)
+        return say("{name}: change of {what} with every {per} of {axis}", what=what, per=per, **values)
     if contrast.kind == "rows_ratio":
-        return f"{name}: log10 of the {axis_name(axis)} that {contrast.arm} needs over that of {contrast.against}"
+        return say("{name}: log10 of the {axis} that {arm} needs over that of {against}", **values)
     if contrast.kind == "excess_exponent":
-        return f"{name}: exponent of {axis_name(axis)} for {contrast.arm}, linear part apart, minus {contrast.centre:g}"
+        return say("{name}: exponent of {axis} for {arm}, linear part apart, minus {centre}", centre=centre, **values)
     if contrast.kind == "exponent":
-        return (
-            f"{name}: exponent of {axis_name(axis)} for {contrast.arm} over the last tenfold, minus {contrast.centre:g}"
+        return say(
+            "{name}: exponent of {axis} for {arm} over the last tenfold, minus {centre}", centre=centre, **values
         )
     if contrast.kind == "log_ratio" and other is not None:
-        return f"{name}: ln({own} / {other})"
-    less = (f" − {contrast.centre:g}" if contrast.centre else "") if other is None else f" − {other}"
-    return f"{name}: {own}{less}"
+        return say("{name}: ln({own} / {other})", **values)
+    less = (f" − {centre}" if contrast.centre else "") if other is None else f" − {other}"
+    return say("{name}: {what}", name=name, what=f"{own}{less}")
 
 
 def measured_text(found: ContrastResult, axis: str | None) -> str:
     """The same with its value: `the test accuracy of transformer at n 500 is 0.03 lower than that of cnn at n 500`."""
     contrast, mean, places = found.contrast, found.effect.mean, places_of(found)
-    name, (own, other) = measure_name(contrast.measure), _sides(contrast, axis)
+    own, other = _sides(contrast, axis)
     size, above = plain(abs(mean), places), mean >= 0
+    values = {
+        "name": measure_name(contrast.measure), "arm": contrast.arm, "against": contrast.against, "size": size,
+        "axis": axis_name(axis), "own": own, "other": other,
+    }  # fmt: skip
     if contrast.kind == "rows_ratio":
-        return f"{contrast.arm} needs {10**mean:.3g} times the {axis_name(axis)} of {contrast.against}"
+        return say("{arm} needs {times} times the {axis} of {against}", times=f"{10**mean:.3g}", **values)
     if contrast.solved_at is not None:
-        than = "" if other is None else f" above that of {other}"
-        share = f"the share of seeds that solve the task ({name} from {contrast.solved_at:g})"
-        return f"{share} with {own} is {plain(mean, 2)}{than}"
+        at = f"{contrast.solved_at:g}"
+        if other is None:
+            values["share"] = plain(mean, 2)
+            return say(
+                "the share of seeds that solve the task ({name} from {at}) with {own} is {share}", at=at, **values
+            )
+        return say(
+            "the share of seeds that solve the task ({name} from {at}) with {own} is {share} above that of {other}",
+            at=at, share=plain(mean, 2), **values,
+        )  # fmt: skip
     if contrast.kind == "slope":
-        what = (
-            f"of {contrast.arm}" if contrast.against is None else f"of {contrast.arm} minus that of {contrast.against}"
-        )
-        way = "rises" if above != contrast.falls else "falls"
-        return f"the {name} {what} {way} by {size} with every {contrast.per} of {axis_name(axis)}"
+        values["per"] = say(contrast.per)
+        values["what"] = contrast.arm
+        if contrast.against is not None:
+            values["what"] = say("{arm} minus that of {against}", arm=contrast.arm, against=contrast.against)
+        if above != contrast.falls:
+            return say("the {name} of {what} rises by {size} with every {per} of {axis}", **values)
+        return say("the {name} of {what} falls by {size} with every {per} of {axis}", **values)
     if contrast.kind in ("exponent", "excess_exponent"):
-        power = plain(contrast.centre + mean, places)
-        grows = f"the {name} of {contrast.arm} grows with {axis_name(axis)} to the power {power}"
-        return f"{grows}, {size} {'above' if above else 'below'} the {contrast.centre:g} of the claim"
+        values |= {"power": plain(contrast.centre + mean, places), "centre": f"{contrast.centre:g}"}
+        if above:
+            return say(
+                "the {name} of {arm} grows with {axis} to the power {power}, {size} above the {centre} of the claim",
+                **values,
+            )
+        return say(
+            "the {name} of {arm} grows with {axis} to the power {power}, {size} below the {centre} of the claim",
+            **values,
+        )
     if contrast.kind == "log_ratio" and other is not None:
-        return f"the {name} of {own} is {_times(mean)} that of {other}, a log ratio of {signed(mean, places)}"
+        values |= {"times": f"{math.exp(mean):.3g}", "log": signed(mean, places)}
+        return say("the {name} of {own} is {times} times that of {other}, a log ratio of {log}", **values)
     if other is None:
-        beyond = f", {size} {'above' if above else 'below'} {contrast.centre:g}" if contrast.centre else ""
-        return f"the {name} of {own} is {plain(contrast.centre + mean, places)}{beyond}"
-    than = f"{size} {'higher' if above else 'lower'}"
+        values |= {"value": plain(contrast.centre + mean, places), "centre": f"{contrast.centre:g}"}
+        if not contrast.centre:
+            return say("the {name} of {own} is {value}", **values)
+        if above:
+            return say("the {name} of {own} is {value}, {size} above {centre}", **values)
+        return say("the {name} of {own} is {value}, {size} below {centre}", **values)
     if contrast.arm == contrast.against:
-        here, there = (f"at {axis_name(axis)} {value_text(value)}" for value in (contrast.at, contrast.other_at))
-        return f"the {name} of {contrast.arm} is {than} {here} than {there}"
-    return f"the {name} of {own} is {than} than that of {other}"
-
-
-def _times(log_ratio: float) -> str:
-    """`2.7 times`"""
-    return f"{math.exp(log_ratio):.3g} times"
+        values |= {"here": value_text(contrast.at), "there": value_text(contrast.other_at)}
+        if above:
+            return say("the {name} of {arm} is {size} higher at {axis} {here} than at {axis} {there}", **values)
+        return say("the {name} of {arm} is {size} lower at {axis} {here} than at {axis} {there}", **values)
+    if above:
+        return say("the {name} of {own} is {size} higher than that of {other}", **values)
+    return say("the {name} of {own} is {size} lower than that of {other}", **values)
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -203,25 +218,24 @@ def _times(log_ratio: float) -> str:
 
 def marked_name(found: ContrastResult) -> str:
     """`✓ fused_is_square`: a contrast beside others of its claim, marked where it holds or is contrary."""
-    return f"{STATES[found.effect.state]} {found.name}"
+    return f"{STATES[found.effect.state]} {told(in_words(found.name))}"
 
 
 def predicted(found: ContrastResult) -> str:
     """Where the claim expects the effect."""
-    return _EXPECTED[found.contrast.expect]
+    return say(_EXPECTED[found.contrast.expect])
 
 
 def outcome(found: ContrastResult) -> str:
     """What a contrast found, in a few words."""
     effect = found.effect
+    state = say(_OUTCOMES[effect.state])
     if effect.n_seeds < MIN_SEEDS and found.contrast.expect != "exact":
-        seeds = f"{effect.n_seeds} seed{'s' if effect.n_seeds > 1 else ''}"
-        return f"too few seeds to tell ({seeds}, {MIN_SEEDS} are needed)"
+        return say("too few seeds to tell ({n} of the {least} that are needed)", n=effect.n_seeds, least=MIN_SEEDS)
     if found.contrast.expect == "exact":
-        return f"{_OUTCOMES[effect.state]}: {'equal' if effect.state == 'holds' else 'unequal'}"
-    return (
-        f"{_OUTCOMES[effect.state]}: {_FOUND[effect.finding].format(delta=delta_text(found))}{_METHODS[effect.method]}"
-    )
+        return say("{state}: equal", state=state) if effect.state == "holds" else say("{state}: unequal", state=state)
+    seen = say(_FOUND[effect.finding], delta=delta_text(found))
+    return say("{state}: {found}{method}", state=state, found=seen, method=say(_METHODS[effect.method]))
 
 
 def errors_text(ledger: Ledger) -> str:
@@ -229,17 +243,19 @@ def errors_text(ledger: Ledger) -> str:
     decided, tested = ledger.decided, [one for one in ledger.tested if one[1].verdict is not None]
     if not tested:
         return ""
-    worst = f"{ALPHA * len(tested):.2g} of {len(tested)}"
-    text = f"A verdict is wrong with {100 * ALPHA:.0f} % at most, whatever else is here: at worst {worst} on average."
+    worst = say(
+        "A verdict is wrong with {alpha} % at most, whatever else is here: at worst {wrong} of {n} on average.",
+        alpha=f"{100 * ALPHA:.0f}", wrong=f"{ALPHA * len(tested):.2g}", n=len(tested),
+    )  # fmt: skip
     if not decided:
-        return text
-    seen = sum(result.p for _, result in decided)
+        return worst
     marks = [ledger.marks[entry.anchor] for entry, _ in decided]
-    return (
-        f"{text} At the noise seen here it is {seen:.2g} of the {len(decided)} that decide, of which "
-        f"{sum(holm for holm, _ in marks)} survive Holm's correction over the whole report (**), "
-        f"{sum(bh for _, bh in marks)} Benjamini and Hochberg's (* or **)."
-    )
+    return say(
+        "{worst} At the noise seen here it is {seen} of the {n} that decide, of which {n_holm} survive Holm's "
+        "correction over the whole report (**), {n_bh} Benjamini and Hochberg's (* or **).",
+        worst=worst, seen=f"{sum(result.p for _, result in decided):.2g}", n=len(decided),
+        n_holm=sum(holm for holm, _ in marks), n_bh=sum(bh for _, bh in marks),
+    )  # fmt: skip
 
 
 def mark(ledger: Ledger, entry: Entry) -> str:
@@ -251,34 +267,41 @@ def mark(ledger: Ledger, entry: Entry) -> str:
 
 def sentence(entry: Entry) -> str:
     """The verdict on a claim in one sentence."""
+    head = say(HEADS[entry.verdict])
     if entry.result is None:
-        return f"{HEADS[None]}: no study in this folder asks about it."
+        return say("{head}: no study in this folder asks about it.", head=head)
     if entry.verdict is None:
-        waiting = ", ".join(entry.unmeasured)
-        return f"{HEADS[None]}: not every cell has finished with what {waiting or 'its contrasts'} needs."
+        waiting = ", ".join(entry.unmeasured) or say("its contrasts")
+        return say("{head}: not every cell has finished with what {waiting} needs.", head=head, waiting=waiting)
     axis = entry.result.evidence.tier.axis
-    head = "Exploratory, so undecided" if entry.exploratory else HEADS[entry.verdict]
-    if entry.verdict == "undecided" and not entry.exploratory:
-        head = f"{head}, {_progress(entry.result)}"
-    return f"{head}: {'; '.join(_clause(found, axis) for found in entry.contrasts)}."
+    if entry.exploratory:
+        head = say("Exploratory, so undecided")
+    elif entry.verdict == "undecided":
+        head = say(", ").join([head, *_progress(entry.result)])
+    clauses = say("; ").join(_clause(found, axis) for found in entry.contrasts)
+    return say("{head}: {clauses}.", head=head, clauses=clauses)
 
 
-def _progress(result: ClaimResult) -> str:
-    """`2 of 3 parts hold, about 80 values would decide the others`"""
-    needed, parts = result.seeds_needed, len(result.contrasts)
-    more = f", about {needed} values would decide the rest" if needed is not None else ""
-    return f"{result.n_holding} of {parts} part{'s' if parts > 1 else ''} hold{'' if parts > 1 else 's'}{more}"
+def _progress(result: ClaimResult) -> Iterator[str]:
+    """`2 of 3 parts hold`, `about 80 values would decide`"""
+    if len(result.contrasts) > 1:
+        yield say("{n} of {parts} parts hold", n=result.n_holding, parts=len(result.contrasts))
+    if result.seeds_needed is not None:
+        yield say("about {n} values would decide", n=result.seeds_needed)
 
 
 def _clause(found: ContrastResult, axis: str | None) -> str:
     effect, places = found.effect, places_of(found)
-    bounds = f"{signed(effect.low, places)} to {signed(effect.high, places)}"
-    return f"{measured_text(found, axis)} ({bounds}), {outcome(found)}"
+    return say(
+        "{measured} ({low} to {high}), {outcome}",
+        measured=measured_text(found, axis), low=signed(effect.low, places), high=signed(effect.high, places),
+        outcome=outcome(found),
+    )  # fmt: skip
 
 
 def verdict_word(verdict: Verdict | None) -> str:
     """The verdict as the ledger names it."""
-    return UNTESTED if verdict is None else verdict
+    return say(UNTESTED if verdict is None else verdict)
 
 
 def counted(entries: Sequence[Entry]) -> str:
@@ -286,6 +309,12 @@ def counted(entries: Sequence[Entry]) -> str:
     claims = {entry.id for entry in entries}
     tested = {entry.id for entry in entries if entry.verdict is not None}
     verdicts = [entry.verdict for entry in entries if entry.verdict is not None]
-    tally = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in MEANINGS if verdict in verdicts)
-    more = f", with {len(verdicts)} verdicts" if len(verdicts) > len(tested) else ""
-    return f"{len(tested)} of {len(claims)} claims have been tested here{more}" + (f": {tally}." if tally else ".")
+    tally = say(", ").join(
+        say("{n} {verdict}", n=verdicts.count(verdict), verdict=say(verdict))
+        for verdict in MEANINGS
+        if verdict in verdicts
+    )
+    text = say("{n} of {all} claims have been tested here", n=len(tested), all=len(claims))
+    if len(verdicts) > len(tested):
+        text = say("{text}, with {n} verdicts", text=text, n=len(verdicts))
+    return say("{text}: {tally}.", text=text, tally=tally) if tally else say("{text}.", text=text)

@@ -12,10 +12,15 @@ from typing import Any
 from urllib.parse import quote
 
 from minitx.config import rule
-from minitx.report.figures import caption, outcome_figure, svg_of
+from minitx.report.drawing import drawn_language
+from minitx.report.effects import EFFECTS_CAPTION, effects_figure
+from minitx.report.figures import Panel, caption, panels_figure, svg_of
+from minitx.report.head_figure import HEADS, HEADS_CAPTION, head_count_figure
+from minitx.report.labels import in_words
 from minitx.report.ledger import Entry, Ledger
 from minitx.report.markdown import report_markdown
 from minitx.report.page import report_page
+from minitx.report.phrases import say, speaking, spoken, told
 from minitx.report.wording import counted, effect_text, verdict_word
 from minitx.studies.claims import ClaimResult, ContrastResult
 from minitx.training.console import Reporter
@@ -24,16 +29,16 @@ from minitx.training.run_folder import safe_name, write_atomic
 
 def print_ledger(reporter: Reporter, ledger: Ledger) -> None:
     """A line for each claim and tier, then the commands that test what has not been tested."""
-    columns = ["id", "claim", "verdict", "effect [interval]", "tier"]
-    reporter.table(counted(ledger.entries), columns, [_row(entry) for entry in ledger.entries], names={"claim"})
+    columns = ["id", *map(say, ("claim", "verdict", "effect [interval]", "tier"))]
+    reporter.table(counted(ledger.entries), columns, [_row(entry) for entry in ledger.entries], names={say("claim")})
     for command in dict.fromkeys(entry.command for entry in ledger.entries if entry.verdict is None):
-        reporter.info(f"not tested here: {command}")
+        reporter.info(say("not tested here: {command}", command=command))
 
 
 def _row(entry: Entry) -> list[str]:
     effects = "\n".join(effect_text(one) for one in entry.contrasts)
-    tier = "" if entry.result is None else entry.result.tier
-    return [entry.id, entry.claim.statement, verdict_word(entry.verdict), effects, tier]
+    tier = "" if entry.result is None else say(entry.result.tier)
+    return [entry.id, told(entry.claim.statement), verdict_word(entry.verdict), effects, tier]
 
 
 FIGURES = "figures"
@@ -43,13 +48,14 @@ FIGURES = "figures"
 class Drawn:
     """A figure of an entry."""
 
-    measure: str
+    name: str
+    """What it shows, as its measure."""
     svg: str
     caption: str
 
 
 def write_report(ledger: Ledger, out: Path) -> list[Path]:
-    """Write the report into `out`; the paths of its page, its Markdown and its JSON.
+    """Write the report into `out`, in the language of the context; the paths of its page, its Markdown and its JSON.
 
     Raises:
         ConfigError: `out` cannot be written.
@@ -57,9 +63,11 @@ def write_report(ledger: Ledger, out: Path) -> list[Path]:
     link = _link(ledger.folder, out)
     try:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
-        drawn = {entry.anchor: _draw(entry, result) for entry, result in ledger.tested}
-        in_page = {anchor: {one.measure: (one.svg, one.caption) for one in each} for anchor, each in drawn.items()}
-        beside = {anchor: _write_figures(out, anchor, each) for anchor, each in drawn.items()}
+        with speaking(drawn_language(spoken())):
+            drawn = {entry.anchor: draw(entry, result) for entry, result in ledger.tested}
+            effects = {entry.anchor: draw_effects(entry) for entry, _ in ledger.tested}  # the page draws each by itself
+        in_page = {anchor: {one.name: (one.svg, one.caption) for one in each} for anchor, each in drawn.items()}
+        beside = {anchor: _write_figures(out, anchor, [*each, *effects[anchor]]) for anchor, each in drawn.items()}
         texts = {
             "index.html": report_page(ledger, in_page, link),
             "report.md": report_markdown(ledger, beside, link),
@@ -72,22 +80,52 @@ def write_report(ledger: Ledger, out: Path) -> list[Path]:
     return [out / name for name in texts]
 
 
-def _draw(entry: Entry, result: ClaimResult) -> list[Drawn]:
-    drawn = []
-    for measure in result.measures:
-        figure = outcome_figure(result.evidence, measure, entry.contrasts, entry.claim.statement)
+def draw(entry: Entry, result: ClaimResult, *, narrow: bool = False) -> list[Drawn]:
+    """The figures of a claim, the most telling first: heads beside published numbers where it is about their number,
+    then each measure. narrow: panels below each other."""
+    title, language, evidence, drawn = told(entry.claim.statement), spoken(), result.evidence, list[Drawn]()
+    for measure, panels in _panels(entry, result).items():
+        if evidence.tier.axis == HEADS and measure.startswith(("test.", "loss.")):
+            figure = head_count_figure(
+                evidence, measure, title, names=panels[0].names, narrow=narrow, language=language
+            )
+            if figure is not None:
+                drawn.append(Drawn(f"{measure}-beside", svg_of(figure), say(HEADS_CAPTION)))
+        figure = panels_figure(panels, title, narrow=narrow, language=language)
         if figure is not None:
-            drawn.append(Drawn(measure, svg_of(figure), caption(result.evidence, measure, entry.contrasts)))
+            text = caption(evidence, measure, entry.contrasts, language=language)
+            drawn.append(Drawn(measure, svg_of(figure), text))
     return drawn
 
 
+def _panels(entry: Entry, result: ClaimResult) -> dict[str, list[Panel]]:
+    """Measure -> its panels: as the study declares them, else one of all arms."""
+    evidence, found = result.evidence, dict[str, list[Panel]]()
+    for declared in evidence.tier.panels.get(entry.id, ()):
+        names = {arm: told(name) for arm, name in declared.arms.items()}
+        panel = Panel(
+            evidence, declared.measure, entry.contrasts, told(declared.title), chance=declared.chance, names=names
+        )
+        found.setdefault(declared.measure, []).append(panel)
+    for measure in result.measures:
+        found.setdefault(measure, [Panel(evidence, measure, entry.contrasts)])
+    return found
+
+
+def draw_effects(entry: Entry) -> list[Drawn]:
+    """The contrasts of a claim in one figure; none without any."""
+    names = {one.name: told(in_words(one.name)) for one in entry.contrasts}
+    figure = effects_figure(entry.contrasts, told(entry.claim.statement), names=names, language=spoken())
+    return [] if figure is None else [Drawn("effects", svg_of(figure), say(EFFECTS_CAPTION))]
+
+
 def _write_figures(out: Path, anchor: str, drawn: list[Drawn]) -> dict[str, tuple[str, str]]:
-    """Measure -> (address from report.md, caption)."""
+    """Name -> (address from report.md, caption)."""
     written = {}
     for one in drawn:
-        name = f"{anchor}-{safe_name(one.measure)}.svg"
+        name = f"{anchor}-{safe_name(one.name)}.svg"
         write_atomic(out / FIGURES / name, one.svg)
-        written[one.measure] = (f"{FIGURES}/{name}", one.caption)
+        written[one.name] = (f"{FIGURES}/{name}", one.caption)
     return written
 
 
@@ -148,7 +186,7 @@ def _part(found: ContrastResult) -> dict[str, Any]:
         "found": effect.finding,
         "state": effect.state,
         "method": effect.method,
-        "effect": effect.mean,
+        "effect": _finite(effect.mean),
         "interval": [_finite(effect.low), _finite(effect.high)],
         "level": effect.level,
         "p": effect.p,

@@ -199,8 +199,6 @@ def _check(config: Config, net: NetConfig) -> None:
         raise rule("data.task", "masked", f"be classification or translation, {why}", "leave the measure out")
     if config.pretrain.kind != "none":
         raise rule("pretrain.kind", config.pretrain.kind, f"be none, {why}", "they would not hold the pretraining's")
-    if net.reads_unpadded:
-        raise rule("model.attention.backend", "varlen", f"be another, {why} with their padding")
 
 
 def plain(net: NetConfig) -> NetConfig:

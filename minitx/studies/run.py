@@ -109,6 +109,10 @@ def _run(
         _print_verdicts(reporter, evidence, results)
         if failed or all(result.decided for result in results):
             break
+        lacking = [result.id for result in results if result.verdict is None]
+        if lacking and not evidence.missing:  # every cell has finished, so that more of them would lack it too
+            reporter.warning(f"ends here: some finished cells lack what {', '.join(lacking)} measures")
+            break
     assert evidence is not None, "there is one look at least"
     write_cells(folder / f"cells-{study.tier}.csv", evidence)
     reporter.info(f"written {record}; all studies together: minitx report {folder.parent}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from minitx.config import rule
 from minitx.config.base import Section
@@ -103,6 +103,14 @@ class Arm(Section):
     """Else a timing, `cost` (time and memory of a layer) or `parallel` (gain of a wider machine): nothing is trained,
     and seeds are rounds of measuring."""
 
+    @field_validator("overrides", mode="before")
+    @classmethod
+    def _flat(cls, overrides: Any) -> Any:
+        """Lists within the list are joined to it, so that arms can share a part of it by a YAML anchor."""
+        if not isinstance(overrides, list):
+            return overrides
+        return [one for part in overrides for one in (part if isinstance(part, list) else [part])]
+
 
 class Tuning(Section):
     """Settings tried on validation, the same for every arm that is compared; see `study.phase`."""
@@ -115,6 +123,17 @@ class Tuning(Section):
     """Of the tries alone; the mean of their validation scores counts."""
     values: list[Value] | None = None
     """Values of the axis at which tries run; the others take what the nearest smaller one has chosen. null = all."""
+
+
+class PanelOf(Section):
+    """Axes of a figure: some arms, one measure."""
+
+    title: str = ""
+    measure: str
+    chance: float | None = None
+    """The accuracy of guessing."""
+    arms: dict[str, str]
+    """Arm -> its name in the figure; arms of one name look alike in all panels."""
 
 
 class Tier(Section):
@@ -140,6 +159,9 @@ class Tier(Section):
     """Claim -> name -> contrast. A claim needs every one of its contrasts, or see `at_least_one`."""
     at_least_one: list[str] = Field(default_factory=list)
     """Claims that need one of their contrasts alone."""
+    panels: dict[str, list[PanelOf]] = Field(default_factory=dict)
+    """Claim -> what its figure shows, panels of one measure beside each other; a measure of the claim that is in none
+    is drawn with all arms."""
     tuning: Tuning | None = None
     on_purpose: dict[Fairness, str] = Field(default_factory=dict)
     """A rule of fairness that this study breaks on purpose -> why."""
@@ -147,9 +169,14 @@ class Tier(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Tier:
         check_looks("study.looks", self.looks)
-        unknown = [claim for claim in self.at_least_one if claim not in self.contrasts]
-        if unknown:
-            raise rule("study.at_least_one", unknown[0], f"be one of {', '.join(self.contrasts)}")
+        for key, claims in (("at_least_one", self.at_least_one), ("panels", self.panels)):
+            unknown = [claim for claim in claims if claim not in self.contrasts]
+            if unknown:
+                raise rule(f"study.{key}", unknown[0], f"be one of {', '.join(self.contrasts)}")
+        for claim, panels in self.panels.items():
+            strange = [arm for panel in panels for arm in panel.arms if arm not in self.arms]
+            if strange:
+                raise rule(f"study.panels.{claim}", strange[0], f"be one of {', '.join(self.arms)}")
         for name, arm in self.arms.items():
             if arm.match is not None and arm.match not in set(self.arms) - {name}:
                 raise rule(f"study.{name}.match", arm.match, f"be another of {', '.join(self.arms)}")

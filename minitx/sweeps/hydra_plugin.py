@@ -98,6 +98,39 @@ def _run_dir(root: DictConfig) -> str:
     return default_run_dir(config, hash_of(config))
 
 
+# ------------------------------------------------------------------------------------------------------- overrides
+
+
+def check_overrides(arguments: Sequence[str], conf: Path) -> None:
+    """What Hydra would answer with a traceback: numbers that no integer holds, and a group without a name.
+
+    arguments: of the command line; options (`-m`, `--cfg job`) are Hydra's own. conf: the folder of configurations.
+
+    Raises:
+        ConfigError: names the override.
+    """
+    groups = {path.name for path in conf.iterdir() if path.is_dir()} | {"hydra"}
+    parser = OverridesParser.create()
+    for typed in arguments:
+        if typed.startswith("-") or "=" not in typed:
+            continue
+        try:
+            parsed = parser.parse_override(typed)
+        except HydraException:
+            continue  # Hydra says it, in its own words or ours
+        except (ValueError, RecursionError):
+            must = "be a value that can be read"
+            raise rule(typed.partition("=")[0], f"{typed.partition('=')[2]:.20}…", must, "it is too long") from None
+        group, value = parsed.key_or_group, parsed.value()
+        if not group:
+            raise rule("override", typed, "be of the form key=value")
+        named = value if isinstance(value, list) else [value]
+        if group in groups and not parsed.is_sweep_override() and not all(isinstance(name, str) for name in named):
+            names = sorted(path.stem for path in (conf / group).glob("*.yaml") if not path.stem.startswith("base"))
+            known = f"be one of {', '.join(names)}" if names else "name a group of Hydra's"
+            raise rule(group, typed.partition("=")[2] or "nothing", known)
+
+
 # ---------------------------------------------------------------------------------------------------------- errors
 
 

@@ -49,7 +49,7 @@ def save_checkpoint(root: Path, link: str, step: int, checkpoint: Checkpoint, ke
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     try:
-        _write_files(building, checkpoint)
+        write_checkpoint(building, checkpoint)
         if final.exists():  # the same step again (a resumed run): the link moves off it for the moment of the swap
             final = root / f"{link}-{step:08d}-{os.getpid()}"
             shutil.rmtree(final, ignore_errors=True)
@@ -62,7 +62,8 @@ def save_checkpoint(root: Path, link: str, step: int, checkpoint: Checkpoint, ke
     return final
 
 
-def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """The files of a checkpoint into an empty folder, `state.json` last."""
     for name, group in checkpoint.tensors.items():
         try:
             save_file({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, folder / name)
@@ -78,10 +79,15 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _point(link: Path, target: str) -> None:
-    """Let `link` name `target`, atomically: a new link is renamed over the old one."""
+    """Let `link` name `target`, atomically: a new link is renamed over the old one.
+
+    Where a copy without links has put a folder in its place, that folder goes first.
+    """
     beside = link.with_name(f".{link.name}-{os.getpid()}")
     beside.unlink(missing_ok=True)
     beside.symlink_to(target)
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
     os.replace(beside, link)
     _sync(link.parent)
 
@@ -95,6 +101,33 @@ def _drop_old(root: Path, link: str, keep: int) -> None:
         shutil.rmtree(old, ignore_errors=True)
     for stray in root.glob(f".building-{link}-*"):
         shutil.rmtree(stray, ignore_errors=True)
+
+
+def checkpoints_of(root: Path, link: str) -> list[Path]:
+    """Complete checkpoints: what `link` names first, then the others that were kept, the newest first."""
+    kept = sorted(root.glob(f"{link}-*"), key=lambda path: path.name, reverse=True)
+    found = {path.resolve(): path for path in reversed((root / link, *kept)) if (path / "state.json").is_file()}
+    return [*reversed(found.values())]
+
+
+def load_newest(root: Path, link: str) -> tuple[Checkpoint, str | None]:
+    """What `link` names, or where that is gone or damaged the newest whole one; and a warning that says so.
+
+    Raises:
+        CheckpointError: no checkpoint is whole.
+    """
+    wrong: CheckpointError | None = None
+    for place in checkpoints_of(root, link) or [root / link]:
+        try:
+            checkpoint = load_checkpoint(place)
+        except CheckpointError as error:
+            wrong = wrong or error
+            continue
+        if wrong is not None:
+            return checkpoint, f"{str(wrong).partition('; ')[0]}; taken instead: {place.name}"
+        return checkpoint, None if place == root / link else f"{root / link} is gone; taken instead: {place.name}"
+    assert wrong is not None, "a place that does not exist is an error too"
+    raise wrong
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

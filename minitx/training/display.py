@@ -71,7 +71,7 @@ class ExampleDisplay:
         cells = [(split.text(r), " / ".join(split.references(r)), evaluation.predictions[place[r]]) for r in rows]
         self.board.table("samples", cells, ("text", "wanted", "predicted"), step)
         if self.sample_batches:
-            self.board.scalars("heads", head_stat_scalars(head_stats(self.model, self.sample_batches)), step)
+            self.board.scalars("view_heads", head_stat_scalars(head_stats(self.model, self.sample_batches)), step)
         if number & (number - 1) == 0:
             self.maps(step)
 
@@ -83,7 +83,7 @@ class ExampleDisplay:
         for number, shown in enumerate(inspect_texts(self.model, self.map_texts, self.processor, device=self.device)):
             for view in shown.views if number == 0 else shown.views[:1]:
                 title = f"{shown.text}  →  {shown.output}"
-                self.board.figure(f"attention_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
+                self.board.figure(f"view_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
 
 
 def shown_metric(evaluation: Evaluation, name: str) -> str:
@@ -163,13 +163,13 @@ def figures(report: ClassReport) -> dict[str, Figure]:
 
 
 def show_on_board(board: Board, report: ClassReport, step: int) -> None:
-    """Two pictures and three tables under `test/`."""
+    """Two pictures and three tables under `whole_test/`."""
     for name, figure in figures(report).items():
-        board.figure(f"test/{name}", figure, step)
-    board.table("test/classes", [class_cells(score) for score in report.classes], CLASS_COLUMNS, step)
+        board.figure(f"whole_test/{name}", figure, step)
+    board.table("whole_test/classes", [class_cells(score) for score in report.classes], CLASS_COLUMNS, step)
     pairs = [(c.true, c.predicted, f"{c.n:,}", f"{100 * c.share:.1f} %") for c in report.confused]
-    board.table("test/most_confused", pairs, CONFUSED_COLUMNS, step)
-    board.table("test/hardest", [hard_cells(example) for example in report.hardest], HARD_COLUMNS, step)
+    board.table("whole_test/most_confused", pairs, CONFUSED_COLUMNS, step)
+    board.table("whole_test/hardest", [hard_cells(example) for example in report.hardest], HARD_COLUMNS, step)
 
 
 COLUMNS = ("layer", "head", "entropy", "spread", "distance", "importance", "loss without", "accuracy without", "rank")

@@ -162,8 +162,13 @@ class Loop:
         """Whether the first limit is reached: steps, minutes, or patience."""
         config, progress = self.config, self.progress
         out_of_time = config.max_minutes is not None and progress.seconds >= 60 * config.max_minutes
-        out_of_patience = config.patience is not None and progress.without_better >= config.patience
-        return progress.step >= self.total_steps or out_of_time or out_of_patience
+        return progress.step >= self.total_steps or out_of_time or self.out_of_patience
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether so many validations in a row have brought nothing better."""
+        patience = self.config.patience
+        return patience is not None and self.progress.without_better >= patience
 
     @property
     def _eval_interval(self) -> int:
@@ -314,11 +319,10 @@ def build_loop(
     *,
     seed: int,
     sentences: bool = False,
-    packed: bool = False,
     masker: Masker | None = None,
 ) -> Loop:
-    """A loop at its beginning. model: on the compute's device already. sentences: it reads sentence numbers. packed: it
-    computes real tokens alone (attention.backend varlen). masker: it predicts hidden tokens, and this hides them."""
+    """A loop at its beginning. model: on the compute's device already. sentences: it reads sentence numbers.
+    masker: it predicts hidden tokens, and this hides them."""
     stepper = Stepper(
         model,
         optim,
@@ -328,19 +332,19 @@ def build_loop(
         fused=trainer.speed.fused_optimizer,
         graphs=compute.graphs,
     )
-    make_batch = _batch_maker(split, trainer, compute, sentences, packed, masker)
+    make_batch = _batch_maker(split, trainer, compute, sentences, masker)
     step = LENGTH_STEP if compute.graphs else 1
     return Loop(stepper, split, trainer, seed, average, reporter, make_batch, step)
 
 
 def _batch_maker(
-    split: Split, trainer: TrainerConfig, compute: Compute, sentences: bool, packed: bool, masker: Masker | None
+    split: Split, trainer: TrainerConfig, compute: Compute, sentences: bool, masker: Masker | None
 ) -> MakeBatch:
     """Batches cut on the host, or on the GPU where the token ids stay."""
-    cut: Callable[[np.ndarray], Batch] = partial(split.batch, sentences=sentences, packed=packed)
+    cut: Callable[[np.ndarray], Batch] = partial(split.batch, sentences=sentences)
     if _is_resident(trainer, compute):
         few_shapes = trainer.batch_tokens if compute.graphs else None
-        cut = ResidentSplit(split, compute.device, sentences=sentences, packed=packed, few_shapes=few_shapes).batch
+        cut = ResidentSplit(split, compute.device, sentences=sentences, few_shapes=few_shapes).batch
     if masker is None:
         return lambda rows, epoch: cut(rows)
     target_step = TARGET_STEP if compute.graphs else None

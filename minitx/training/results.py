@@ -68,7 +68,7 @@ def write_results(
     if report is not None:
         show_on_board(board, report, results["best_step"])
     metrics = {f"{split}/{name}": i.value for split, e in evaluations.items() for name, i in e.metrics.items()}
-    board.hparams(_hparams(config), {f"final_{k}": v for k, v in metrics.items()})
+    board.hparams(_hparams(config), {f"whole_{k}": v for k, v in metrics.items()})
     board.flush()
     _show_results(reporter, folder, results, evaluations, report)
 
@@ -93,6 +93,8 @@ def _show_results(
     rows = [[name, *(shown_metric(evaluations[split], name) for split in ("validation", "test"))] for name in names]
     how = f", {shown_decoding(DecodeConfig(**results['decode']))}" if "decode" in results else ""
     reporter.table(f"best checkpoint{how}, 95 % bootstrap intervals", ["", "validation", "test"], rows)
+    for note in evaluations["test"].notes:
+        reporter.warning(note)
     if report is not None:
         place = f"{folder.path}/{EVALUATION}"
         show_classes(reporter, report, "test", most=WORST_CLASSES, n_hardest=HARDEST, all_of_them=place)

@@ -16,7 +16,6 @@ import torch
 from minitx.config import Config, LinearConfig, NetConfig
 from minitx.data import TaskData, identify_source, load_data
 from minitx.errors import Stopped
-from minitx.nn.build import check_backend
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, compute_of, prepare_process
 from minitx.training.linear import LinearTrainer
@@ -43,8 +42,6 @@ def run(config: Config, path: Path, quiet: bool = False, parent_run: Path | None
         Stopped: SIGINT or SIGTERM came; everything is saved.
     """
     compute = compute_of(config)
-    if isinstance(config.model, NetConfig):
-        check_backend(config.model, compute.device.type, compute.precision)
     fingerprint = identify_source(config.data)
     folder = RunFolder(path)
     if not folder.has_checkpoint():  # later on nothing is read from `pretrain.run`, which may be gone
@@ -56,7 +53,7 @@ def run(config: Config, path: Path, quiet: bool = False, parent_run: Path | None
             with closing(Reporter(folder.log, quiet=quiet)) as reporter, _failure_recorded(config, folder):
                 return _train(config, folder, fingerprint, compute, reporter, quiet, parent_run)
     if not quiet and parent_run is None:
-        longer = "; raise trainer.max_epochs, max_steps or max_minutes to go on"
+        longer = "; raise trainer.max_epochs, max_steps, max_minutes or patience to go on"
         print(f"already finished: {path}/results.json{longer if isinstance(config.model, NetConfig) else ''}")
     return results
 

@@ -22,6 +22,7 @@ from minitx.config import Config, ConfigError, TransformerConfig, rule
 from minitx.config.attention import PLAIN
 from minitx.config.base import keys_with_role
 from minitx.config.load import load, override
+from minitx.training.checkpoint import checkpoints_of
 
 EVALUATION = "evaluation.json"
 """A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
@@ -151,7 +152,8 @@ class RunFolder:
         write_json(self.path / "results.json", results)
 
     def has_checkpoint(self) -> bool:
-        return (self.checkpoints / "last" / "state.json").is_file()
+        """Whether there is a checkpoint to go on from."""
+        return bool(checkpoints_of(self.checkpoints, "last"))
 
     @property
     def pretraining(self) -> RunFolder:
@@ -162,6 +164,14 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether there is something to go on with."""
         return self.has_checkpoint() or self.pretraining.has_checkpoint()
+
+    @property
+    def was_trained(self) -> bool:
+        """Whether training has left something here, be it without a checkpoint to go on from."""
+        results, last = self.results() or {}, self.checkpoints / "last"
+        saved = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        ended = results.get("status") == "finished" or (results.get("status") == "stopped" and saved)
+        return self.begun or ended or last.is_symlink() or last.exists()
 
     def begin(self, config: Config) -> None:
         """Forget the results of a shorter run, or of one that was evaluated otherwise."""
@@ -196,7 +206,7 @@ def finished_before(
     config: Config, folder: RunFolder, source: str, device_type: str, precision: str
 ) -> dict[str, Any] | None:
     """Refuse a folder that holds another run; return the results of this very run when it has ended."""
-    if not folder.begun or not folder.config_file.is_file():
+    if not folder.was_trained or not folder.config_file.is_file():
         return None
     key, remedy = f"hydra.run.dir ({folder.path})", "name another folder"
     if config.trainer.resume is None:
@@ -208,6 +218,9 @@ def finished_before(
         raise ConfigError(f"{key} must hold this run to be continued, it holds another ({changed}); {remedy}")
     same = run_hash(before, *args) == run_hash(config, *args)
     if not same or results is None or results["status"] != "finished":
+        if not folder.begun:
+            lost = f"hold the checkpoint to go on from, but {folder.checkpoints / 'last'} is gone"
+            raise rule("trainer.resume", folder.path, lost, "minitx evaluate needs `best` alone; or start a new run")
         return None
     if results["source"] != source:
         raise ConfigError(f"{key} must hold a run on this data, but {config.data.name} has changed since; {remedy}")

@@ -6,6 +6,7 @@ Saver.save -> checkpoints/last, checkpoints/best -> Saver.resume   goes on, bit 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +21,8 @@ from minitx.errors import RunError
 from minitx.nn.baselines.linear import TfidfClassifier
 from minitx.nn.build import Model, build_model
 from minitx.nn.sizes import ModelShape
-from minitx.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from minitx.training.checkpoint import Checkpoint, checkpoints_of, load_checkpoint, load_newest, save_checkpoint
+from minitx.training.console import Reporter
 from minitx.training.loop import Loop, Progress
 from minitx.training.run_folder import RunFolder
 
@@ -87,8 +89,10 @@ class Saver:
             kept = "the one before is whole" if self.folder.has_checkpoint() else "there is none yet"
             raise RunError(f"checkpoint of step {progress.step} not written ({error.strerror}); {kept}") from error
 
-    def resume(self) -> int:
+    def resume(self, reporter: Reporter) -> int:
         """Go on from `last`, where there is one; returns the bytes of metrics.jsonl that were written by then.
+
+        Where `last` is damaged, from the newest whole checkpoint that was kept.
 
         Raises:
             ConfigError: the data has changed since.
@@ -96,9 +100,12 @@ class Saver:
         """
         if not self.folder.has_checkpoint():
             return 0
-        checkpoint = load_checkpoint(self.folder.checkpoints / "last")
+        checkpoint, wrong = load_newest(self.folder.checkpoints, "last")
+        if wrong is not None:
+            reporter.warning(wrong)
         same_source = checkpoint.state["source"] == self.data.source_fingerprint
-        if {**self._texts, **checkpoint.texts} != self._texts or not same_source:
+        same_classes = checkpoint.state["label_names"] in (None, [*(self.data.label_names or ())])
+        if {**self._texts, **checkpoint.texts} != self._texts or not same_source or not same_classes:
             raise ConfigError(
                 f"trainer.resume ({self.folder.path}) must find the data as it was, but {self.config.data.name} has "
                 f"changed since the checkpoint; restore it, or start a new run"
@@ -126,7 +133,7 @@ class Saver:
 
     def load_best(self) -> None:
         """Give the model the weights that validation chose."""
-        best = load_checkpoint(self.folder.checkpoints / "best")
+        best, _ = load_newest(self.folder.checkpoints, "best")
         self._model.load_state_dict(dict(best.tensors[WEIGHTS]))
 
 
@@ -155,10 +162,15 @@ def load_model(folder: RunFolder, link: str = "best", device: torch.device | str
         ConfigError: the folder holds no run, or the run has not reached that checkpoint.
         CheckpointError: the checkpoint is damaged.
     """
-    config, place = folder.read_config(), folder.checkpoints / link
-    if not place.exists():
+    config = folder.read_config()
+    if (folder.path / "state.json").is_file():  # a folder that `minitx export` wrote
+        checkpoint, wrong = load_checkpoint(folder.path), None
+    elif not checkpoints_of(folder.checkpoints, link) and not (folder.checkpoints / link).exists():
         raise ConfigError(f"run ({folder.path}) must have a checkpoint '{link}'; it has not been trained that far")
-    checkpoint = load_checkpoint(place)
+    else:
+        checkpoint, wrong = load_newest(folder.checkpoints, link)
+    if wrong is not None:
+        warnings.warn(wrong, stacklevel=2)
     processor, weights = _processor(config, checkpoint), dict(checkpoint.tensors[WEIGHTS])
     if isinstance(config.model, LinearConfig):
         assert processor.label_names is not None, "a linear model is a classifier"

@@ -1,4 +1,9 @@
-"""TensorBoard: scalars, tables of text, figures and HParams, all in the one run of its folder; and what a run logs."""
+"""TensorBoard: scalars, tables of text, figures and HParams, all in the one run of its folder; and what a run logs.
+
+TensorBoard shows tags by their first part in the order of the alphabet: `train`, `validation`, then `view_*` (attention
+maps, heads) and `whole_*` (the best weights on all rows, at the end). Its page of custom scalars has what one looks at
+first: both losses in one chart, the scores, the learning rate and the speed.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+OVERVIEW = {
+    "loss": ("train/loss", "train_evaluated/loss", "validation/loss"),
+    "scores on validation": (r"validation/(?!loss).*",),
+    "learning rate": ("train/lr",),
+    "tokens per second": ("train/tokens_per_second",),
+}
+"""Title of a chart -> the tags that it shows."""
+
+
 class Board:
     """Writes event files under a run's `tensorboard/`; a resumed run purges what lies after its checkpoint."""
 
@@ -22,6 +36,11 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter  # half a second of imports, not before a run begins
 
         self._writer = SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else None, flush_secs=20)
+
+    def overview(self) -> None:
+        """The charts of the page of custom scalars, by regular expressions of tags."""
+        charts = {title: ["Multiline", list(tags)] for title, tags in OVERVIEW.items()}
+        self._writer.add_custom_scalars({"overview": charts})
 
     def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
@@ -70,6 +89,7 @@ class RunLog:
         self._metrics = MetricsLog(folder.metrics_file)
         self._metrics.cut(size)
         self.board = Board(folder.tensorboard, start_step)
+        self.board.overview()
 
     def record(self, record: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl; what it measured is shown as `<split>/<name>` at its step."""

@@ -71,11 +71,10 @@ class Trainer:
             reporter,
             seed=config.seed,
             sentences=net.reads_sentences,
-            packed=net.reads_unpadded,
             masker=_masker(config, data) if masked else None,
         )
         self.saver = Saver(folder, config, data, shape, self.loop, start.summary if start is not None else None)
-        size = self.saver.resume()
+        size = self.saver.resume(reporter)
         if self.loop.progress.step:
             reporter.info(f"resume  from step {self.loop.progress.step:,}")
         self.log = RunLog(folder, self.loop.progress.step, size)
@@ -104,6 +103,11 @@ class Trainer:
             save_last=self.saver.save_last,
         )
         self.folder.begin(self.config)
+        if self.loop.out_of_patience:
+            was = (
+                f"trainer.patience ({self.config.trainer.patience}) ended this run at step {self.loop.progress.step:,}"
+            )
+            self.reporter.warning(f"{was}; raise it, or set it to null, to train longer")
         with stop_on_signals() as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
             self.loop.run(hooks, stop)
         return None if self.loop.finished else stop.signal

@@ -251,14 +251,12 @@ def test_inspect_of_other_models(
     assert json.loads((tmp_path / "max" / "heads.json").read_text())["layers"] == []
 
 
-@pytest.mark.parametrize("way", ["graphs", "varlen"])
-def test_a_run_of_a_gpu_is_used_on_a_cpu(trained: Path, tmp_path: Path, way: str) -> None:
+def test_a_run_of_a_gpu_is_used_on_a_cpu(trained: Path, tmp_path: Path) -> None:
     """How it was trained does not prevent a prediction."""
     copy = tmp_path / "run"
     shutil.copytree(trained, copy, symlinks=True)
     raw = yaml.safe_load((copy / "config.yaml").read_text())
-    raw["trainer"] |= {"device": "cuda", "cuda_graphs": "on" if way == "graphs" else "off"}
-    raw["model"] |= {"head_dim": 8, "attention": {"backend": "varlen" if way == "varlen" else "auto"}}
+    raw["trainer"] |= {"device": "cuda", "cuda_graphs": "on"}
     (copy / "config.yaml").write_text(yaml.safe_dump(raw))
     predictor = minitx.load(str(copy), device="cpu")
     assert predictor.predict(["bad"]) == minitx.load(str(trained)).predict(["bad"])
@@ -273,7 +271,7 @@ def test_last_checkpoint_can_be_asked_for(trained: Path) -> None:
     [
         (
             ["predict", "no/run", "x"],
-            "run (no/run) must be a run folder with a config.yaml; see outputs/runs for yours\n",
+            "run (no/run) must be a run folder with a config.yaml; see outputs/runs for yours; nor is it on the hub",
         ),
         (
             ["evaluate", "RUN", "model.n_heads=1"],
@@ -342,3 +340,36 @@ def test_help_starts_at_once() -> None:
         "except SystemExit: assert not {'torch', 'pydantic', 'numpy', 'yaml'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
+
+
+def test_an_answer_with_a_line_break_stays_one_line(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["two\nlines", "one\r"]
+    monkeypatch.setattr(Predictor, "predict", lambda self, texts: answers)
+    assert lines_of(capsys, "predict", trained, "a", "b") == ["two\\nlines", "one\\r"]
+    as_json = lines_of(capsys, "predict", trained, "--json", "a", "b")
+    assert [json.loads(line) for line in as_json] == [{"text": answer} for answer in answers]
+
+
+def test_candidates_as_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = lines_of(capsys, "predict", trained, "--n-best", 2, "bad", "cab")
+    found = [json.loads(line) for line in lines_of(capsys, "predict", trained, "--n-best", 2, "--json", "bad", "cab")]
+    assert [f"{one['line']}\t{one['score']:.4f}\t{one['text']}" for one in found] == plain
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin("\ufeffbad\ncab\n"))
+    main(["predict", str(trained)])
+    assert capsys.readouterr().out.splitlines() == minitx.load(str(trained)).predict(["bad", "cab"])
+
+
+def test_a_third_column_is_no_part_of_a_translation(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin("bad\tB AE D\nbad\tB\tAE\n"))
+    with pytest.raises(SystemExit):
+        main(["score", str(trained)])
+    assert "line 2 (bad\tB\tAE) must be a text, a tab and its translation, and nothing more" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tiny import lines_of
 
 import minitx
 from minitx.cli import main
-from minitx.config.load import load
+from minitx.config.load import load, override
 from minitx.training.run import run
 
 
@@ -38,6 +39,19 @@ def test_evaluate_on_other_data_keeps_vocabulary_and_classes(classifier: Path, t
         f"data.cache_dir={tmp_path}",
     ]  # fmt: skip
     assert predictor.evaluate("test", overrides).score == 1.0
+
+
+@pytest.mark.parametrize("labels", [[3, 5, 3, 9], [7, 7, 7, 7]], ids=["several", "one"])
+@pytest.mark.parametrize("key", ["path", "test_path"])
+def test_a_file_is_evaluated_whole_and_without_training_data(
+    classifier: Path, tmp_path: Path, key: str, labels: list[int]
+) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text("text,label\n" + "".join(f"{' '.join(['0'] * 63 + [str(n)])},{n}\n" for n in labels))
+    predictor = minitx.load(str(classifier))
+    of_files = override(predictor.config, ["data.source=files", "data.path=gone.csv", f"data.cache_dir={tmp_path}"])
+    found = replace(predictor, config=of_files).evaluate("test", [f"data.{key}={file}"])
+    assert len(found.rows) == 4 and found.labels is not None and list(found.labels) == labels
 
 
 def test_evaluate_shows_a_classifier_in_full(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,22 @@ MALFORMED = [
     ("f.csv", "text,label\na,x\nb,y,z\n", r"have the 2 fields of its header in every record; record 2 has 3"),
     ("f.csv", "text,label\na\n", r"have the 2 fields of its header in every record; record 1 has 1"),
     ("f.csv", 'text,label\n"a"b,x\n', r"be well-formed; line 2: "),
+    ("f.csv", b"text,label\n" + b"a,x\n" * 20_000 + b"b\xe4,y\n", r"be UTF-8 text; byte 2 of line 20,002 is not"),
+    ("f.tsv", "text\tlabel\na\tb\tx\n", r"have the 2 fields .*; record 1 has 3; no field of a \.tsv can hold a tab"),
+    ("f.csv", "text;label\na;x\n", r"have commas between its fields; its header has semicolons; save it with commas"),
+    ("f.csv", "text\tlabel\na\tx\n", r"have commas between its fields; its header has tabs; a file with tabs is \.tsv"),
+    ("f.tsv", "text,label\na,x\n", r"have tabs between its fields; its header has commas; save it with tabs"),
+    ("f.csv", "text,label,text\na,x,b\n", r"have the column text once; its header has it 2 times"),
+    ("f.jsonl", '{"text": "a", "label": "x", "text": "b"}', r"hold one JSON object per line; record 1: .*'text' twice"),
+    ("f.json", "[" * 100_000, r"be a JSON list of objects; it is nested too deep"),
+    ("f.jsonl", '{"text": "a", "label": ' + "1" * 5000 + "}", r"hold one .*; record 1: a number has too many digits"),
+    (
+        "f.json",
+        '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}',
+        r"be a JSON .*; one object per line is \.jsonl",
+    ),
     ("f.csv", "text,label\n", r"hold at least one record; there is none below the header"),
-    ("f.csv", b"text,label\n\xff,x\n", r"be UTF-8 text; byte 12 is not"),
+    ("f.csv", b"text,label\n\xff,x\n", r"be UTF-8 text; byte 1 of line 2 is not"),
     ("f.jsonl", '{"text": "a"}\n\n{"text": \n', r"hold one JSON object per line; record 2: "),
     ("f.jsonl", "[1]\n", r"hold JSON objects; record 1 is not one"),
     ("f.json", '[{"text": "a"}, 3]', r"hold JSON objects; record 2 is not one"),
@@ -104,3 +119,53 @@ def test_what_is_checked_before_reading(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=rf"^data\.test_path \(.*{name}\) must {message}"):
             check_file("data.test_path", str(tmp_path / name))
+
+
+def test_white_space_around_names_of_columns_is_dropped(tmp_path: Path) -> None:
+    assert table(tmp_path, "f.csv", "text , label\na,x\nb,y\n") == (["a", "b"], ["x", "y"])
+
+
+def test_records_that_span_lines_are_told(tmp_path: Path) -> None:
+    """A stray quotation mark takes the records up to the next one into its field."""
+    lines = [f"text {n},x" for n in range(2, 42)]
+    lines[7] = '"text 9,x'
+    lines[30] = 'text 32",x'
+    (tmp_path / "f.csv").write_text("\n".join(["text,label", *lines]))
+    read = read_file("data.path", str(tmp_path / "f.csv"), CONFIG)
+    assert len(read.inputs) == 40 - 23
+    assert read.notes == (
+        "f.csv: 1 record holds line breaks, line 9 to 32; a stray quotation mark would look the same",
+    )
+    assert read_file("data.path", str(_written(tmp_path, "text,label\na,x\n")), CONFIG).notes == ()
+
+
+def _written(folder: Path, content: str) -> Path:
+    (folder / "g.csv").write_text(content)
+    return folder / "g.csv"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_damaged_parquet_file_is_one_line(tmp_path: Path, seed: int) -> None:
+    """Bytes in the middle changed: an error of ours, or the values as they were."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rng = random.Random(seed)
+    words = [f"{rng.random()} some words" for _ in range(500)]
+    parquet.write_table(pa.table({"text": words, "label": [str(n % 2) for n in range(500)]}), tmp_path / "f.parquet")
+    content = bytearray((tmp_path / "f.parquet").read_bytes())
+    begin = rng.randrange(4, len(content) - 20)
+    content[begin : begin + 16] = rng.randbytes(16)
+    (tmp_path / "f.parquet").write_bytes(content)
+    try:
+        read = read_file("data.path", str(tmp_path / "f.parquet"), CONFIG)
+    except ConfigError as error:
+        assert "must be a Parquet file" in str(error) or "must be a column" in str(error)
+    else:
+        assert len(read.inputs) == 500
+
+
+def test_a_home_folder_that_is_none(tmp_path: Path) -> None:
+    for read in (check_file, lambda key, path: read_file(key, path, CONFIG)):
+        with pytest.raises(ConfigError, match=r"data\.path \(~nobody-of-this-name/f\.csv\) must begin with the home"):
+            read("data.path", "~nobody-of-this-name/f.csv")

@@ -66,31 +66,6 @@ def test_classification_batch(rows: list[int]) -> None:
     assert (batch.src_mask is None) == (len({len(row) for row in src}) == 1)
 
 
-@given(some_rows)
-def test_packed_batch_lists_the_real_tokens(rows: list[int]) -> None:
-    batch, plain = translation.batch(np.array(rows), packed=True), translation.batch(np.array(rows))
-    assert (plain.src_index, plain.src_offsets, plain.tgt_offsets) == (None, None, None)
-    assert batch.src_index is not None and batch.src_offsets is not None and batch.tgt_offsets is not None
-    assert batch.tgt_in is not None and batch.target_index is not None
-    assert batch.src_index.dtype == torch.int64
-    assert batch.src_offsets.dtype == batch.tgt_offsets.dtype == torch.int32
-    for side, index, offsets, wanted in (
-        (batch.src, batch.src_index, batch.src_offsets, translation.src),
-        (batch.tgt_in, batch.target_index, batch.tgt_offsets, translation.tgt),
-    ):
-        assert wanted is not None and offsets[-1] == len(index)
-        for b, row in enumerate(rows):
-            places = index[offsets[b] : offsets[b + 1]].tolist()
-            assert places == [b * side.shape[1] + i for i in range(len(wanted[row]))]
-    assert torch.equal(batch.src, plain.src) and torch.equal(batch.targets, plain.targets)
-
-
-def test_packed_classification_batch_has_no_target_offsets() -> None:
-    batch = classification.batch(np.array([1, 0]), packed=True)
-    assert batch.src_offsets is not None and batch.src_offsets.tolist() == [0, 2, 12]
-    assert batch.tgt_offsets is None
-
-
 def test_lengths_are_those_of_the_longer_side() -> None:
     short = encode_examples(Examples(["a", "abc"], references=[("x y z x",), ("z",)]), CHAR, WORD, MAX_LENGTH)
     assert short.lengths.tolist() == [5, 4]

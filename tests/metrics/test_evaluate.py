@@ -13,7 +13,7 @@ from minitx.decoding.greedy import greedy
 from minitx.decoding.inference import Precision
 from minitx.metrics import scores as metrics
 from minitx.metrics.calibration import ece
-from minitx.metrics.evaluate import Evaluation, evaluate, evaluate_classes
+from minitx.metrics.evaluate import Evaluation, evaluate, evaluate_classes, notes_on
 from minitx.nn.classifier import Classifier
 from minitx.nn.translator import Translator
 
@@ -213,3 +213,20 @@ def test_the_loss_is_summed_in_float64(beginning: TaskData) -> None:
     table[0] = -3e4
     expected = (3e4 + (len(rows) - 1) * float(np.float32(1e-3))) / len(rows)
     assert evaluate_classes(table, rows, split, beginning).loss == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("texts", "references", "tokenize", "expected"),
+    [
+        (["早上好"] * 3, ["早上好", "我很好", "a b c d"], "13a", ["2 of 3 references have fewer than 4 words"]),
+        (["早上好"] * 3, ["早上好", "我很好", "a b c d"], "zh", []),
+        (["a b c d"], ["A b c d"], "13a", ["every output is in lower case, and 1 of 1 references are not"]),
+        (["A b c d"], ["A b c d"], "13a", []),
+        ([""], ["A b c d"], "13a", []),
+    ],
+)
+def test_scores_that_are_low_for_another_reason_are_told(
+    texts: list[str], references: list[str], tokenize: str, expected: list[str]
+) -> None:
+    found = list(notes_on(texts, [(one,) for one in references], "bleu", tokenize))
+    assert len(found) == len(expected) and all(map(str.startswith, found, expected))

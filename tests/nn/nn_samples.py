@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -87,17 +86,3 @@ def make_batch(sources: list[list[int]], targets: list[list[int]] | None = None,
     full, real = pad([[*row, EOS] for row in targets], max(map(len, targets)) + 1 + extra)
     tgt_in = torch.cat([torch.full((len(targets), 1), BOS), full[:, :-1]], dim=1)
     return Batch(**common, targets=full[real], tgt_in=tgt_in, target_index=real.flatten().nonzero().squeeze(1))
-
-
-def packed(batch: Batch) -> Batch:
-    """The same batch with all that attention.backend varlen asks for."""
-    real = torch.ones_like(batch.src, dtype=torch.bool) if batch.src_mask is None else batch.src_mask
-    result = replace(batch, src_index=real.flatten().nonzero().squeeze(1), src_offsets=_ends(real.sum(1)))
-    if batch.tgt_in is None or batch.target_index is None:
-        return result
-    counts = torch.bincount(batch.target_index // batch.tgt_in.shape[1], minlength=batch.n_rows)
-    return replace(result, tgt_offsets=_ends(counts))
-
-
-def _ends(lengths: Tensor) -> Tensor:
-    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from nn_samples import MAX_LENGTH, SRC_VOCAB, make_batch, packed, texts, tiny
+from nn_samples import MAX_LENGTH, SRC_VOCAB, make_batch, texts, tiny
 from torch import Tensor
 
 from minitx.batch import IGNORED, UNK, Batch
@@ -99,22 +99,6 @@ def test_every_weight_learns() -> None:
     model = build(tiny())
     torch.autograd.backward(model.loss(hide([0, 1, 2])))
     assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
-
-
-def test_packed_texts_give_the_same() -> None:
-    """Without the kernel: what `states` says of packed texts is unpacked to the places that targets count in."""
-    model, batch = build(tiny()), hide([0, 1, 2])
-    asked = []
-    model.encoder.packed = lambda tokens, packing, first: asked.append(tokens.shape) or packing.pack(plain)  # type: ignore[assignment,misc]
-    plain = model.states(batch)
-    encoder = type(model.encoder)
-    original = encoder.packs
-    encoder.packs = property(lambda self: True)  # type: ignore[method-assign,assignment]
-    try:
-        close(model(packed(batch)), model(batch))
-    finally:
-        encoder.packs = original  # type: ignore[method-assign]
-    assert asked == [(1, sum(LENGTHS), 12)]
 
 
 def test_filled_up_targets_count_nothing() -> None:

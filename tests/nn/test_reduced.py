@@ -10,9 +10,8 @@ import torch
 from attention_reference import attend_by_loops, may_read
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, packed, texts, tiny, translator
+from nn_samples import SRC_VOCAB, TGT_VOCAB, classifier, make_batch, texts, tiny, translator
 from torch import Tensor, nn
-from varlen_reference import Kernel
 
 from minitx.nn.attention import kernels
 from minitx.nn.attention import masks as window
@@ -232,16 +231,6 @@ def test_the_first_position_alone_is_that_of_all(asked: dict[str, Any]) -> None:
     encoder = classifier(tiny(position="rotary", pooling="cls", attention=asked)).encoder
     x = torch.randn(2, 11, 12, dtype=F64)
     torch.testing.assert_close(encoder(x, first_only=True), encoder(x)[:, :1], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("asked", OF_MODELS, ids=str)
-def test_packed_texts_give_what_padded_ones_give(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in = Kernel()
-    monkeypatch.setattr(kernels, "varlen_attn", stand_in)
-    config = tiny(d_model=24, n_heads=3, position="rotary", attention={**asked, "backend": "varlen"})
-    model, batch = translator(config), make_batch(SOURCES, TARGETS)
-    torch.testing.assert_close(model(packed(batch)), model(batch), rtol=0, atol=1e-10)
-    assert stand_in.calls
 
 
 @pytest.mark.parametrize("asked", OF_MODELS, ids=str)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from minitx.report.drawing import chinese_font, svg_of
+from minitx.fonts import chinese_font
+from minitx.report.drawing import svg_of
 from minitx.report.effects import MOST, effects_figure
 from minitx.report.ledger import Entry
 from minitx.studies.claims import ContrastResult

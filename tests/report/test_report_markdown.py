@@ -20,7 +20,7 @@ def text(report: Path) -> str:
 
 def test_links_and_figures_resolve(text: str, report: Path) -> None:
     links = [unquote(link) for link in re.findall(r"(?<!\\)\]\(([^)\s]*)\)", text)]
-    assert len(links) > 200 and sum(link.endswith(".svg") for link in links) == 8
+    assert len(links) > 200 and sum(link.endswith(".svg") for link in links) == 17
     for link in links:
         assert f'<a id="{link[1:]}">' in text if link.startswith("#") else (report / link).exists(), link
 

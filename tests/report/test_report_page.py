@@ -67,7 +67,7 @@ def test_it_is_whole(page: Page) -> None:
 def test_nothing_is_loaded_from_anywhere(page: Page, report: Path) -> None:
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "form"}
     sources = page.values("src")
-    assert len(sources) == 8 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert len(sources) == 9 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     for source in sources:
         svg = base64.b64decode(source.split(",")[1]).decode()
         assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', svg))

@@ -43,8 +43,10 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return ran
 
 
-def run(root: Path, classes: dict[str, Any], **keys: Any) -> dict[str, Any]:
-    declared = study(heads(seeds=[*range(40)]), **keys)
+def run(root: Path, classes: dict[str, Any], measure: str = "test.accuracy", **keys: Any) -> dict[str, Any]:
+    tier = heads(seeds=[*range(40)])
+    tier["contrasts"]["C8a"]["more"]["measure"] = measure
+    declared = study(tier, **keys)
     run_study(declared, root, root / "tuned", composer(classes), hash_of, [])
     record: dict[str, Any] = json.loads((root / "tiny" / "study-quick.json").read_text())
     return record
@@ -78,6 +80,14 @@ def test_a_look_that_is_there_costs_nothing(tiny_classes: dict[str, Any], tmp_pa
     run(tmp_path, tiny_classes, looks=[5, 10], workers=1)
     record = run(tmp_path, tiny_classes, looks=[5, 10], minutes=1, workers=1)
     assert len(record["cells"]) == 20 == len(made_up)
+
+
+def test_more_seeds_do_not_give_what_finished_cells_lack(
+    tiny_classes: dict[str, Any], tmp_path: Path, made_up: list[int]
+) -> None:
+    record = run(tmp_path, tiny_classes, measure="fit.mean_gap")
+    assert len(record["cells"]) == 10 == len(made_up)
+    assert "ends here: some finished cells lack what C8a measures" in (tmp_path / "tiny" / "quick.log").read_text()
 
 
 def test_fewer_looks(tiny_classes: dict[str, Any], tmp_path: Path, made_up: list[int]) -> None:

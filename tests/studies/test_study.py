@@ -40,6 +40,11 @@ def along(contrast: str, **changes: Any) -> dict[str, Any]:
         (along("log_ratio"), "study.C8a.more.against (null) must be an arm"),
         (along("rows_ratio"), "study.C8a.more.against (null) must be an arm"),
         ({"at_least_one": ["C8b"]}, "study.at_least_one (C8b) must be one of C8a"),
+        ({"panels": {"C8b": []}}, "study.panels (C8b) must be one of C8a"),
+        (
+            {"panels": {"C8a": [{"measure": "seconds", "arms": {"broad": "b"}}]}},
+            "study.panels.C8a (broad) must be one of wide",
+        ),
         ({"looks": [7, 20]}, "study.looks ([7, 20]) must be some of 5, 10, 20, 40"),
     ],
 )
@@ -64,6 +69,11 @@ def test_arms_have_their_own_values_and_share_the_first_seeds() -> None:
     assert tier.seeds_of("wide") == [0, 1, 2, 3, 4] and tier.seeds_of("thin") == [0, 1]
     few = study(heads(), seeds=3)
     assert few.chosen.looks == [3] and few.at_look(3).chosen.seeds == [0, 1, 2]
+
+
+def test_arms_can_share_a_part_of_their_overrides() -> None:
+    tier = study(heads(arms={"wide": {"overrides": [["a=1", "b=2"], "c=3"]}})).chosen
+    assert tier.arms["wide"].overrides == ["a=1", "b=2", "c=3"]
 
 
 def test_looks_are_some_of_those_of_the_rule() -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from minitx.training import checkpoint as module
-from minitx.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from minitx.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    checkpoints_of,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 
 
 def made(value: float) -> Checkpoint:
@@ -77,3 +85,38 @@ def test_damage_is_one_line_that_names_the_checkpoint(tmp_path: Path, name: str,
         file.write_bytes(bytes([content[0] ^ 255]) + content[1:])
     with pytest.raises(CheckpointError, match=r"^checkpoint .*last is corrupt: [^\n]+; start the run anew[^\n]+$"):
         load_checkpoint(tmp_path / "last")
+
+
+def test_a_folder_in_the_place_of_the_link_is_replaced(tmp_path: Path) -> None:
+    """As a copy without links leaves it."""
+    save_checkpoint(tmp_path / "run", "last", 1, made(1))
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    copy = tmp_path / "copy"
+    assert (copy / "last").is_dir() and not (copy / "last").is_symlink()
+    assert load_newest(copy, "last")[1] is None
+    save_checkpoint(copy, "last", 2, made(2))
+    assert (copy / "last").is_symlink() and load_checkpoint(copy / "last").state["step"] == 2
+
+
+def test_the_newest_whole_one_is_taken_with_a_warning(tmp_path: Path) -> None:
+    for step in (3, 20, 100):
+        save_checkpoint(tmp_path, "last", step, made(step), keep=3)
+    (tmp_path / "last-00000100" / "tokenizer.json").write_text("{}")
+    checkpoint, wrong = load_newest(tmp_path, "last")
+    assert checkpoint.state["step"] == 20 and wrong is not None
+    assert "tokenizer.json has changed since it was written; taken instead: last-00000020" in wrong
+    (tmp_path / "last").unlink()
+    shutil.rmtree(tmp_path / "last-00000100")
+    checkpoint, wrong = load_newest(tmp_path, "last")
+    assert checkpoint.state["step"] == 20 and wrong == f"{tmp_path / 'last'} is gone; taken instead: last-00000020"
+    assert [path.name for path in checkpoints_of(tmp_path, "last")] == ["last-00000020", "last-00000003"]
+
+
+def test_without_a_whole_one_the_first_damage_is_told(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, "last", step, made(step), keep=2)
+        (tmp_path / f"last-0000000{step}" / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"last is corrupt: tokenizer\.json has changed"):
+        load_newest(tmp_path, "last")
+    with pytest.raises(CheckpointError, match="best is corrupt"):
+        load_newest(tmp_path, "best")

@@ -67,10 +67,14 @@ def test_tensorboard_holds_scalars_samples_maps_and_hparams_in_one_run(
     tags = events.Tags()
     assert {
         "train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "validation/loss", "validation/per",
-        "final_test/per",
+        "whole_test/per",
     } <= set(tags["scalars"])  # fmt: skip
-    assert {f"attention_{kind}/example_1" for kind in ("cross", "encoder", "decoder")} <= set(tags["images"])
+    assert {f"view_{kind}/example_1" for kind in ("cross", "encoder", "decoder")} <= set(tags["images"])
     assert "samples/text_summary" in tags["tensors"]
+    shown = [tag for tag in sorted({*tags["scalars"], *tags["images"]}) if tag.partition("/")[0] != "samples"]
+    assert shown[0].startswith("train/"), "numbers come first"
+    layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    assert b"train/loss" in layout and b"validation/loss" in layout and b"learning rate" in layout
     assert [s.step for s in events.Scalars("train/loss")] == [4, 8, 12]
     assert "hparams" in events.summary_metadata["_hparams_/session_start_info"].plugin_data.plugin_name
 
@@ -95,8 +99,8 @@ def test_tensorboard_shows_what_attends(
     session.run(load(raw), tmp_path / "run", quiet=True)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"images": 0})
     events.Reload()
-    images = [tag for tag in events.Tags()["images"] if tag.startswith("attention")]
-    assert images == [f"attention_{kind}/example_1" for kind in kinds]
+    images = [tag for tag in events.Tags()["images"] if tag.startswith("view_")]
+    assert images == [f"view_{kind}/example_1" for kind in kinds]
 
 
 def test_a_resumed_run_has_each_step_once(tiny: Callable[..., Config], tmp_path: Path) -> None:

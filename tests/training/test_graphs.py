@@ -117,7 +117,6 @@ def test_graphs_need_a_gpu_and_no_compiler() -> None:
         ({"model": {"d_model": 512}}, True, True),
         ({"model": {"d_model": 1024}}, True, False),
         ({"model": {"d_model": 1024}, "trainer": {"cuda_graphs": "on"}}, True, True),
-        ({"model": {"attention": {"backend": "varlen"}}}, True, False),
         ({"model": {"attention": {"span": "sentence"}}}, True, False),
         ({"model": {"chunk": 7}, "data": {"task": "classification"}}, True, False),
         ({"model": {"kind": "linear"}, "data": {"task": "classification"}}, True, False),

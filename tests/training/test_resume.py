@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from tiny import fingerprint
 
-from minitx.config import Config, LstmConfig
+from minitx.config import Config, ConfigError, LstmConfig
 from minitx.predictor import Predictor
 from minitx.training import checkpoint, loop
 from minitx.training import run as session
@@ -189,3 +190,49 @@ def test_a_finished_run_is_returned_as_it_is(tiny: Callable[..., Config], tmp_pa
     written = (tmp_path / "run" / "results.json").stat().st_mtime_ns
     assert session.run(config, tmp_path / "run", quiet=True) == json.loads(json.dumps(first))
     assert (tmp_path / "run" / "results.json").stat().st_mtime_ns == written
+
+
+def test_a_run_whose_last_checkpoint_is_gone_is_not_trained_anew(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    """Its best weights and results stay as they are; what is unchanged is still returned."""
+    config = tiny(trainer={"resume": "auto", "max_steps": 8})
+    first = session.run(config, tmp_path / "run", quiet=True)
+    for path in (tmp_path / "run" / "checkpoints").glob("last*"):
+        path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    before = fingerprint(tmp_path / "run")
+    assert session.run(config, tmp_path / "run", quiet=True) == json.loads(json.dumps(first))
+    for changes in ({"trainer": {"resume": "auto", "max_steps": 9}}, {"decode": {"beam": 2}}):
+        longer = tiny(**{"trainer": {"resume": "auto", "max_steps": 8}, **changes})
+        with pytest.raises(
+            ConfigError, match=r"trainer\.resume .*run\) must hold the checkpoint to go on from, but .*"
+        ):
+            session.run(longer, tmp_path / "run", quiet=True)
+    assert fingerprint(tmp_path / "run") == before
+    assert Predictor.from_run(tmp_path / "run").predict(["bad"])
+
+
+@pytest.mark.parametrize("spoiled", ["unlinked", "a file", "damaged"])
+def test_it_goes_on_from_the_newest_whole_checkpoint(tiny: Callable[..., Config], tmp_path: Path, spoiled: str) -> None:
+    limits, optim = {"resume": "auto", "save_every": 4, "keep": 2}, {"schedule": "constant", "warmup_steps": 0}
+    session.run(tiny(optim=optim, trainer={**limits, "max_steps": 10}), tmp_path / "run", quiet=True)
+    last = tmp_path / "run" / "checkpoints" / "last"
+    if spoiled == "damaged":
+        (last / "training.safetensors").write_bytes(b"")
+    else:
+        last.unlink()
+    if spoiled == "a file":  # as an archive without links has it
+        last.write_text("last-00000010")
+    longer = tiny(optim=optim, trainer={**limits, "max_steps": 12})
+    results, straight = (session.run(longer, tmp_path / name, quiet=True) for name in ("run", "straight"))
+    assert results["steps"] == 12 and results["metrics"] == straight["metrics"]
+    log = (tmp_path / "run" / "train.log").read_text()
+    expected = "resume  from step 8" if spoiled == "damaged" else "resume  from step 10"
+    assert expected in log and "taken instead: last-000000" in " ".join(log.split())
+
+
+def test_a_run_that_patience_ended_says_so(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    limits = {"resume": "auto", "patience": 1, "eval_every": 2, "max_steps": 400}
+    first = session.run(tiny(optim={"lr": 1e-9}, trainer=limits), tmp_path / "run", quiet=True)
+    assert first["steps"] < 400
+    session.run(tiny(optim={"lr": 1e-9}, trainer={**limits, "max_steps": 500}), tmp_path / "run", quiet=True)
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert f"trainer.patience (1) ended this run at step {first['steps']}" in log

@@ -91,9 +91,9 @@ def test_tensorboard_gets_pictures_and_tables(tmp_path: Path) -> None:
     board.close()
     events = EventAccumulator(str(tmp_path), {"images": 0, "tensors": 0})
     events.Reload()
-    assert set(events.Tags()["images"]) == {"test/confusion", "test/reliability"}
+    assert set(events.Tags()["images"]) == {"whole_test/confusion", "whole_test/reliability"}
     texts = {
-        name: events.Tensors(f"test/{name}/text_summary")[0].tensor_proto.string_val[0].decode()
+        name: events.Tensors(f"whole_test/{name}/text_summary")[0].tensor_proto.string_val[0].decode()
         for name in ("classes", "most_confused", "hardest")
     }
     assert texts["classes"].count("\n") == 1 + 3 and "| name\\_0 |" in texts["classes"]

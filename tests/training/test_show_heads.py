@@ -29,25 +29,25 @@ def test_head_statistics_show_every_head_and_change_no_bit(tiny: Callable[..., C
     assert looked_at == plain and len(plain) > 4
     events = EventAccumulator(str(tmp_path / "head_statistics" / "tensorboard"), {"scalars": 0})
     events.Reload()
-    tags = {tag for tag in events.Tags()["scalars"] if tag.startswith("heads/")}
+    tags = {tag for tag in events.Tags()["scalars"] if tag.startswith("view_heads/")}
     far = {"encoder": "distance", "decoder": "distance", "cross": "relative_distance"}
     assert tags == {
-        f"heads/{role}_L1/H{head}/{name}"
+        f"view_heads/{role}_L1/H{head}/{name}"
         for role in far
         for head in (1, 2)
         for name in ("entropy", "spread", far[role])
     }
-    assert [s.step for s in events.Scalars("heads/cross_L1/H2/entropy")] == [6, 12]
+    assert [s.step for s in events.Scalars("view_heads/cross_L1/H2/entropy")] == [6, 12]
     best = Predictor.from_run(tmp_path / "head_statistics")
     data = load_data(best.config.data)
     model = best.nets().models[0]
     batches = sample_batches(model, data.splits["validation"], data, device=best.device, rows=11)
     wanted = {str(layer_id): stats for layer_id, stats in head_stats(model, batches).items()}["cross_L1"].entropy[1]
-    shown = [s.value for s in events.Scalars("heads/cross_L1/H2/entropy")]
+    shown = [s.value for s in events.Scalars("view_heads/cross_L1/H2/entropy")]
     assert min(abs(value - wanted) for value in shown) == pytest.approx(0, abs=1e-5), "of the averaged weights"
     plain_events = EventAccumulator(str(tmp_path / "plain" / "tensorboard"), {"scalars": 0})
     plain_events.Reload()
-    assert not any(tag.startswith("heads/") for tag in plain_events.Tags()["scalars"])
+    assert not any(tag.startswith("view_heads/") for tag in plain_events.Tags()["scalars"])
 
 
 def test_where_there_are_no_heads_nothing_is_shown(tiny: Callable[..., Config], tmp_path: Path) -> None:
@@ -57,4 +57,4 @@ def test_where_there_are_no_heads_nothing_is_shown(tiny: Callable[..., Config], 
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"scalars": 0})
     events.Reload()
     assert "validation/loss" in events.Tags()["scalars"]
-    assert not any(tag.startswith("heads/") for tag in events.Tags()["scalars"])
+    assert not any(tag.startswith("view_heads/") for tag in events.Tags()["scalars"])

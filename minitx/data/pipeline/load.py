@@ -21,6 +21,7 @@ from minitx.data.pipeline.encode import KEPT, encode_examples
 from minitx.data.pipeline.splitting import cut_missing_splits, merge_references, take_subset
 from minitx.data.pipeline.tokenizer import Tokenizer, check_tokenizer
 from minitx.data.sources import SOURCES, SPLITS, Corpus, Examples
+from minitx.data.sources.records import check_classes
 from minitx.data.splits import Metrics, Ragged, Split, TaskData, Texts, Vocabulary
 
 FORMAT = 2
@@ -97,7 +98,10 @@ def _key(config: DataConfig, fingerprint: str, vocabulary: Vocabulary | None) ->
 
 def _prepare(config: DataConfig, vocabulary: Vocabulary | None) -> tuple[Meta, dict[str, NDArray[Any]]]:
     """A new cache entry: examples read, split and tokenised."""
-    corpus = cut_missing_splits(SOURCES[config.source].read(config), config)
+    corpus = SOURCES[config.source].read(config)
+    if vocabulary is None:
+        check_classes(corpus, config)
+    corpus = cut_missing_splits(corpus, config)
     if vocabulary is not None:
         corpus = _renumbered(corpus, vocabulary, config)
     train, subset_notes = take_subset(corpus.splits["train"], config)

@@ -77,7 +77,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens (but UNK where a text needs it)."""
-        return [encoding.ids for encoding in self._inner.encode_batch_fast(list(texts))]
+        return [encoding.ids for encoding in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_with_marks(
         self, texts: Sequence[str], marks: Sequence[Sequence[int]]
@@ -86,7 +86,7 @@ class Tokenizer:
 
         marks: positions of characters in each text.
         """
-        encodings = self._inner.encode_batch(list(texts))
+        encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)
         positions = [
             [token for mark in of_text if (token := encoding.char_to_token(mark)) is not None]
             for encoding, of_text in zip(encodings, marks, strict=True)

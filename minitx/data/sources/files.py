@@ -11,6 +11,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -19,8 +20,16 @@ from minitx.config import DataConfig, rule
 from minitx.data.sources.records import Table, check_columns, examples_of
 from minitx.data.sources.source import Corpus, Source, hash_files
 
-Records = tuple[list[str], list[dict[str, Any]]]
-"""The columns that are there, and one mapping per record with at least those of them that were wanted."""
+
+@dataclass(frozen=True)
+class Records:
+    """What one file holds."""
+
+    columns: list[str]
+    """Those that are there."""
+    rows: list[dict[str, Any]]
+    """One mapping per record, with at least the columns that were wanted."""
+    notes: tuple[str, ...] = ()
 
 
 class Files(Source):
@@ -31,7 +40,7 @@ class Files(Source):
             check_file(key, path)
 
     def fingerprint(self, config: DataConfig) -> str:
-        return hash_files({key: Path(path).expanduser() for key, path in _paths(config).items()})
+        return hash_files({key: expanded(key, path) for key, path in _paths(config).items()})
 
     def read(self, config: DataConfig) -> Corpus:
         tables = {_PATHS[key]: read_file(key, path, config) for key, path in _paths(config).items()}
@@ -50,7 +59,7 @@ def _paths(config: DataConfig) -> dict[str, str]:
 
 def check_file(key: str, path: str) -> None:
     """Raise a ConfigError unless the file exists, has a known extension and is not empty."""
-    file = Path(path).expanduser()
+    file = expanded(key, path)
     if not file.is_file():
         raise rule(key, path, "be an existing file")
     if file.suffix.lower() not in _READERS:
@@ -59,47 +68,109 @@ def check_file(key: str, path: str) -> None:
         raise rule(key, path, "hold at least one record", "the file is empty")
 
 
+def expanded(key: str, path: str) -> Path:
+    """The path with `~` and `~user` resolved.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise rule(key, path, "begin with the home folder of a user that there is", "name the whole path") from None
+
+
 def read_file(key: str, path: str, config: DataConfig) -> Table:
     """The two columns of one file; `key` is the configuration key that names it in messages."""
-    file = Path(path).expanduser()
+    file = expanded(key, path)
     try:
-        present, records = _READERS[file.suffix.lower()](file, config.columns)
-    except UnicodeDecodeError as error:
-        raise rule(key, path, "be UTF-8 text", f"byte {error.start + 1} is not; convert the file") from None
+        found = _READERS[file.suffix.lower()](file, config.columns)
+    except UnicodeDecodeError:
+        raise rule(key, path, "be UTF-8 text", f"{_not_utf8(file)} is not; convert the file") from None
     except _Malformed as error:
         raise rule(key, path, *error.args) from None
-    if not records:
+    if not found.rows:
         raise rule(key, path, "hold at least one record", "there is none below the header")
-    check_columns(config, file.name, present)
-    inputs, targets = ([record.get(column) for record in records] for column in config.columns)
-    return Table(file.name, inputs, targets)
+    check_columns(config, file.name, found.columns)
+    inputs, targets = ([record.get(column) for record in found.rows] for column in config.columns)
+    return Table(file.name, inputs, targets, notes=tuple(f"{file.name}: {note}" for note in found.notes))
+
+
+def _not_utf8(file: Path) -> str:
+    """`line 3`: the first that UTF-8 cannot spell."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f"byte {error.start + 1} of line {number:,}"
+    return "its text"
 
 
 class _Malformed(Exception):
     """(rule, remedy) of a file that breaks its format."""
 
 
-def _delimited(file: Path, columns: tuple[str, str], **dialect: Any) -> Records:
+DELIMITERS = {",": "commas", "\t": "tabs"}
+"""Of .csv and .tsv."""
+OTHER_DELIMITERS = {**DELIMITERS, ";": "semicolons", "|": "bars"}
+"""What files have instead."""
+
+
+def _delimited(file: Path, columns: tuple[str, str], delimiter: str, **dialect: Any) -> Records:
     """A header and one row per record; rows that are wholly empty are skipped."""
     widest = csv.field_size_limit(sys.maxsize)  # a process-wide setting of the csv module; put back below
+    records: list[dict[str, Any]] = []
+    spans: list[tuple[int, int]] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.reader(lines, strict=True, **dialect)
-            header = next(rows, [])
-            records = [_record(header, row, n) for n, row in enumerate((r for r in rows if r), start=1)]
+            rows = csv.reader(lines, strict=True, delimiter=delimiter, **dialect)
+            header = [name.strip() for name in next(rows, [])]
+            _check_header(header, columns, delimiter)
+            line = rows.line_num
+            for row in rows:
+                if row:
+                    records.append(_record(header, row, len(records) + 1, delimiter))
+                    if rows.line_num > line + 1:
+                        spans.append((line + 1, rows.line_num))
+                line = rows.line_num
     except csv.Error as error:
         raise _Malformed("be well-formed", f"line {rows.line_num}: {error}") from None
     finally:
         csv.field_size_limit(widest)
-    return header, records
+    return Records(header, records, _span_notes(spans))
 
 
-def _record(header: list[str], row: list[str], n: int) -> dict[str, Any]:
+def _check_header(header: list[str], columns: tuple[str, str], delimiter: str) -> None:
+    """That no wanted column is there twice, and that what parts the names is what is expected."""
+    for column in columns:
+        if header.count(column) > 1:
+            raise _Malformed(f"have the column {column} once", f"its header has it {header.count(column)} times")
+    for other, name in OTHER_DELIMITERS.items():
+        if other != delimiter and len(header) == 1 and other in header[0]:
+            remedy = "a file with tabs is .tsv" if other == "\t" else f"save it with {DELIMITERS[delimiter]}"
+            raise _Malformed(f"have {DELIMITERS[delimiter]} between its fields", f"its header has {name}; {remedy}")
+
+
+def _span_notes(spans: list[tuple[int, int]]) -> tuple[str, ...]:
+    """A quotation mark that stands alone takes the records up to the next one into its field, which no parser can
+    tell from a field that is meant to hold lines."""
+    if not spans:
+        return ()
+    begin, end = max(spans, key=lambda span: span[1] - span[0])
+    records, hold = ("record", "holds") if len(spans) == 1 else ("records", "hold")
+    longest = "" if len(spans) == 1 else "the longest from "
+    return (
+        f"{len(spans):,} {records} {hold} line breaks, {longest}line {begin:,} to {end:,}; "
+        f"a stray quotation mark would look the same",
+    )
+
+
+def _record(header: list[str], row: list[str], n: int, delimiter: str) -> dict[str, Any]:
     if len(row) != len(header):
-        raise _Malformed(
-            f"have the {len(header)} fields of its header in every record",
-            f"record {n} has {len(row)}; quote a CSV field that holds a comma",
-        )
+        remedy = "quote a CSV field that holds a comma" if delimiter == "," else "no field of a .tsv can hold a tab"
+        must = f"have the {len(header)} fields of its header in every record"
+        raise _Malformed(must, f"record {n} has {len(row)}; {remedy}")
     return dict(zip(header, row, strict=True))
 
 
@@ -111,19 +182,50 @@ def _jsonl(file: Path, columns: tuple[str, str]) -> Records:
 def _parsed(lines: IO[str]) -> Iterator[Any]:
     for n, line in enumerate((line for line in lines if line.strip()), start=1):
         try:
-            yield json.loads(line)
+            yield _loads(line)
         except json.JSONDecodeError as error:
             raise _Malformed("hold one JSON object per line", f"record {n}: {error.msg}") from None
+        except _Unreadable as error:
+            raise _Malformed("hold one JSON object per line", f"record {n}: {error}") from None
 
 
 def _json(file: Path, columns: tuple[str, str]) -> Records:
+    must = "be a JSON list of objects"
     try:
-        values = json.loads(file.read_text(encoding="utf-8-sig"))
+        values = _loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise _Malformed("be a JSON list of objects", f"line {error.lineno}: {error.msg}") from None
+        hint = "; one object per line is .jsonl" if error.msg == "Extra data" else ""
+        raise _Malformed(must, f"line {error.lineno}: {error.msg}{hint}") from None
+    except _Unreadable as error:
+        raise _Malformed(must, str(error)) from None
     if not isinstance(values, list):
         raise _Malformed("be a JSON list of objects", "one object per line is .jsonl")
     return _objects(iter(values))
+
+
+class _Unreadable(Exception):
+    """What is wrong with JSON that its grammar allows."""
+
+
+def _loads(text: str) -> Any:
+    """JSON, whatever it holds."""
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except RecursionError:
+        raise _Unreadable("it is nested too deep") from None
+    except ValueError as error:
+        if isinstance(error, json.JSONDecodeError):
+            raise
+        raise _Unreadable("a number has too many digits") from None  # more than Python turns into an integer
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Unreadable(f"an object has the key {twice!r:.40} twice")
+    return found
 
 
 def _objects(values: Iterator[Any]) -> Records:
@@ -133,7 +235,7 @@ def _objects(values: Iterator[Any]) -> Records:
         if not isinstance(value, dict):
             raise _Malformed("hold JSON objects", f"record {n} is not one")
         records.append(value)
-    return list(records[0]) if records else [], records
+    return Records(list(records[0]) if records else [], records)
 
 
 def _parquet(file: Path, columns: tuple[str, str]) -> Records:
@@ -144,9 +246,12 @@ def _parquet(file: Path, columns: tuple[str, str]) -> Records:
     try:
         with parquet.ParquetFile(file) as table:
             present = table.schema_arrow.names
+            twice = [column for column in columns if present.count(column) > 1]
+            if twice:
+                raise _Malformed(f"have the column {twice[0]} once", "drop the others")
             wanted = [column for column in columns if column in present]
-            return present, table.read(columns=wanted).to_pylist() if wanted else [{}]
-    except pyarrow.ArrowInvalid:
+            return Records(present, table.read(columns=wanted).to_pylist() if wanted else [{}])
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):  # damage shows as any of them
         raise _Malformed("be a Parquet file", "it is damaged or another format") from None
 
 

@@ -27,6 +27,8 @@ class Table:
     targets: list[Any]
     class_names: tuple[str, ...] | None = None
     """Names of integer labels, where the source declares them; -1 then means unlabelled."""
+    notes: tuple[str, ...] = ()
+    """For the user."""
 
 
 def column_keys(config: DataConfig) -> tuple[str, str]:
@@ -47,8 +49,8 @@ def examples_of(tables: dict[str, Table], config: DataConfig) -> Corpus:
     """The examples of each table; `train` is always there.
 
     Raises:
-        ConfigError: names split or file and record, for a field that is missing, empty or no text, a label that
-            training does not have, or a label column with one class.
+        ConfigError: names split or file and record, for a field that is missing, empty or no text, or a label that
+            training does not have.
     """
     for table in tables.values():
         _check_texts(table, config)
@@ -82,7 +84,7 @@ def _shown(value: Any) -> str:
 
 
 def _classification(tables: dict[str, Table], config: DataConfig) -> Corpus:
-    notes = []
+    notes = [note for table in tables.values() for note in (*table.notes, *_space_notes(table))]
     labels = {
         name: [_label(value, table, config, row) for row, value in enumerate(table.targets)]
         for name, table in tables.items()
@@ -95,11 +97,22 @@ def _classification(tables: dict[str, Table], config: DataConfig) -> Corpus:
             continue
         splits[name] = Examples(table.inputs, labels=_numbers(labels[name], names, table, config))
         notes += _blank_notes(table, config)
-    present = _sorted_names(label for label in labels["train"] if label is not None)
-    if len(present) < 2:
-        key, column = column_keys(config)[1], config.columns[1]
-        raise rule(key, column, "hold at least two classes in training", f"all its records have {present[0]!r}")
     return Corpus(splits, names, tuple(notes))
+
+
+def check_classes(corpus: Corpus, config: DataConfig) -> None:
+    """That there is something to tell apart in training.
+
+    Raises:
+        ConfigError: all training rows have one label.
+    """
+    labels = corpus.splits["train"].labels
+    if labels is None or corpus.label_names is None:
+        return
+    present = np.unique(labels)
+    if len(present) < 2:
+        key, only = column_keys(config)[1], corpus.label_names[present[0]]
+        raise rule(key, config.columns[1], "hold at least two classes in training", f"all its records have {only!r}")
 
 
 def _label(value: Any, table: Table, config: DataConfig, row: int) -> str | None:
@@ -111,8 +124,16 @@ def _label(value: Any, table: Table, config: DataConfig, row: int) -> str | None
     if isinstance(value, int) and table.class_names is not None:
         return table.class_names[value] if value >= 0 else None  # -1: `datasets` has no others
     if isinstance(value, int | str):
-        return str(value)
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise _wrong(config, 1, "hold valid Unicode", table.where, row, "a lone surrogate")
+        return str(value).strip()
     raise _wrong(config, 1, "hold text, integers or true and false", table.where, row, _shown(value))
+
+
+def _space_notes(table: Table) -> list[str]:
+    """White space around a label is dropped: nobody can see it, and it would make another class."""
+    n = sum(isinstance(label, str) and label != label.strip() != "" for label in table.targets)
+    return [f"{table.where}: white space around {n:,} labels is dropped"] if n else []
 
 
 def _sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
@@ -152,7 +173,7 @@ def _blank_notes(table: Table, config: DataConfig) -> list[str]:
 
 
 def _translation(tables: dict[str, Table], config: DataConfig) -> Corpus:
-    notes, splits = [], {}
+    notes, splits = [note for table in tables.values() for note in table.notes], {}
     for name, table in tables.items():
         pairs = list(zip(table.inputs, table.targets, strict=True))
         full = [pair for pair in pairs if pair[0].strip() and pair[1].strip()]

@@ -7,6 +7,5 @@
 5. `positions.py`: sinusoidal, learned and rotary positions
 6. `cache.py`: keys and values kept while decoding token by token
 7. `record.py`: the weights and outputs of one forward pass, for attention maps
-8. `packing.py`: padded rows to real tokens alone and back
-9. `convert.py`: weights from split to grouped heads and back
+8. `convert.py`: weights from split to grouped heads and back
 """

@@ -1,9 +1,8 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), written out and as torch's fused kernels.
 
-All compute softmax(q k^T / sqrt(K)) v. Those of padded texts give zeros with finite gradients to a query that may read
-nothing; in packed texts there is none, for no text is empty.
+All compute softmax(q k^T / sqrt(K)) v, and give zeros with finite gradients to a query that may read nothing.
 
-Letters in shapes: B rows, H heads, T queries, S keys, K head width; N queries and M keys of packed texts.
+Letters in shapes: B rows, H heads, T queries, S keys, K head width.
 """
 
 from __future__ import annotations
@@ -15,11 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.varlen import varlen_attn
 
-from minitx.nn.attention.packing import PackedSpan
-
-Backend = Literal["auto", "naive", "sdpa", "varlen"]
+Backend = Literal["auto", "naive", "sdpa"]
 LONGEST_PLAIN = {torch.float32: 64, torch.bfloat16: 512}
 """Keys up to which plain products are faster on a CPU than torch's fused kernel, by type."""
 
@@ -30,8 +26,7 @@ def attend(
     """(B, H, T, K) from queries (B, H, T, K) and keys and values (B, H, S, K).
 
     allowed: bool, broadcast to (B, H, T, S), True = may attend; None = all. is_causal: the lower triangle, T == S,
-    `allowed` None. dropout: on the weights, 0 outside training. auto: `_fastest` on a CPU, sdpa on a GPU. varlen: as
-    auto, for what comes here is padded.
+    `allowed` None. dropout: on the weights, 0 outside training. auto: `_fastest` on a CPU, sdpa on a GPU.
     """
     kernel = backend if backend in ("naive", "sdpa") or q.device.type != "cpu" else _fastest(q, k, dropout)
     if kernel == "naive":
@@ -53,22 +48,13 @@ def _fastest(q: Tensor, k: Tensor, dropout: float) -> Literal["naive", "plain", 
     (8 to 256). For long ones it is better, for its memory grows with the length and not with its square."""
     if dropout > 0:
         return "naive"
+    if torch.compiler.is_exporting():  # for any length
+        return "sdpa"
     if k.shape[2] > LONGEST_PLAIN.get(q.dtype, 0):
         return "sdpa"
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return "plain"
     return "naive" if q.dtype == torch.bfloat16 else "sdpa"
-
-
-def attend_packed(q_1HNK: Tensor, k_1HMK: Tensor, v_1HMK: Tensor, span: PackedSpan) -> Tensor:
-    """(1, H, N, K) from packed texts: each query reads within its own text. CUDA, 16 bits, no dropout."""
-    q_NHK, k_MHK, v_MHK = (x[0].transpose(0, 1) for x in (q_1HNK, k_1HMK, v_1HMK))
-    queries, keys = span.queries, span.keys
-    y_NHK = varlen_attn(
-        q_NHK, k_MHK, v_MHK, queries.offsets, keys.offsets, queries.longest, keys.longest, window_size=span.window
-    )
-    assert isinstance(y_NHK, Tensor), "the log-sum-exp was not asked for"
-    return y_NHK.transpose(0, 1)[None]
 
 
 def naive_attention(

@@ -21,14 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minitx.nn.attention.packing import PackedSpan, Packing
-
 Span = Literal["global", "window", "sentence"]
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """One forward pass's mask, in the cheapest form: nothing, a flag, a dense tensor, blocks, or the ends of texts."""
+    """One forward pass's mask, in the cheapest form: nothing, a flag, a dense tensor, or blocks."""
 
     n_keys: int
     """Keys to read, counted from the last: a window over a long cache needs only its end."""
@@ -38,12 +36,10 @@ class Mask:
     """(B or 1, 1, T or 1, S) bool, True = may attend; None = every key."""
     blocks: Blocks | None = None
     """Set where a window is computed block by block; holds its own mask."""
-    packed: PackedSpan | None = None
-    """Set where queries and keys are real tokens alone, text after text; the kernel needs no more than this."""
 
     def n_readable(self, n_queries: int, device: torch.device) -> Tensor:
-        """(B or 1, T or 1) int64: how many keys each query may read, by a mask of padded texts without blocks."""
-        assert self.blocks is None and self.packed is None, "these forms are not recorded"
+        """(B or 1, T or 1) int64: how many keys each query may read, by a mask without blocks."""
+        assert self.blocks is None, "blocks are not recorded"
         if self.is_causal:
             return torch.arange(1, n_queries + 1, device=device)[None]
         if self.allowed is None:
@@ -89,13 +85,6 @@ class AttentionSpan:
             return Mask(n_keys, is_causal=True)
         keys = None if key_mask is None else key_mask[:, None, None, :]
         return Mask(n_keys, allowed=_both(_both(band(n_queries, n_keys, before, after, device), same), keys))
-
-    def packed(self, queries: Packing, keys: Packing) -> Mask:
-        """The mask of packed texts (1, N, D): query text b reads key text b, as far as span and causality allow."""
-        if self.span == "sentence":
-            raise ValueError("attention with span 'sentence' cannot be packed")
-        before = self.window if self.span == "window" else -1
-        return Mask(keys.n_tokens, packed=PackedSpan(queries, keys, (before, 0 if self.causal else before)))
 
     def _bounds(self, n_queries: int, n_keys: int) -> tuple[int | None, int | None]:
         """How far a query may read before and after itself; None where the limit cuts nothing off."""

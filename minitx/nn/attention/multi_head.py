@@ -3,7 +3,7 @@
     x -> q, k, v of every head -> softmax(q k^T / sqrt(K)) v -> heads side by side -> output projection
 
 The one decision worth knowing: heads (split, grouped, or with weights left out), span (global, window, sentence) and
-kernel (naive, sdpa, varlen) are independent choices that meet only in `forward`; split and grouped heads give the same
+kernel (naive, sdpa) are independent choices that meet only in `forward`; split and grouped heads give the same
 result, and so do all kernels.
 
 Letters in shapes: B rows, T queries, S keys, D model width, H heads, K head width.
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from minitx.nn.attention.cache import KeyValueCache
-from minitx.nn.attention.kernels import Backend, attend, attend_packed, naive_attention
+from minitx.nn.attention.kernels import Backend, attend, naive_attention
 from minitx.nn.attention.masks import AttentionSpan, Mask, Span
 from minitx.nn.attention.positions import Rotation, rotate
 from minitx.nn.attention.projections import (
@@ -101,8 +102,8 @@ class MultiHeadAttention(nn.Module):
         (self-attention of a global span, no cache). A query that may read nothing gets zeros from every head.
         """
         shape = x_BTD.shape
-        if memory_BSD is not None and len(memory_BSD) != len(x_BTD):
-            x_BTD = x_BTD.reshape(len(memory_BSD), -1, shape[2])  # positions mean nothing to cross-attention
+        if memory_BSD is not None and memory_BSD.shape[0] != shape[0]:
+            x_BTD = x_BTD.reshape(memory_BSD.shape[0], -1, shape[2])  # positions mean nothing to cross-attention
         q, k, v = self._heads(x_BTD, memory_BSD, cache, rotation, n_queries)
         if mask is None:
             mask = self.mask(q.shape[0], q.shape[2], k.shape[2], q, key_mask, sentence)
@@ -110,12 +111,7 @@ class MultiHeadAttention(nn.Module):
         if self.gate_H is not None:
             y_BHTK = y_BHTK * self.gate_H[..., None, None]
         y: Tensor = self.output(y_BHTK.transpose(1, 2).flatten(2))
-        return y if len(y) == shape[0] else y.reshape(shape)
-
-    @property
-    def packs(self) -> bool:
-        """Whether this attention takes packed texts; a recorded map shows the padded square, so not while recording."""
-        return self.backend == "varlen" and self.recorder is None
+        return y if y.shape[0] == shape[0] else y.reshape(shape)
 
     def mask(
         self,
@@ -127,7 +123,8 @@ class MultiHeadAttention(nn.Module):
         sentence: Tensor | None = None,
     ) -> Mask:
         """What this attention's span allows in one forward pass, on the device of `like`; see `AttentionSpan.mask`."""
-        blocked = self.recorder is None  # a recorded map is dense
+        # A recorded map is dense, and an exported model's blocks would be those of one length.
+        blocked = self.recorder is None and not torch.compiler.is_exporting()
         return self.attention_span.mask(
             n_rows, n_queries, n_keys, key_mask=key_mask, sentence=sentence, device=like.device, blocked=blocked
         )
@@ -171,9 +168,6 @@ class MultiHeadAttention(nn.Module):
         """(B, H, T, K) of every head's result, by the kernel that suits; records the weights while captured."""
         dropout = self.dropout if self.training else 0.0
         k, v = spread(k, self.n_heads), spread(v, self.n_heads)
-        if mask.packed is not None:
-            assert not dropout, "the kernel of packed texts has no dropout"
-            return attend_packed(q, k, v, mask.packed)
         if mask.n_keys < k.shape[2]:
             k, v = k[:, :, -mask.n_keys :], v[:, :, -mask.n_keys :]
         if self.recorder is not None:

@@ -12,8 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from minitx.nn.attention.packing import Packing
-
 PositionKind = Literal["sinusoidal", "learned", "rotary", "none"]
 
 
@@ -48,25 +46,20 @@ class Positions(nn.Module):
         table = sinusoids(max_length, self.width) if kind in ("sinusoidal", "rotary") else None
         self.register_buffer("table", table, persistent=False)
 
-    def embed(self, tokens_BTD: Tensor, offset: int = 0, packing: Packing | None = None) -> Tensor:
-        """sqrt(D) times the token embeddings (Vaswani et al. 2017, section 3.4), plus their positions from `offset`.
-
-        packing: of packed tokens (1, N, D), whose positions are those within each text.
-        """
+    def embed(self, tokens_BTD: Tensor, offset: int = 0) -> Tensor:
+        """sqrt(D) times the token embeddings (Vaswani et al. 2017, section 3.4), plus their positions from `offset`."""
         if self.kind in ("rotary", "none"):
             return tokens_BTD * self.scale
-        return torch.add(self._rows(tokens_BTD.shape[1], offset, packing), tokens_BTD, alpha=self.scale)
+        return torch.add(self._rows(tokens_BTD.shape[1], offset), tokens_BTD, alpha=self.scale)
 
-    def rotation(self, length: int, offset: int = 0, packing: Packing | None = None) -> Rotation | None:
-        """The rotation of positions offset .. offset + length, or of packed tokens; None unless the kind is rotary."""
+    def rotation(self, length: int, offset: int = 0) -> Rotation | None:
+        """The rotation of positions offset .. offset + length; None unless the kind is rotary."""
         if self.kind != "rotary":
             return None
-        sin, cos = torch.unflatten(self._rows(length, offset, packing), -1, (-1, 2)).unbind(-1)
+        sin, cos = torch.unflatten(self._rows(length, offset), -1, (-1, 2)).unbind(-1)
         return Rotation(cos, sin)
 
-    def _rows(self, length: int, offset: int, packing: Packing | None = None) -> Tensor:
-        if packing is not None:
-            return self._rows(packing.longest, 0).index_select(0, packing.place)
+    def _rows(self, length: int, offset: int) -> Tensor:
         end = offset + length
         if self.learned is not None:
             if end > self.max_length:
