@@ -9,6 +9,7 @@ Letters in shapes: B rows, S tokens, C classes.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -27,14 +28,13 @@ from minitx.batch import CLS, EOS, PAD, SPECIAL_TOKENS, Batch
 from minitx.config import BagConfig, CnnConfig, Config, TransformerConfig, rule
 from minitx.config.base import keys_with_role
 from minitx.data.pipeline.tokenizer import RESERVED
-from minitx.errors import ConfigError, RunError
+from minitx.errors import RunError
 from minitx.nn.classifier import Classifier
 from minitx.predictor import Predictor
-from minitx.training.checkpoint import Checkpoint, load_newest, write_checkpoint
-from minitx.training.saving import TARGET_TOKENIZER, TOKENIZER
+from minitx.training.checkpoint import Checkpoint, write_checkpoint
+from minitx.training.saving import TARGET_TOKENIZER, TOKENIZER, read_checkpoint
 
 Form = Literal["hub", "torch", "onnx"]
-FORMS: tuple[Form, ...] = ("hub", "torch", "onnx")
 PROGRAM, ONNX_MODEL, RUN_SCRIPT, SIGNATURE = "model.pt2", "model.onnx", "run.py", "signature.json"
 LEAST_TOKENS = 8
 """Tokens that a text is padded to at least: exported programs have no special cases for shorter ones."""
@@ -54,6 +54,8 @@ def export_run(run: Path, out: Path, form: Form = "hub", device: str = "cpu") ->
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise rule("--output", out, "be a new folder", "name another")
     predictor = Predictor.from_run(run, device)
+    if form == "onnx":
+        _check_onnx()
     program = None if form == "hub" else traced(predictor)  # before anything is written: it may be refused
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,7 @@ def export_run(run: Path, out: Path, form: Form = "hub", device: str = "cpu") ->
 
 
 def _write_hub(predictor: Predictor, out: Path) -> None:
-    checkpoint, _ = load_newest(predictor.folder.checkpoints, "best")
+    checkpoint = read_checkpoint(predictor.folder)
     lead = predictor.processor.task != "translation"
     texts = {
         name: with_special_tokens(text, lead) if name in (TOKENIZER, TARGET_TOKENIZER) else text
@@ -170,6 +172,17 @@ class Probabilities(nn.Module):
         return logits.float().softmax(-1)
 
 
+def _check_onnx() -> None:
+    """That the optional packages are there.
+
+    Raises:
+        ConfigError: names one that is not.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise rule("--to", "onnx", f"have {missing[0]} installed", "pip install 'minitx[export]'")
+
+
 def traced(predictor: Predictor) -> torch.export.ExportedProgram:
     """A classifier as a program for any number of rows and tokens, compared with the run.
 
@@ -181,9 +194,9 @@ def traced(predictor: Predictor) -> torch.export.ExportedProgram:
     whole = Probabilities(model).eval()
     rows, tokens = (
         torch.export.Dim("rows", min=1),
-        torch.export.Dim("tokens", min=LEAST_TOKENS, max=_longest(predictor)),
+        torch.export.Dim("tokens", min=LEAST_TOKENS, max=predictor.processor.max_length),
     )
-    ids, mask = _example(predictor, 3, min(13, _longest(predictor)))
+    ids, mask = _example(predictor, 3, min(13, predictor.processor.max_length))
     shapes = {"ids": {0: rows, 1: tokens}, "mask": {0: rows, 1: tokens}}
     with torch.no_grad(), _quiet():
         program = torch.export.export(whole, (ids, mask), dynamic_shapes=shapes)
@@ -204,11 +217,10 @@ def _classifier(predictor: Predictor) -> Classifier:
         raise rule("RUN", predictor.folder.path, "not read sentences (model.attention.span)", remedy)
     if config.chunk is not None:
         raise rule("RUN", predictor.folder.path, "read texts whole (model.chunk is set)", remedy)
+    if predictor.processor.max_length <= LEAST_TOKENS:
+        must = f"read more than {LEAST_TOKENS} tokens (data.max_length is {predictor.processor.max_length})"
+        raise rule("RUN", predictor.folder.path, must, remedy)
     return model.float().cpu()
-
-
-def _longest(predictor: Predictor) -> int:
-    return max(LEAST_TOKENS, predictor.processor.max_length)
 
 
 def _example(predictor: Predictor, n_rows: int, length: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -223,8 +235,8 @@ def _example(predictor: Predictor, n_rows: int, length: int, seed: int = 0) -> t
 
 def _compare(predictor: Predictor, whole: nn.Module, program: Callable[[Tensor, Tensor], Tensor]) -> None:
     """That a program gives what the model gives, at other shapes than it was made with."""
-    for n_rows, length in (*CHECKED, (3, _longest(predictor))):
-        ids, mask = _example(predictor, n_rows, min(length, _longest(predictor)), seed=1)
+    for n_rows, length in (*CHECKED, (3, predictor.processor.max_length)):
+        ids, mask = _example(predictor, n_rows, min(length, predictor.processor.max_length), seed=1)
         with torch.no_grad():
             difference = float((program(ids, mask) - whole(ids, mask)).abs().max())
         if not difference <= TOLERANCE:
@@ -255,11 +267,8 @@ def _write_program(program: torch.export.ExportedProgram, predictor: Predictor, 
     if form == "torch":
         torch.export.save(program, out / PROGRAM)
         return
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-        import onnxscript  # noqa: F401  (the exporter needs it)
-    except ImportError as error:
-        raise ConfigError(f"--to (onnx) must have {error.name} installed; pip install 'minitx[export]'") from None
+    import onnxruntime  # type: ignore[import-untyped]
+
     with torch.no_grad(), _quiet():
         made = torch.onnx.export(program, dynamo=True, verbose=False)
     assert made is not None, "an exporter that fails raises"

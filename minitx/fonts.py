@@ -62,11 +62,7 @@ def _installed() -> frozenset[str]:
 def families() -> tuple[str, ...]:
     """Every installed font of this file's lists; matplotlib takes a letter from the first that has it."""
     chosen = chinese_font()
-    return tuple(name for name in (LATIN, chosen, *OTHERS) if name is not None and (name == LATIN or _has(name)))
-
-
-def _has(name: str) -> bool:
-    return name in _installed()
+    return tuple(name for name in (LATIN, chosen, *OTHERS) if name == LATIN or name in _installed())
 
 
 def in_any_script() -> Any:

@@ -98,7 +98,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
 def override_tree(tree: dict[str, Any], overrides: Sequence[str]) -> Config:
     """`override` of a configuration that is still a plain tree, and is changed."""
     for text in overrides:
-        if not text.isprintable() and re.search("[\ud800-\udfff]", text):
+        if re.search("[\ud800-\udfff]", text):
             raise ConfigError(f"{text!a} must be text that UTF-8 can spell")
         key, equals, value = text.partition("=")
         if not equals:

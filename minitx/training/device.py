@@ -53,9 +53,14 @@ def resolve_device(wanted: str) -> torch.device:
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        why = "torch was built without CUDA" if torch.version.cuda is None else "no CUDA device is visible"
-        raise rule("trainer.device", wanted, f"name a device that is there ({why})", "use trainer.device=auto or cpu")
+        must = f"name a device that is there ({why_no_cuda()})"
+        raise rule("trainer.device", wanted, must, "use trainer.device=auto or cpu")
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def why_no_cuda() -> str:
+    """Where there is none."""
+    return "torch was built without CUDA" if torch.version.cuda is None else "no CUDA device is visible"
 
 
 def resolve_compute(config: TrainerConfig) -> Compute:

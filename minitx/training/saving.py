@@ -155,6 +155,23 @@ class LoadedModel:
         return self.model
 
 
+def read_checkpoint(folder: RunFolder, link: str = "best") -> Checkpoint:
+    """What a run folder has under `best` or `last`, or what a folder that `minitx export` wrote has.
+
+    Raises:
+        ConfigError: the run has not reached that checkpoint.
+        CheckpointError: the checkpoint is damaged.
+    """
+    if (folder.path / "state.json").is_file():
+        return load_checkpoint(folder.path)
+    if not checkpoints_of(folder.checkpoints, link) and not (folder.checkpoints / link).exists():
+        raise ConfigError(f"run ({folder.path}) must have a checkpoint '{link}'; it has not been trained that far")
+    checkpoint, wrong = load_newest(folder.checkpoints, link)
+    if wrong is not None:
+        warnings.warn(wrong, stacklevel=3)
+    return checkpoint
+
+
 def load_model(folder: RunFolder, link: str = "best", device: torch.device | str = "cpu") -> LoadedModel:
     """The model in checkpoint `best` (what validation chose) or `last` of a run folder.
 
@@ -162,15 +179,7 @@ def load_model(folder: RunFolder, link: str = "best", device: torch.device | str
         ConfigError: the folder holds no run, or the run has not reached that checkpoint.
         CheckpointError: the checkpoint is damaged.
     """
-    config = folder.read_config()
-    if (folder.path / "state.json").is_file():  # a folder that `minitx export` wrote
-        checkpoint, wrong = load_checkpoint(folder.path), None
-    elif not checkpoints_of(folder.checkpoints, link) and not (folder.checkpoints / link).exists():
-        raise ConfigError(f"run ({folder.path}) must have a checkpoint '{link}'; it has not been trained that far")
-    else:
-        checkpoint, wrong = load_newest(folder.checkpoints, link)
-    if wrong is not None:
-        warnings.warn(wrong, stacklevel=2)
+    config, checkpoint = folder.read_config(), read_checkpoint(folder, link)
     processor, weights = _processor(config, checkpoint), dict(checkpoint.tensors[WEIGHTS])
     if isinstance(config.model, LinearConfig):
         assert processor.label_names is not None, "a linear model is a classifier"
