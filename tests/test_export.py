@@ -119,6 +119,21 @@ def test_a_folder_is_loaded_in_place_of_the_run(classifier: Path, tmp_path: Path
         minitx.load(str(tmp_path / "hub"))
 
 
+def test_an_exported_folder_can_be_exported_again(classifier: Path, tmp_path: Path) -> None:
+    export_run(classifier, tmp_path / "one")
+    export_run(tmp_path / "one", tmp_path / "two")
+    assert minitx.load(str(tmp_path / "two")).predict(TEXTS) == minitx.load(str(classifier)).predict(TEXTS)
+
+
+def test_without_its_packages_nothing_is_written(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"--to \(onnx\) must have onnx installed; pip install 'minitx\[export\]'"):
+        export_run(classifier, tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
+
+
 def load_yaml(folder: Path) -> Any:
     import yaml
 
@@ -161,6 +176,7 @@ def test_a_translator_leaves_as_a_folder(tiny_data: dict[str, Any], tmp_path: Pa
         (["model=lstm"], "must be a transformer, cnn or bag, it is lstm"),
         (["model.attention.span=sentence"], "must not read sentences"),
         (["model.chunk=5"], "must read texts whole"),
+        (["data.max_length=8"], r"must read more than 8 tokens \(data.max_length is 8\)"),
     ],
 )
 def test_what_has_no_such_form_is_refused(
