@@ -88,7 +88,7 @@ def _ledger(ledger: Ledger) -> str:
         texts = [(f"{marked_name(one)} " if named else "") + effect_text(one) for one in entry.contrasts]
         effects = "<br>".join(map(md, texts)) or f"`{entry.command}`"
         deltas = "<br>".join(delta_text(one) for one in entry.contrasts)
-        seeds = ", ".join(str(n) for n in sorted({one.effect.n_seeds for one in entry.contrasts}))
+        seeds = str(entry.result.n_seeds) if entry.result is not None and entry.contrasts else ""
         tier = say(entry.result.tier) if entry.result is not None else ""
         verdict = _verdict(entry) + md(mark(ledger, entry)) + (f" ({say('exploratory')})" if entry.exploratory else "")
         rows.append([entry.id, claim, verdict, effects, deltas, seeds, tier])

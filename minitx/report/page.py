@@ -62,11 +62,10 @@ def report_page(ledger: Ledger, figures: Figures, link: Link) -> str:
 
 
 def _seeds_text(entry: Entry) -> str:
-    """`5–10 seeds, quick`"""
+    """`10 seeds, quick`"""
     assert entry.result is not None, "only entries with a result have seeds"
-    seeds = "–".join(str(n) for n in sorted({one.effect.n_seeds for one in entry.contrasts}))
     tier = say(entry.result.tier)
-    return say("{seeds} seeds, {tier}", seeds=seeds, tier=tier) if seeds else tier
+    return say("{seeds} seeds, {tier}", seeds=entry.result.n_seeds, tier=tier) if entry.contrasts else tier
 
 
 def _data_uri(svg: str) -> str:

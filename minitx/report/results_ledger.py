@@ -9,7 +9,7 @@ from typing import Any
 from minitx.report.labels import in_words
 from minitx.report.ledger import command_of
 from minitx.report.phrases import Language, say, speaking, told
-from minitx.report.wording import places_for, signed
+from minitx.report.wording import interval_text
 
 Json = Mapping[str, Any]
 HEADERS: Mapping[Language, tuple[str, ...]] = {
@@ -61,11 +61,12 @@ def ledger_table(claims: Sequence[Json]) -> Iterator[str]:
 
 
 def contrast_text(part: Json) -> str:
-    """`+0.031 [+0.020, +0.042]`, to as many places as its delta asks for."""
-    places = max(0, places_for(part["delta"]) - 1)
-    low, high = (math.copysign(math.inf, sign) if bound is None else bound
-                 for bound, sign in zip(part["interval"], (-1, 1), strict=True))  # fmt: skip
-    return f"{signed(part['effect'], places)} [{signed(low, places)}, {signed(high, places)}]"
+    """`+0.031 [+0.020, +0.042]`"""
+    low, high = (
+        math.copysign(math.inf, sign) if bound is None else bound
+        for bound, sign in zip(part["interval"], (-1, 1), strict=True)
+    )
+    return interval_text(part["effect"], low, high, part["delta"])
 
 
 def power_lines(power: Json) -> Iterator[str]:

@@ -80,10 +80,22 @@ def interval(low: float, high: float, places: int = 3) -> str:
     return f"[{plain(low, places)}, {plain(high, places)}]"
 
 
+def without_rounding_error(number: float, delta: float) -> float:
+    """0 in place of what is less than a millionth of delta, which differs from machine to machine."""
+    return 0.0 if abs(number) < 1e-6 * delta else number
+
+
+def interval_text(mean: float, low: float, high: float, delta: float) -> str:
+    """`+0.031 [+0.020, +0.042]`, to as many places as delta needs, because smaller differences decide nothing."""
+    places = max(0, places_for(delta) - 1)
+    mean, low, high = (without_rounding_error(number, delta) for number in (mean, low, high))
+    return f"{signed(mean, places)} [{signed(low, places)}, {signed(high, places)}]"
+
+
 def effect_text(found: ContrastResult) -> str:
-    """`+0.031 [+0.020, +0.042]`"""
-    effect, places = found.effect, places_of(found)
-    return f"{signed(effect.mean, places)} [{signed(effect.low, places)}, {signed(effect.high, places)}]"
+    """`interval_text` of a contrast."""
+    effect = found.effect
+    return interval_text(effect.mean, effect.low, effect.high, found.contrast.delta)
 
 
 def delta_text(found: ContrastResult) -> str:
@@ -154,7 +166,8 @@ def contrast_text(contrast: Contrast, axis: str | None) -> str:
 
 def measured_text(found: ContrastResult, axis: str | None) -> str:
     """The same with its value: `the test accuracy of transformer at n 500 is 0.03 lower than that of cnn at n 500`."""
-    contrast, mean, places = found.contrast, found.effect.mean, places_of(found)
+    contrast, places = found.contrast, places_of(found)
+    mean = without_rounding_error(found.effect.mean, contrast.delta)
     own, other = _sides(contrast, axis)
     size, above = plain(abs(mean), places), mean >= 0
     values = {
@@ -291,11 +304,13 @@ def _progress(result: ClaimResult) -> Iterator[str]:
 
 
 def _clause(found: ContrastResult, axis: str | None) -> str:
-    effect, places = found.effect, places_of(found)
+    low, high = (
+        signed(without_rounding_error(bound, found.contrast.delta), places_of(found))
+        for bound in (found.effect.low, found.effect.high)
+    )
     return say(
         "{measured} ({low} to {high}), {outcome}",
-        measured=measured_text(found, axis), low=signed(effect.low, places), high=signed(effect.high, places),
-        outcome=outcome(found),
+        measured=measured_text(found, axis), low=low, high=high, outcome=outcome(found),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from minitx.report.wording import (
     contrast_text,
     counted,
     effect_text,
+    interval_text,
     measure_name,
     measured_text,
     outcome,
@@ -24,6 +25,7 @@ from minitx.report.wording import (
     sentence,
     signed,
     value_text,
+    without_rounding_error,
 )
 from minitx.studies.claims import ContrastResult
 from minitx.studies.study import Contrast
@@ -165,3 +167,10 @@ def test_the_count(ledger: Ledger) -> None:
     assert counted([e for e in ledger.entries if e.verdict is None]) == "0 of 6 claims have been tested here."
     both_tiers = 2 * [next(entry for entry in ledger.entries if entry.verdict == "supported")]
     assert counted(both_tiers) == "1 of 1 claims have been tested here, with 2 verdicts: 2 supported."
+
+
+def test_what_rounding_leaves_is_nothing() -> None:
+    """It differs from machine to machine, and the report must not."""
+    assert interval_text(-8.88e-16, -8.88e-16, 4.4e-16, 1e-6) == "+0 [+0, +0]"
+    assert interval_text(0.0306, 0.0204, 0.0409, 0.01) == "+0.031 [+0.020, +0.041]"
+    assert without_rounding_error(2e-12, 1e-6) == 2e-12
