@@ -129,6 +129,10 @@ class TrainerConfig(Section):
     """Validation examples on which each head's entropy and distance are measured for TensorBoard, at every validation;
     0 = none."""
     average: AverageConfig = AverageConfig()
+    calibrate: bool = setting(False, "evaluation")
+    """Classification by a net: in the end divide its logits by a temperature, the one at which validation rows are
+    likeliest (Guo et al. 2017, arXiv 1706.04599, section 4.2). Predictions stay, their probabilities become honest.
+    The loss and the calibration error of validation are then fitted; those of test are not."""
     resume: str | None = setting(None, "place")
     """null | auto (continue whatever this hydra.run.dir holds) | a run folder, continued in place."""
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from minitx.metrics.intervals import Floats, Interval, Ints, bootstrap
 
 N_BINS = 15
 NORMAL_95 = 1.96
+MOST_TEMPERATURE = 20.0
 
 
 def ece(log_probs_NC: npt.ArrayLike, labels_N: npt.ArrayLike) -> Interval:
@@ -87,6 +90,27 @@ def calibrate(log_probs_NC: npt.ArrayLike, labels_N: npt.ArrayLike) -> Calibrati
         margin=NORMAL_95 * float(gaps_N.std(ddof=1)) / n**0.5 if n > 1 else float("inf"),
         bins=_bins(confidence_N, right_N),
     )
+
+
+def fit_temperature(log_probs_NC: npt.ArrayLike, labels_N: npt.ArrayLike) -> float:
+    """The number by which logits are to be divided so that these labels are likeliest (Guo et al. 2017, section 4.2).
+
+    Log-probabilities do for logits: they differ by a constant in each row. N rows that are all right would ask for 0,
+    and leave no doubt on any other text; so each label has the share (N + 1) / (N + C) of its row, and every other class
+    1 / (N + C), as in Platt 1999, section 2.2. Between 1 / 20 and 20.
+    """
+    logits_NC, labels_N = np.asarray(log_probs_NC, dtype=np.float64), np.asarray(labels_N)
+    n, n_classes = logits_NC.shape
+    shares_NC = np.full((n, n_classes), 1 / (n + n_classes))
+    shares_NC[np.arange(n), labels_N] += n / (n + n_classes)
+
+    def loss(log_temperature: float) -> float:
+        scaled_NC = logits_NC / np.exp(log_temperature)
+        return float((logsumexp(scaled_NC, axis=1) - (shares_NC * scaled_NC).sum(axis=1)).mean())
+
+    bound = np.log(MOST_TEMPERATURE)
+    found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
 
 
 def _bins(confidence_N: Floats, right_N: Floats) -> tuple[Bin, ...]:

@@ -121,11 +121,13 @@ class Classifier(TextReader):
         super().__init__(config, src_vocab, max_length)
         self.pooling = Pooling(config.pooling, config.d_model)
         self.head = xavier_linear(config.d_model, n_classes)
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, batch: Batch) -> Tensor:
-        """(N, C) logits, N = B."""
+        """(N, C) logits, N = B, divided by the temperature: 1 until `trainer.calibrate` has fitted another."""
         logits: Tensor = self.head(self.features(batch))
-        return logits
+        return logits / self.temperature
 
     def loss(self, batch: Batch, label_smoothing: float = 0.0, r_drop: float = 0.0) -> Tensor:
         """Scalar: the cross-entropy summed over the texts; with r_drop, its alpha, `r_drop_loss` of two passes."""

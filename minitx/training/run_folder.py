@@ -42,6 +42,8 @@ def run_hash(config: Config, fingerprint: str, device_type: str, precision: str,
     unread: dict[str, Any] = {} if config.data.source == "probe" else {"data": {"probe"}}
     if isinstance(config.model, TransformerConfig):  # keys that came later: without them the hash is what it was
         unread["model"] = {"attention": PLAIN.keys() - config.model.attention.left_out.keys()}
+    if not config.trainer.calibrate:
+        unread["trainer"] = {"calibrate"}
     tree = config.model_dump(mode="json", exclude=unread)
     for section, keys in tree.items():
         if isinstance(keys, dict):

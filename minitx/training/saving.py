@@ -82,12 +82,14 @@ class Saver:
             "pretrain": self.pretrained,
         }
         tensors = {WEIGHTS: self._model.state_dict(), **more}
-        checkpoint = Checkpoint(tensors=tensors, texts=self._texts, state=state)
+        self._write(link, progress.step, Checkpoint(tensors=tensors, texts=self._texts, state=state), keep)
+
+    def _write(self, link: str, step: int, checkpoint: Checkpoint, keep: int = 1) -> None:
         try:
-            save_checkpoint(self.folder.checkpoints, link, progress.step, checkpoint, keep)
+            save_checkpoint(self.folder.checkpoints, link, step, checkpoint, keep)
         except OSError as error:
             kept = "the one before is whole" if self.folder.has_checkpoint() else "there is none yet"
-            raise RunError(f"checkpoint of step {progress.step} not written ({error.strerror}); {kept}") from error
+            raise RunError(f"checkpoint of step {step} not written ({error.strerror}); {kept}") from error
 
     def resume(self, reporter: Reporter) -> int:
         """Go on from `last`, where there is one; returns the bytes of metrics.jsonl that were written by then.
@@ -130,6 +132,12 @@ class Saver:
         torch.set_rng_state(groups["rng"]["cpu"])
         if "cuda" in groups["rng"] and self._device.type == "cuda":
             torch.cuda.set_rng_state(groups["rng"]["cuda"])
+
+    def replace_best(self) -> None:
+        """The same checkpoint with the model's weights and buffers as they are now."""
+        best, _ = load_newest(self.folder.checkpoints, "best")
+        changed = Checkpoint(tensors={WEIGHTS: self._model.state_dict()}, texts=best.texts, state=best.state)
+        self._write("best", int(best.state["step"]), changed)
 
     def load_best(self) -> None:
         """Give the model the weights that validation chose."""

@@ -11,10 +11,11 @@ from minitx.config import CnnConfig, Config, DecodeConfig, NetConfig
 from minitx.data import Masker, TaskData
 from minitx.decoding.inference import GREEDY
 from minitx.decoding.text import TextProcessor
+from minitx.metrics.calibration import fit_temperature
 from minitx.metrics.evaluate import Evaluation, evaluate
 from minitx.nn.build import Model, build_model
 from minitx.nn.capture import attentions
-from minitx.nn.classifier import TextReader
+from minitx.nn.classifier import Classifier, TextReader
 from minitx.nn.sizes import ModelShape, non_embedding, parameter_counts
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, frozen_garbage
@@ -73,6 +74,8 @@ class Trainer:
             sentences=net.reads_sentences,
             masker=_masker(config, data) if masked else None,
         )
+        self.temperature: float | None = None
+        """Fitted on validation, once the run has ended and where `trainer.calibrate` asks for it."""
         self.saver = Saver(folder, config, data, shape, self.loop, start.summary if start is not None else None)
         size = self.saver.resume(reporter)
         if self.loop.progress.step:
@@ -145,12 +148,25 @@ class Trainer:
     def evaluate_best(self) -> dict[str, Evaluation]:
         """The best weights on the whole validation split, and on test, once."""
         self.saver.load_best()
+        if self.config.trainer.calibrate and isinstance(self.model, Classifier):
+            self._calibrate(self.model)
         return {split: self.evaluate(split, self.config.decode) for split in ("validation", "test")}
+
+    def _calibrate(self, model: Classifier) -> None:
+        """Fit the temperature on validation, from 1 however often, and give it to checkpoint `best`."""
+        model.temperature.fill_(1.0)
+        found = self.evaluate("validation", self.config.decode)
+        assert found.log_probs is not None and found.labels is not None, "a classifier's evaluation has both"
+        self.temperature = fit_temperature(found.log_probs, found.labels)
+        model.temperature.fill_(self.temperature)
+        self.saver.replace_best()
+        self.reporter.info(f"calibrated: logits divided by {self.temperature:.3f}, fitted on validation")
 
     def summary(self) -> dict[str, Any]:
         """What results.json holds of the model and its training."""
         progress = self.loop.progress
         pretrained = {} if self.saver.pretrained is None else {"pretrain": self.saver.pretrained}
+        calibrated = {} if self.temperature is None else {"temperature": round(self.temperature, 4)}
         return {
             "n_params": sum(self.parts.values()),
             "n_params_non_embedding": non_embedding(self.parts),
@@ -162,6 +178,7 @@ class Trainer:
             "precision": self.compute.precision,
             "tokens_per_second": round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
             **pretrained,
+            **calibrated,
         }
 
     def stopped(self, run: object) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 
-from minitx.metrics.calibration import N_BINS, Calibration, calibrate, ece
+from minitx.metrics.calibration import MOST_TEMPERATURE, N_BINS, Calibration, calibrate, ece, fit_temperature
 
 
 def some_outputs(n: int, n_classes: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -121,3 +122,29 @@ def test_json_form() -> None:
     shown = found.to_json()
     assert (shown["confidence"], shown["accuracy"], len(shown["bins"])) == (0.5, 0.25, 15)
     assert shown["bins"][14] == {"low": 14 / 15, "high": 1.0, "n": 1, "confidence": 1.0, "accuracy": 1.0}
+
+
+@pytest.mark.parametrize(("sharpness", "n_classes"), [(0.5, 2), (1.0, 3), (2.3, 7)])
+def test_the_temperature_undoes_sharpening(sharpness: float, n_classes: int) -> None:
+    """Labels drawn from probabilities whose logits were then multiplied: the likeliest divisor is about that number."""
+    log_probs, labels = some_outputs(20_011, n_classes, sharpness)
+    assert fit_temperature(log_probs, labels) == pytest.approx(sharpness, rel=0.05)
+
+
+def test_the_temperature_is_the_likeliest() -> None:
+    """Against scikit-learn's logistic regression on log-odds, without a constant: its one weight is 1 / temperature.
+    Every row stands there once for each class, with that class's share."""
+    n = 1_999
+    log_probs, labels = some_outputs(n, 2, sharpness=1.7)
+    odds = (log_probs[:, 1] - log_probs[:, 0])[:, None]
+    model = LogisticRegression(C=1e9, fit_intercept=False, tol=1e-10, max_iter=1000)
+    shares = np.r_[np.full(n, (n + 1) / (n + 2)), np.full(n, 1 / (n + 2))]
+    model.fit(np.r_[odds, odds], np.r_[labels, 1 - labels], sample_weight=shares)
+    assert fit_temperature(log_probs, labels) == pytest.approx(1 / model.coef_.item(), rel=1e-4)
+
+
+def test_few_rows_that_are_all_right_leave_doubt() -> None:
+    """Of two rows, each label has three quarters: odds of 3, which ln 9 = 2 ln 3 reaches at a temperature of 2."""
+    log_probs = np.log([[0.9, 0.1], [0.1, 0.9]])
+    assert fit_temperature(log_probs, [0, 1]) == pytest.approx(2.0, rel=1e-4)
+    assert fit_temperature(log_probs, [1, 0]) == pytest.approx(MOST_TEMPERATURE, rel=1e-3), "right by chance at most"

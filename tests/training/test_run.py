@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import minitx
@@ -114,3 +115,37 @@ def test_runs_that_read_other_parts_are_no_ensemble(
         Predictor.from_run(tmp_path / "tail", ensemble=[tmp_path / "head"])
     tail = Predictor.from_run(tmp_path / "tail")
     assert tail.evaluate(overrides=["data.truncate=head"]).loss == tail.evaluate().loss
+
+
+def test_calibration_fits_a_temperature_on_validation(
+    configured: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predictions stay; validation rows are as likely as any divisor makes them; whoever loads the run has it too. A
+    run that is killed before its results are written, and one that goes on, come to the same."""
+    plain = configured({"kind": "cnn", "channels": 11}, max_steps=20, eval_every=10)
+    fitted = plain.model_copy(update={"trainer": plain.trainer.model_copy(update={"calibrate": True})})
+    before = session.run(plain, tmp_path / "plain", quiet=True)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(session, "write_results", killed)
+        session.run(fitted, tmp_path / "fitted", quiet=True)
+    after = session.run(fitted, tmp_path / "fitted", quiet=True)
+    assert after["metrics"]["test"]["accuracy"] == before["metrics"]["test"]["accuracy"]
+    assert after["loss"]["validation"] < before["loss"]["validation"]
+    assert after["temperature"] != pytest.approx(1, abs=0.01)
+    assert "temperature" not in before
+    raw = minitx.load(str(tmp_path / "plain")).evaluate("validation").log_probs
+    loaded = minitx.load(str(tmp_path / "fitted")).evaluate("validation")
+    assert raw is not None
+    assert loaded.log_probs is not None
+    scaled = raw.astype(np.float64) / after["temperature"]
+    expected = scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+    np.testing.assert_allclose(loaded.log_probs, expected, atol=1e-4)
+    longer = fitted.model_copy(update={"trainer": fitted.trainer.model_copy(update={"max_steps": 30})})
+    anew = session.run(longer, tmp_path / "anew", quiet=True)
+    on = session.run(longer, tmp_path / "fitted", quiet=True)
+    assert on["temperature"] == anew["temperature"]
+    assert on["loss"] == anew["loss"]
