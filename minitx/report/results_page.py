@@ -181,9 +181,10 @@ def classification_tables(found: Json) -> Iterator[str]:
 
 
 def recipe_table(found: Json) -> Iterator[str]:
-    """Of `experiment=text_classification`: what was tried on validation, and the choice beside a linear model on test."""
+    """Of `experiment=text_classification`: what was tried on validation; the choice beside a linear model on test."""
     where = f"{found['device']}, {found['precision']}, seed {found['seed']}, trainer.max_steps={found['max_steps']:,}"
-    yield f"How `experiment=text_classification` was chosen for the Transformer: validation accuracy in per cent ({where})."
+    yield "How `experiment=text_classification` was chosen for the Transformer: validation accuracy in per cent"
+    yield f"({where})."
     yield ""
     tried = {**found["validation"], "`linear`": found["linear"]["validation"]}
     yield from header("", *(name for name in tried))
@@ -194,8 +195,11 @@ def recipe_table(found: Json) -> Iterator[str]:
     yield row("mean", *(f"{means[name]:.1f}" if name in means else "–" for name in tried))
     chosen, linear = found["test"], found["linear"]["test"]
     gaps = {name: 100 * (chosen[name] - linear[name]) for name in found["sets"]}
-    yield from ("", "Hashed bigrams and a depthwise convolution beside the token embeddings gained nothing, and were not kept.")
-    yield f"Chosen: {found['chosen']}. On test, minus `linear`, percentage points (before calibration):")
+    yield from (
+        "",
+        "Hashed bigrams, and a depthwise convolution, of the token embeddings gained nothing; they were not kept.",
+    )
+    yield f"Chosen: {found['chosen']}. On test, minus `linear`, percentage points (before calibration):"
     yield ", ".join(f"{name} {gap:+.1f}" for name, gap in gaps.items()) + "."
 
 
@@ -222,8 +226,8 @@ def translation_table(found: Sequence[Json]) -> Iterator[str]:
         seeds = ", ".join(str(run["seed"]) for run in runs)
         took = f"{max(run['seconds'] for run in runs):,.0f} s, {first['device']}, {first['precision']}; seed {seeds}"
         yield row(f"`{each['command']}`", f"{first['n_params']:,}", scores, took, each["published"])
-    yield from ("", f"Beam of {found[0]['runs'][0]['decode']['beam']}. GPU: other trainings ran on it at the same time.")
-    yield "Recipes were chosen on validation. Signatures:"
+    yield from ("", f"Beam of {found[0]['runs'][0]['decode']['beam']}. Recipes were chosen on validation.")
+    yield "Other trainings ran on the GPU at the same time. Signatures:"
     signed = {
         test[name]["signature"]: name
         for each in found
