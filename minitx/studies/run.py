@@ -19,7 +19,8 @@ from minitx.studies.plan import Plan, make_plan, make_tries
 from minitx.studies.study import Study
 from minitx.studies.tuning import Tuned, digest_of
 from minitx.sweeps.cells import Cell, Place, cell_folders, is_done
-from minitx.sweeps.executor import local_workers, run_cells
+from minitx.sweeps.executor import Backend, local_workers, run_cells
+from minitx.sweeps.launched import MakeLauncher, launched
 from minitx.sweeps.machine import workers_for
 from minitx.sweeps.progress import CellStatus, ProgressTable
 from minitx.training.console import Reporter
@@ -30,12 +31,18 @@ Identify = Callable[[Config], str]
 
 
 def run_study(
-    study: Study, root: Path, tuned_folder: Path, compose: Compose, identify: Identify, typed: Sequence[str]
+    study: Study,
+    root: Path,
+    tuned_folder: Path,
+    compose: Compose,
+    identify: Identify,
+    typed: Sequence[str],
+    make_launcher: MakeLauncher | None = None,
 ) -> None:
     """Run or continue a study, or its tries, in `root`/<study>.
 
     tuned_folder: where records of tuning are. typed: overrides that the user gave, those of the study and those for
-    every cell.
+    every cell. make_launcher: for trainings; None = processes on this machine.
 
     Raises:
         ConfigError: the study cannot be run as it is declared.
@@ -50,7 +57,7 @@ def run_study(
     for_cells = [override for override in typed if not re.match(r"[+~]?study[.=]", override)]
     try:
         if study.phase == "tune":
-            _tune(study, folder, record, reporter, make_tries(study, compose, identify, for_cells))
+            _tune(study, folder, record, reporter, make_tries(study, compose, identify, for_cells), make_launcher)
             return
         tuned = Tuned.read(record, study)
         _run(
@@ -60,6 +67,7 @@ def run_study(
             tuned,
             typed,
             lambda at_look: make_plan(at_look, compose, identify, tuned, for_cells),
+            make_launcher,
         )
     except (RunError, Stopped) as end:
         reporter.info(str(end))
@@ -82,6 +90,7 @@ def _run(
     tuned: Tuned | None,
     typed: Sequence[str],
     plan_of: Callable[[Study], Plan],
+    make_launcher: MakeLauncher | None,
 ) -> None:
     """Look after look, until every claim is decided, the looks are over, or another would take too long."""
     looks = study.chosen.looks
@@ -101,7 +110,7 @@ def _run(
         write_json(record, plan.record(command_of(study, typed), folders, tuned))
         look = f"look {number} of {len(looks)}: {n_seeds} seeds"
         reporter.info(look)
-        _run_cells(study, status, folder, reporter, look)
+        _run_cells(study, status, folder, reporter, look, make_launcher)
         _compare_seeds(plan, status)
         failed = bool(status.failed)
         evidence = read_evidence(record)
@@ -140,9 +149,19 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _run_cells(study: Study, status: CellStatus, folder: Path, reporter: Reporter, what: str) -> None:
+def _run_cells(
+    study: Study,
+    status: CellStatus,
+    folder: Path,
+    reporter: Reporter,
+    what: str,
+    make_launcher: MakeLauncher | None,
+) -> None:
+    backend: Callable[[Sequence[Cell]], Backend] = local_workers(study.workers, folder, reporter)
+    if make_launcher is not None:
+        backend = launched(make_launcher, status, folder, reporter)
     with ProgressTable(f"{study.name} ({study.tier}), {what}", reporter) as table:
-        run_cells(status, local_workers(study.workers, folder, reporter), table, reporter, study.on_error)
+        run_cells(status, backend, table, reporter, study.on_error)
 
 
 def _compare_seeds(plan: Plan, status: CellStatus) -> None:
@@ -187,13 +206,18 @@ def verdict_line(result: ClaimResult) -> str:
 
 
 def _tune(
-    study: Study, folder: Path, record: Path, reporter: Reporter, tries: dict[str, dict[str, list[Cell]]]
+    study: Study,
+    folder: Path,
+    record: Path,
+    reporter: Reporter,
+    tries: dict[str, dict[str, list[Cell]]],
+    make_launcher: MakeLauncher | None,
 ) -> None:
     """Run every try and write its validation score, the mean over seeds, into the record of tuning."""
     cells = [cell for named in tries.values() for seeds in named.values() for cell in seeds]
     reporter.info(f"tuning  {study.name}, {study.tier}: {len(cells)} cells")
     status = CellStatus(cells, cell_folders(cells, folder))
-    _run_cells(study, status, folder, reporter, "tuning")
+    _run_cells(study, status, folder, reporter, "tuning", make_launcher)
     if status.failed:
         raise SystemExit(1)
     scores: dict[str, dict[str, float]] = {}

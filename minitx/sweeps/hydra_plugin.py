@@ -1,6 +1,6 @@
 """What minitx adds to Hydra: defaults to compose from, a run's folder, errors in one line, and its sweeper.
 
-With `train.py` and `recipes.py` the only file that knows Hydra.
+With `train.py`, `recipes.py` and `launched.py` the only file that knows Hydra.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -31,6 +32,7 @@ from minitx.config.load import load, unknown_key
 from minitx.errors import ConfigError, RunError, Stopped
 from minitx.sweeps.cells import Cell
 from minitx.sweeps.executor import InThisProcess
+from minitx.sweeps.launched import MakeLauncher
 from minitx.sweeps.recipes import RecipePath, RecipeSource, with_recipe
 from minitx.sweeps.sweep import run_sweep, sweep_name
 from minitx.training.run import hash_of
@@ -41,12 +43,23 @@ AROUND = ("hydra", "study")
 STUDIES = Path("outputs/studies")
 ALL = "all"
 """`study=all`: every study of conf/study."""
+HYDRAS_OWN = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 AUTO_SWEEP_DIR = "outputs/sweeps/auto"
 RunStudy = Callable[
-    [dict[str, Any], Path, Path, Callable[[Sequence[str]], Config], Callable[[Config], str], Sequence[str]], None
+    [
+        dict[str, Any],
+        Path,
+        Path,
+        Callable[[Sequence[str]], Config],
+        Callable[[Config], str],
+        Sequence[str],
+        MakeLauncher | None,
+    ],
+    None,
 ]
 """(the `study` node, folder of studies, folder of tuning records, overrides -> configuration, configuration -> hash,
-what was typed): runs a study. It is given from above, because sweeps lie below studies."""
+what was typed, a launcher that is not Hydra's own): runs a study. It is given from above, because sweeps lie below
+studies."""
 
 
 def register(study_defaults: Mapping[str, Any], run_study: RunStudy) -> None:
@@ -212,9 +225,16 @@ class ResumableSweeper(Sweeper):
         self._context = hydra_context
         self._n_launched = 0
         self._composed = config
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._other_launcher = None if config.hydra.launcher._target_ == HYDRAS_OWN else self._make_launcher
+        self._launcher = self._make_launcher(task_function, None)
+
+    def _make_launcher(self, task: TaskFunction, folder: Path | None) -> Launcher:
+        """folder: what is `hydra.sweep.dir` to the launcher, which keeps its own files there; None = as composed."""
+        config = self._composed.copy()
+        with open_dict(config):
+            if folder is not None:
+                config.hydra.sweep.dir = str(folder)
+        return Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=task, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         parsed = OverridesParser.create(config_loader=self._context.config_loader).parse_overrides(arguments)
@@ -227,7 +247,8 @@ class ResumableSweeper(Sweeper):
             with open_dict(self._composed):
                 self._composed.hydra.sweep.dir = f"outputs/sweeps/{sweep_name(cells, swept)}"
         folder = Path(str(self._composed.hydra.sweep.dir))
-        return run_sweep(cells, folder, swept, InThisProcess(self._launch) if self._workers == 1 else self._workers)
+        here = InThisProcess(self._launch) if self._workers == 1 else self._workers
+        return run_sweep(cells, folder, swept, self._other_launcher or here)
 
     def _study(self, parsed: Sequence[Override]) -> None:
         """Run a study; what was typed beside `study.*` holds for every cell.
@@ -251,7 +272,8 @@ class ResumableSweeper(Sweeper):
 
     def _one(self, study: Mapping[Any, Any], typed: Sequence[str]) -> None:
         node = {str(key): value for key, value in study.items()}
-        type(self).run_study(node, STUDIES, self._conf / "study" / "tuned", self._as_typed, hash_of, typed)
+        tuned = self._conf / "study" / "tuned"
+        type(self).run_study(node, STUDIES, tuned, self._as_typed, hash_of, typed, self._other_launcher)
 
     def _all(self, typed: Sequence[str]) -> None:
         """Every study that has the tier, in the order of its claims; one that fails does not end the others.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minitx.errors import Stopped
 from minitx.sweeps.cells import Cell, leaf
-from minitx.sweeps.executor import InThisProcess, local_workers, run_cells
+from minitx.sweeps.executor import Backend, InThisProcess, local_workers, run_cells
+from minitx.sweeps.launched import MakeLauncher, launched
 from minitx.sweeps.progress import CellStatus, ProgressTable
 from minitx.training.console import Reporter
 from minitx.training.run_folder import RunFolder, safe_name
@@ -29,11 +30,11 @@ def sweep_name(cells: Sequence[Cell], swept: Sequence[str]) -> str:
 
 
 def run_sweep(
-    cells: Sequence[Cell], folder: Path, swept: Sequence[str], workers: int | InThisProcess
+    cells: Sequence[Cell], folder: Path, swept: Sequence[str], workers: int | InThisProcess | MakeLauncher
 ) -> list[ArmSummary]:
     """Run every cell that has not finished, then write table.csv, cells.csv and table.png.
 
-    workers: how many processes, or what runs the cells in this one.
+    workers: how many processes, or what runs the cells in this one, or a launcher.
 
     Raises:
         SystemExit: 1 when a cell failed, 130 or 143 when the sweep was stopped; typed again, the same line goes on.
@@ -47,8 +48,7 @@ def run_sweep(
             reporter.warning(f"{len(cells) - len(unique)} cells differ in nothing that changes a result, and run once")
         status = CellStatus(unique, {cell.key: folder / cell.folder for cell in unique})
         with ProgressTable(folder.name, reporter) as table:
-            backend = local_workers(workers, folder, reporter) if isinstance(workers, int) else lambda _: workers
-            run_cells(status, backend, table, reporter)
+            run_cells(status, _backend(workers, status, folder, reporter), table, reporter)
         outcomes = [_outcome(cell, status) for cell in unique]
         arms = summarise([(cell.values, results) for cell, results, _ in outcomes if results is not None])
         _report(reporter, arms, outcomes, folder, swept)
@@ -60,6 +60,16 @@ def run_sweep(
     if status.failed:
         raise SystemExit(1)
     return arms
+
+
+def _backend(
+    workers: int | InThisProcess | MakeLauncher, status: CellStatus, folder: Path, reporter: Reporter
+) -> Callable[[Sequence[Cell]], Backend]:
+    if isinstance(workers, int):
+        return local_workers(workers, folder, reporter)
+    if isinstance(workers, InThisProcess):
+        return lambda _: workers
+    return launched(workers, status, folder, reporter)
 
 
 Outcome = tuple[Cell, Mapping[str, Any] | None, str | None]
