@@ -91,6 +91,11 @@ def test_two_runs_of_the_same_configuration_have_the_same_hash_and_result(train_
         pytest.param(["optim.lr=fast"], "optim.lr (fast) must be a number", id="type"),
         pytest.param(["data=imbd"], "data (imbd) must be one of ag_news, banking77, cmudict, ", id="unknown-data"),
         pytest.param(["model"], "model must be of the form key=value; ", id="nothing"),
+        pytest.param(
+            ["-m", "hydra/launcher=submitit_pbs", "seed=0,1"],
+            "hydra/launcher (submitit_pbs) must be one of basic",
+            id="a-launcher-that-is-not-there",
+        ),
         pytest.param(["optim=[0,0]"], "optim ([0,0]) must be one of adamw", id="numbers-for-a-group"),
         pytest.param(["~optim=174"], "optim (174) must be one of adamw", id="a-number-to-delete"),
         pytest.param(["data=-0.5"], "data (-0.5) must be one of ag_news, banking77, ", id="a-number-for-a-group"),

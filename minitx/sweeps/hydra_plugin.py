@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -82,15 +81,13 @@ def register(study_defaults: Mapping[str, Any], run_study: RunStudy) -> None:
 
 def _register_plugins(*plugins: type[Any]) -> None:
     """Make them known as `hydra_plugins.minitx.<name>`: Hydra takes plugins from that package alone, which this
-    project, with its one package, does not install."""
-    known = Plugins.instance()  # first, for it looks into a real `hydra_plugins` package where others installed one
-    package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
-    module = sys.modules.setdefault("hydra_plugins.minitx", ModuleType("hydra_plugins.minitx"))
-    vars(package)["minitx"] = module
+    project, with its one package, does not install. Once known, they are called what they are again, so that the
+    processes of a launcher find them."""
+    known = Plugins.instance()
     for plugin in plugins:
-        plugin.__module__ = "hydra_plugins.minitx"
-        vars(module)[plugin.__name__] = plugin
+        module, plugin.__module__ = plugin.__module__, "hydra_plugins.minitx"
         known.register(plugin)
+        plugin.__module__ = module
 
 
 def plain(raw: DictConfig) -> dict[str, Any]:
@@ -186,9 +183,9 @@ def _composition_line(error: BaseException) -> str | None:
     """What Hydra found wrong with the overrides, in our own shape."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return (
-            f"{group} ({choice}) must be one of {', '.join(o for o in error.options or () if not o.startswith('base'))}"
-        )
+        there = ", ".join(o for o in error.options or () if not o.startswith("base"))
+        more = '; the others come with pip install -e ".[cluster]"' if group == "hydra/launcher" else ""
+        return f"{group} ({choice}) must be one of {there}{more}"
     if isinstance(error, OverrideParseException):
         return f"{error.override} must be of the form key=value; quote special characters: 'key=\"...\"'"
     unknown = re.search(r"Could not override '([^']+)'", str(error))

@@ -1,0 +1,164 @@
+"""Cells by a launcher: one call for all, their state from their folders, and the tables that there would be without."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from study_helpers import composer, heads, study
+from tiny import ROOT, tiny_overrides
+
+from minitx.studies.run import run_study
+from minitx.sweeps import launched
+from minitx.sweeps.cells import Cell
+from minitx.sweeps.executor import WORKERS_LOG
+from minitx.training.run import hash_of
+from minitx.training.run_folder import Busy
+
+
+class LauncherHere:
+    """Runs jobs one after the other in the thread that calls, and remembers the calls."""
+
+    def __init__(self, before_return: Callable[[], None] = lambda: None) -> None:
+        self.calls: list[int] = []
+        self._before_return = before_return
+
+    def make(self, task: Callable[[Any], Any], folder: Path) -> LauncherHere:
+        self._task = task
+        return self
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
+        self.calls.append(len(job_overrides))
+        returned = []
+        for parent, name in job_overrides:
+            place = Path(parent.partition("=")[2].strip("'")) / name.partition("=")[2].strip("'")
+            HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(place)}}})
+            returned.append(SimpleNamespace(_return_value=self._task(None)))
+        self._before_return()
+        return returned
+
+
+def run(root: Path, classes: dict[str, Any], launcher: Any, **changes: Any) -> None:
+    declared = study(heads(seeds=[0, 1], **changes), workers=1)
+    made = None if launcher is None else launcher.make
+    run_study(declared, root, root / "tuned", composer(classes), hash_of, [], made)
+
+
+def table(root: Path) -> str:
+    return (root / "tiny" / "cells-quick.csv").read_text()
+
+
+def test_all_cells_go_in_one_call_and_are_seen_before_it_returns(
+    tiny_classes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher returns only once the study has seen every cell."""
+    monkeypatch.setattr("minitx.sweeps.launched.SECONDS_BETWEEN_LOOKS", 0.05)
+    seen, real = threading.Event(), launched.LaunchedCells.__exit__
+
+    def leave(self: launched.LaunchedCells, *error: Any) -> None:
+        seen.set()
+        real(self, *error)
+
+    monkeypatch.setattr(launched.LaunchedCells, "__exit__", leave)
+    launcher = LauncherHere(before_return=lambda: seen.wait(60) or pytest.fail("nobody looked"))
+    run(tmp_path / "launched", tiny_classes, launcher)
+    assert launcher.calls == [4]
+    run(tmp_path / "here", tiny_classes, None)
+    assert table(tmp_path / "launched") == table(tmp_path / "here")
+    run(tmp_path / "launched", tiny_classes, launcher)
+    assert launcher.calls == [4], "what has finished is not launched again"
+
+
+def test_what_the_launcher_dies_of_is_each_cells_error(
+    tiny_classes: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError("no such partition: night\nsecond line")
+
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path, tiny_classes, LauncherHere(refuse), arms={"wide": {}, "bad": {"overrides": ["optim.lr=1e30"]}})
+    assert end.value.code == 1
+    output = capfd.readouterr().out
+    assert output.count("FAILED: no such partition: night\n") == 4, "four had finished, and four had not"
+    assert "second line" not in output
+
+
+def test_a_cell_that_is_run_elsewhere_is_launched_again(
+    tiny_classes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minitx.sweeps.executor.SECONDS_BEFORE_RETRY", 0.01)
+    real, busy = launched.run_cell, ["first"]
+
+    def once_busy(cell: Cell, path: Path) -> None:
+        if cell.seed == 1 and busy:
+            busy.pop()
+            raise Busy("another process has it")
+        real(cell, path)
+
+    monkeypatch.setattr(launched, "run_cell", once_busy)
+    launcher = LauncherHere()
+    run(tmp_path, tiny_classes, launcher)
+    assert launcher.calls == [4, 1]
+
+
+def test_timings_stay_here(tiny_classes: dict[str, Any], tmp_path: Path) -> None:
+    launcher = LauncherHere()
+    run(tmp_path, tiny_classes, launcher, arms={"wide": {"kind": "cost"}}, contrasts={})
+    assert launcher.calls == []
+    assert len(list(tmp_path.glob("tiny/*/measures.json"))) == 4
+    assert (tmp_path / "tiny" / WORKERS_LOG).is_file()
+
+
+# ------------------------------------------------------------------------------------------------------ real launchers
+
+EXTRAS = {"joblib": "hydra_plugins.hydra_joblib_launcher", "submitit_local": "hydra_plugins.hydra_submitit_launcher"}
+
+
+def sweep(folder: Path, data: dict[str, Any], *more: str) -> subprocess.Popen[bytes]:
+    """Three seeds, in `folder`."""
+    typed = [*tiny_overrides(data), "seed=0,1,2", "trainer.threads=1", f"hydra.sweep.dir={folder}", *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with (folder.parent / f"{folder.name}.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), "-m", *typed], env=environment, cwd=folder.parent,
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def cells(folder: Path) -> list[dict[str, str]]:
+    with (folder / "cells.csv").open(newline="") as lines:
+        return [{k: v for k, v in row.items() if k not in ("seconds", "folder")} for row in csv.DictReader(lines)]
+
+
+@pytest.mark.parametrize("launcher", EXTRAS)
+def test_a_sweep_whose_driver_is_killed_ends_in_the_same_table(
+    launcher: str, tiny_data: dict[str, Any], tmp_path: Path
+) -> None:
+    """Killed when the first cell has finished; jobs that were begun may go on, and the same line waits for them."""
+    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(EXTRAS[launcher]) is None:
+        pytest.skip(f'{launcher} is not installed; pip install -e ".[cluster]"')
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert sweep(here, tiny_data).wait(120) == 0
+    typed = [f"hydra/launcher={launcher}", *(["hydra.launcher.n_jobs=1"] if launcher == "joblib" else [])]
+    driver, deadline = sweep(there, tiny_data, *typed), time.monotonic() + 100
+    while not list(there.glob("*/results.json")) and time.monotonic() < deadline:
+        assert driver.poll() is None, (tmp_path / "there.log").read_text()
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait(10)
+    assert sweep(there, tiny_data, *typed).wait(120) == 0, (tmp_path / "there.log").read_text()
+    assert "launch  " in (tmp_path / "there.log").read_text()
+    assert cells(there) == cells(here)
