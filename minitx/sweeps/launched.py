@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from minitx.sweeps.cells import Cell, is_done
 from minitx.sweeps.executor import WORKERS_LOG, CellResult, LocalWorkers, attempt, run_cell
 from minitx.sweeps.progress import CellStatus
 from minitx.training.console import Reporter
+from minitx.training.run_folder import Busy, RunFolder
 from minitx.training.signals import StopRequest, stop_on_signals
 
 
@@ -60,7 +62,7 @@ class LaunchedCells:
         self._make, self._paths, self._folder = make, paths, folder
         self._first = [cell for cell in cells if cell.timing is None]
         self._futures: dict[str, Future[CellResult]] = {}
-        self._calls: list[threading.Thread] = []
+        self._threads: list[threading.Thread] = []
         self._alone: LocalWorkers | None = None
         self._setting, self._n_launched, self._ended = threading.Lock(), 0, threading.Event()
 
@@ -92,47 +94,74 @@ class LaunchedCells:
             for process in multiprocessing.active_children():
                 process.terminate()
             return
-        for call in self._calls:
-            call.join(SECONDS_TO_COLLECT)
+        for thread in self._threads:
+            thread.join(SECONDS_TO_COLLECT)
 
     # ------------------------------------------------------------------------------------------------------- one call
 
-    def _launch(self, cells: Sequence[Cell]) -> None:
+    def _launch(self, cells: Sequence[Cell], futures: Mapping[str, Future[CellResult]] | None = None) -> None:
         """One call of the launcher, which blocks, and one look after another at the folders meanwhile."""
-        futures = {cell.key: Future[CellResult]() for cell in cells}
-        self._futures |= futures
-        first, self._n_launched = self._n_launched, self._n_launched + len(cells)
-        for work in (partial(self._call, cells, futures, first), partial(self._look, cells, futures)):
-            thread = threading.Thread(target=work, daemon=True)
+        call = _Call(cells, futures or {cell.key: Future[CellResult]() for cell in cells}, self._n_launched)
+        self._n_launched += len(cells)
+        self._futures |= call.futures
+        for work in (self._make_call, self._look):
+            thread = threading.Thread(target=work, args=(call,), daemon=True)
             thread.start()
-            self._calls.append(thread)
+            self._threads.append(thread)
 
-    def _call(self, cells: Sequence[Cell], futures: Mapping[str, Future[CellResult]], first: int) -> None:
-        paths = [self._paths[cell.key].resolve() for cell in cells]
-        jobs = {str(path): cell for path, cell in zip(paths, cells, strict=True)}
+    def _make_call(self, call: _Call) -> None:
+        paths = [self._paths[cell.key].resolve() for cell in call.cells]
+        jobs = {str(path): cell for path, cell in zip(paths, call.cells, strict=True)}
         places = [[f"hydra.sweep.dir={_quoted(p.parent)}", f"hydra.sweep.subdir={_quoted(p.name)}"] for p in paths]
         try:
             launcher = self._make(partial(run_job, jobs), self._folder)
-            results = [_result(job._return_value) for job in launcher.launch(places, initial_job_idx=first)]
-        except Exception as error:  # the launcher's own: no such partition, a job lost, ...
-            results = [CellResult(error=(str(error) or repr(error)).splitlines()[0])] * len(cells)
-        for cell, result in zip(cells, results, strict=True):
-            if result.error is not None and is_done(cell, self._paths[cell.key]):
-                result = CellResult()
-            self._set(futures[cell.key], result)
+            returned = launcher.launch(places, initial_job_idx=call.first)
+        except Exception as error:  # no such partition, or a job that died: which one, a launcher does not tell
+            self._after_failure(call, _line(error))
+            return
+        for cell, job in zip(call.cells, returned, strict=True):
+            result = job._return_value
+            self._set(call, cell, result if isinstance(result, CellResult) else CellResult(error=_line(result)))
 
-    def _look(self, cells: Sequence[Cell], futures: Mapping[str, Future[CellResult]]) -> None:
-        left = list(cells)
+    def _after_failure(self, call: _Call, line: str) -> None:
+        """What runs goes on to be looked at; what had not begun is launched again, if anything had."""
+        begun = [cell for cell in call.cells if RunFolder(self._paths[cell.key]).config_file.is_file()]
+        call.failure = line
+        rest = [cell for cell in call.cells if cell not in begun]
+        if begun and rest:
+            self._launch(rest, {cell.key: call.futures[cell.key] for cell in rest})
+        elif rest:
+            for cell in rest:
+                self._set(call, cell, CellResult(error=line))
+
+    def _look(self, call: _Call) -> None:
+        left = list(call.cells)
         while left and not self._ended.wait(SECONDS_BETWEEN_LOOKS):
             for cell in left:
-                if is_done(cell, self._paths[cell.key]):
-                    self._set(futures[cell.key], CellResult())
-            left = [cell for cell in left if not futures[cell.key].done()]
+                path, failure = self._paths[cell.key], call.failure
+                died = failure is not None and RunFolder(path).config_file.is_file() and not _is_running(path)
+                if is_done(cell, path):
+                    self._set(call, cell, CellResult())
+                elif died:
+                    self._set(call, cell, CellResult(error=failure))
+            left = [cell for cell in left if not call.futures[cell.key].done()]
 
-    def _set(self, future: Future[CellResult], result: CellResult) -> None:
+    def _set(self, call: _Call, cell: Cell, result: CellResult) -> None:
         with self._setting:
-            if not future.done():
-                future.set_result(result)
+            if not call.futures[cell.key].done():
+                call.futures[cell.key].set_result(result)
+
+
+@dataclass
+class _Call:
+    """Of a launcher."""
+
+    cells: Sequence[Cell]
+    futures: Mapping[str, Future[CellResult]]
+    first: int
+    """Number of its first job."""
+    failure: str | None = None
+    """What it ended with instead of results."""
 
 
 def run_job(jobs: Mapping[str, Cell], raw: object) -> CellResult:
@@ -154,11 +183,17 @@ def _join_tasks() -> None:
         submitit.helpers.TorchDistributedEnvironment().export()
 
 
-def _result(returned: Any) -> CellResult:
-    """What a job returned, or what it died of."""
-    if isinstance(returned, CellResult):
-        return returned
-    return CellResult(error=(str(returned) or repr(returned)).splitlines()[0])
+def _is_running(path: Path) -> bool:
+    """Whether a process has the run in this folder."""
+    try:
+        with RunFolder(path).locked():
+            return False
+    except Busy:
+        return True
+
+
+def _line(error: object) -> str:
+    return (str(error) or repr(error)).splitlines()[0]
 
 
 def _quoted(path: object) -> str:

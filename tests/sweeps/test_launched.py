@@ -32,9 +32,10 @@ from minitx.training.run_folder import Busy
 class LauncherHere:
     """Runs jobs one after the other in the thread that calls, and remembers the calls."""
 
-    def __init__(self, before_return: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, before_return: Callable[[], object] = lambda: None, dies_at: int | None = None) -> None:
+        """dies_at: number of the job that is killed when it has begun."""
         self.calls: list[int] = []
-        self._before_return = before_return
+        self._before_return, self._dies_at = before_return, dies_at
 
     def make(self, task: Callable[[Any], Any], folder: Path) -> LauncherHere:
         self._task = task
@@ -43,8 +44,12 @@ class LauncherHere:
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
         self.calls.append(len(job_overrides))
         returned = []
-        for parent, name in job_overrides:
+        for number, (parent, name) in enumerate(job_overrides, initial_job_idx):
             place = Path(parent.partition("=")[2].strip("'")) / name.partition("=")[2].strip("'")
+            if number == self._dies_at:
+                place.mkdir(parents=True)
+                (place / "config.yaml").write_text("{}")
+                raise RuntimeError(f"job {number} was killed")
             HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(place)}}})
             returned.append(SimpleNamespace(_return_value=self._task(None)))
         self._before_return()
@@ -83,17 +88,37 @@ def test_all_cells_go_in_one_call_and_are_seen_before_it_returns(
 
 
 def test_what_the_launcher_dies_of_is_each_cells_error(
-    tiny_classes: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_classes: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def refuse() -> None:
         raise RuntimeError("no such partition: night\nsecond line")
 
+    launcher = LauncherHere()
+    monkeypatch.setattr(launcher, "launch", lambda *_, **__: refuse())
     with pytest.raises(SystemExit) as end:
-        run(tmp_path, tiny_classes, LauncherHere(refuse), arms={"wide": {}, "bad": {"overrides": ["optim.lr=1e30"]}})
+        run(tmp_path, tiny_classes, launcher)
     assert end.value.code == 1
     output = capfd.readouterr().out
-    assert output.count("FAILED: no such partition: night\n") == 4, "four had finished, and four had not"
+    assert output.count("FAILED: no such partition: night\n") == 4
     assert "second line" not in output
+
+
+def test_a_job_that_dies_fails_its_cell_alone(
+    tiny_classes: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A launcher then gives no results at all: cells that had finished count, and those not yet begun go in again."""
+    launcher = LauncherHere(dies_at=1)
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path, tiny_classes, launcher)
+    assert end.value.code == 1
+    assert launcher.calls == [4, 2]
+    output = capfd.readouterr().out
+    assert output.count("FAILED: job 1 was killed") == 1 and output.count("accuracy") >= 3
+    run(tmp_path, tiny_classes, launcher)
+    assert launcher.calls == [4, 2, 1]
 
 
 def test_a_cell_that_is_run_elsewhere_is_launched_again(
