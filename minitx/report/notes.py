@@ -86,6 +86,9 @@ def _seeds(entry: Entry, result: ClaimResult) -> Iterator[str]:
         yield say("Seeds {seeds}: each fixes initialisation, order and subset, and the arms share them.", seeds=seeds)
     else:
         yield say("Seeds {seeds}: each is a round of timing; nothing is trained.", seeds=seeds)
+    devices = sorted({seen.device for seen in evidence.observations if seen.device})
+    if devices:
+        yield say("Timed on: {devices}.", devices="; ".join(devices))
     if entry.exploratory:
         yield say("Exploratory: with fewer than {n} seeds no verdict is given, whatever the numbers.", n=MIN_SEEDS)
     n_done, n_missing = len(evidence.observations), len(evidence.missing)

@@ -33,6 +33,8 @@ class Observation:
     """`test.accuracy`, `loss.test`, `seconds`, `steps`, `n_params_non_embedding`, `fit.gap`, ..."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Measure -> 95 % interval over the rows that it was measured on, where there is one."""
+    device: str = ""
+    """What a timing was taken on; nothing where a model was trained."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,16 @@ def _stored_cells(record: Path) -> dict[tuple[str, str, str], Observation]:
     with path.open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
             arm, value, seed, folder = (line.pop(key) for key in CELL_COLUMNS)
+            device = line.pop(DEVICE_COLUMN, "")
             measures = {name: float(number) for name, number in line.items() if number}
-            found[arm, value, seed] = Observation(arm, _value(value), int(seed), folder, measures)
+            found[arm, value, seed] = Observation(arm, _value(value), int(seed), folder, measures, device=device)
     return found
 
 
 CELL_COLUMNS = ("arm", "value", "seed", "folder")
 """First columns of cells-<tier>.csv; measures follow."""
+DEVICE_COLUMN = "device"
+"""Before the measures, in the table of a study that takes timings."""
 
 
 def write_cells(path: Path, evidence: Evidence) -> None:
@@ -118,10 +123,12 @@ def write_cells(path: Path, evidence: Evidence) -> None:
     names = sorted({name for seen in evidence.observations for name in seen.measures} - {"seconds"})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*CELL_COLUMNS, *names])
+        has_devices = any(seen.device for seen in evidence.observations)
+        writer.writerow([*CELL_COLUMNS, *([DEVICE_COLUMN] if has_devices else []), *names])
         for seen in evidence.observations:
             measured = (seen.measures.get(name, "") for name in names)
-            writer.writerow([seen.arm, _text(seen.value), seen.seed, seen.folder, *measured])
+            device = [seen.device] if has_devices else []
+            writer.writerow([seen.arm, _text(seen.value), seen.seed, seen.folder, *device, *measured])
 
 
 def _text(value: Value | None) -> str:
@@ -155,4 +162,5 @@ def observe(root: Path, folder: str, arm: str, value: Value | None, seed: int) -
         if results.get(key) is not None
     }
     measures |= read_measures(root / folder)
-    return Observation(arm, value, seed, folder, measures, intervals)
+    device = results["device"] if "kind" in results else ""
+    return Observation(arm, value, seed, folder, measures, intervals, device)
