@@ -1,4 +1,4 @@
-"""The schedule of a run that minutes end: it follows the clock, only falls, and goes on exactly; by a clock of our own."""
+"""The schedule of a run that minutes end: it follows the clock (here our own), only falls, and goes on exactly."""
 
 from __future__ import annotations
 
