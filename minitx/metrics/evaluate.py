@@ -225,12 +225,12 @@ BLEU_WORDS = 4
 
 def notes_on(texts: Sequence[str], references: Sequence[Sequence[str]], metrics: str, tokenize: str) -> Iterator[str]:
     """Where scores are low for another reason than bad outputs."""
-    if metrics == "bleu" and tokenize not in ("zh", "char"):
+    if metrics == "bleu" and tokenize not in ("zh", "ja-mecab", "char"):
         short = sum(len(one[0].split()) < BLEU_WORDS for one in references if one)
         if 2 * short > len(references):
             yield (
                 f"{short:,} of {len(references):,} references have fewer than {BLEU_WORDS} words between spaces, for "
-                f"which BLEU counts next to nothing; for text without spaces set data.bleu_tokenize=zh or char"
+                f"which BLEU counts next to nothing; without spaces set data.bleu_tokenize to zh, ja-mecab or char"
             )
     cased = sum(one[0] != one[0].lower() for one in references if one)
     if cased and any(text.strip() for text in texts) and all(text == text.lower() for text in texts):

@@ -217,5 +217,5 @@ def expansion(split: Split) -> int:
     and a quarter more, for those of other texts."""
     if split.tgt is None:
         return LEAST_EXPANSION
-    needed = (split.tgt.lengths - SPARE_TOKENS) / split.src.lengths
-    return max(LEAST_EXPANSION, math.ceil(1.25 * needed.max()))
+    needed = float(((split.tgt.lengths - SPARE_TOKENS) / split.src.lengths).max())
+    return max(LEAST_EXPANSION, math.ceil(1.25 * needed))
