@@ -18,6 +18,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from minitx.openmp import bound_waiting
+
+bound_waiting()  # before an import brings torch
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode

@@ -16,7 +16,7 @@ from minitx.config import Config, DataConfig, DecodeConfig, NetConfig, Transform
 from minitx.config.load import override
 from minitx.data import TaskData, load_data
 from minitx.decoding.inference import TranslationScore
-from minitx.decoding.text import Candidate, TextModel, TextProcessor
+from minitx.decoding.text import Answer, Candidate, TextModel, TextProcessor
 from minitx.errors import ConfigError
 from minitx.metrics.class_report import N_HARDEST, ClassReport, report_classes
 from minitx.metrics.comparison import Comparison, compare_evaluations
@@ -40,7 +40,12 @@ class LinearTextModel:
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label name of each text, in the order of `texts`; [] for none."""
-        return [self.processor.label(index) for index in self.model.log_probs(texts).argmax(-1)] if texts else []
+        return [answer.text for answer in self.answers(texts)]
+
+    def answers(self, texts: Sequence[str]) -> list[Answer]:
+        """`predict`, as answers."""
+        classes = self.model.log_probs(texts).argmax(-1) if texts else []
+        return [Answer(text=self.processor.label(index)) for index in classes]
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """None: texts are read whole."""
@@ -140,6 +145,10 @@ class Predictor:
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label name, or the best output text, of each text, in the order of `texts`; see `TextModel.predict`."""
         return self.text_model.predict(texts)
+
+    def answers(self, texts: Sequence[str]) -> list[Answer]:
+        """`predict`, and of each output whether it was cut off at the limit on its length."""
+        return self.text_model.answers(texts)
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """How many texts are longer than `data.max_length` and are read in part."""

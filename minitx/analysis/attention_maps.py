@@ -14,7 +14,6 @@ from torch import Tensor
 from minitx.batch import BOS, EOS, Batch
 from minitx.config import DecodeConfig
 from minitx.decoding.beam import translate
-from minitx.decoding.greedy import output_limit
 from minitx.decoding.inference import GREEDY, inference
 from minitx.decoding.text import TextProcessor
 from minitx.nn.build import Model
@@ -123,7 +122,7 @@ def _inspect_translation(
 ) -> Inspection:
     [ids] = translate([model], batch, decode)
     # An output that reached the limit has no EOS: then its last token is the last that was written.
-    ended = len(ids) < output_limit(model, batch.src.shape[1])
+    ended = len(ids) < model.output_limit(batch.src.shape[1])
     written = [*ids.tolist(), EOS] if ended else ids.tolist()
     fed = torch.tensor([[BOS, *written[:-1]]], device=batch.src.device)
     with capture_attention(model) as maps:

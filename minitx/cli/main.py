@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from minitx.cli import bench, doctor, evaluate, export, inspect, match, predict, report, score
 from minitx.errors import ConfigError, RunError
+from minitx.openmp import bound_waiting
 
 COMMANDS = (predict, score, evaluate, inspect, export, match, report, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. A user's mistake is one line on the error stream."""
+    bound_waiting()
     options = _parse(arguments)
     try:
         options.command(options)

@@ -24,19 +24,22 @@ def add_parser(commands: shared.Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """One line per text, or `n_best` of them; texts that were cut are counted in a warning at the end.
+    """One line per text, or `n_best` of them; texts and outputs that were cut are counted in warnings at the end.
 
     A line break inside an answer is written as \\n, so that answers and lines agree.
     """
     predictor = shared.load_predictor(options)
     predictor.check_predicts()
-    progress, n_cut = shared.LineProgress(silent=bool(options.text)), 0
+    progress, n_cut, n_cut_off = shared.LineProgress(silent=bool(options.text)), 0, 0
     for chunk in shared.chunks(options.text or shared.read_lines(), shared.chunk_size(predictor.decode.beam)):
         if options.n_best is None:
-            answers = predictor.predict(chunk)
-            lines = [json.dumps({"text": a}, ensure_ascii=False) if options.json else _one_line(a) for a in answers]
+            answers = predictor.answers(chunk)
+            n_cut_off += sum(answer.cut_off for answer in answers)
+            lines = [_answer(answer.text, options.json) for answer in answers]
         else:
-            found = enumerate(predictor.n_best(chunk, options.n_best), start=progress.n_lines + 1)
+            candidates = predictor.n_best(chunk, options.n_best)
+            n_cut_off += sum(best[0].cut_off for best in candidates if best)
+            found = enumerate(candidates, start=progress.n_lines + 1)
             lines = [_candidate(number, c.score, c.text, options.json) for number, best in found for c in best]
         shared.print_lines(lines)
         n_cut += predictor.n_cut(chunk)
@@ -48,6 +51,13 @@ def run(options: argparse.Namespace) -> None:
         limit = f"data.max_length ({predictor.processor.max_length} tokens)"
         kept = f"of them the {KEPT[predictor.processor.truncate]} tokens were read"
         print(f"warning: {n_cut:,} of {progress.n_lines:,} texts are longer than {limit}; {kept}", file=sys.stderr)
+    if n_cut_off:
+        was = "outputs were cut off at the limit on their length, before the model had ended them"
+        print(f"warning: {n_cut_off:,} of {progress.n_lines:,} {was}", file=sys.stderr)
+
+
+def _answer(text: str, as_json: bool) -> str:
+    return json.dumps({"text": text}, ensure_ascii=False) if as_json else _one_line(text)
 
 
 def _candidate(number: int, score: float, text: str, as_json: bool) -> str:

@@ -77,8 +77,9 @@ class DataConfig(Section):
     metrics: Literal["auto", "bleu", "error_rate"] = "auto"
     """Translation: bleu (BLEU and chrF) or error_rate (PER and WER over space-separated symbols); auto
     = error_rate for cmudict and probe, else bleu."""
-    bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
-    """Translation: how sacrebleu splits texts for BLEU; none = at spaces alone, for tokenised text."""
+    bleu_tokenize: Literal["13a", "intl", "zh", "ja-mecab", "char", "none"] = "13a"
+    """Translation: how sacrebleu splits texts for BLEU; none = at spaces alone, for tokenised text. ja-mecab needs
+    `pip install 'sacrebleu[ja]'`."""
     train_size: int | float | None = None
     """null = all; a count or a fraction of the training rows: nested, seeded, stratified subsets."""
     subset_seed: int = setting(0, "seed")

@@ -15,7 +15,7 @@ WIDEST_WITH_GRAPHS = 512
 
 
 class OptimConfig(Section):
-    """AdamW and its schedule; everything runs over optimiser steps."""
+    """AdamW and its schedule, which runs over optimiser steps (over time, where `trainer.max_minutes` ends a run)."""
 
     lr: float = Field(1e-3, gt=0)
     """Peak learning rate."""
@@ -107,7 +107,8 @@ class TrainerConfig(Section):
     """Where `max_epochs` are fewer steps than these, it stands for these: a small set's passes are short."""
     max_steps: int | None = setting(None, "duration", ge=1)
     max_minutes: float | None = setting(None, "duration", gt=0)
-    """The first limit reached ends the run. Minutes are of training alone and become a number of steps early on."""
+    """The first limit reached ends the run. Minutes are of training alone; where they are what ends it, the schedule
+    follows the clock and ends with them, however fast the machine is and whether its speed changes."""
     log_every: int = setting(20, "logging", ge=1)
     """Steps between logged training lines."""
     eval_every: int | float = 1.0

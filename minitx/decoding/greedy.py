@@ -56,22 +56,21 @@ def greedy(model: Translator, batch: Batch, max_length: int | None = None) -> li
 
 
 def output_limits(models: Sequence[Translator], batch: Batch, max_length: int | None = None) -> Tensor:
-    """(B,) int64: tokens that each row's output may have, the end included; `max_length` or `output_limit`."""
+    """(B,) int64: tokens that each row's output may have, the end included; `max_length`, or the least that a model's
+    own `output_limit` allows."""
     n_rows, longest = batch.src.shape
     if max_length is not None:
         return torch.full((n_rows,), max_length, device=batch.src.device)
     lengths = torch.full((n_rows,), longest) if batch.src_mask is None else batch.src_mask.sum(dim=1).cpu()
-    limits = [min(output_limit(model, length) for model in models) for length in lengths.tolist()]
+    limits = [min(model.output_limit(length) for model in models) for length in lengths.tolist()]
     return torch.tensor(limits, device=batch.src.device)
 
 
-def output_limit(model: Translator, src_length: int) -> int:
-    """Tokens that an output may have: what the model was built for, and less for a short source.
-
-    A model that has not yet learned to end would otherwise write to the limit for every row. Eight per source token
-    leave room for words that are read whole and written letter by letter.
-    """
-    return min(model.decoder.max_length, 8 * src_length + 32)
+def cut_off(
+    models: Sequence[Translator], batch: Batch, outputs: Sequence[npt.NDArray[np.int64]]
+) -> npt.NDArray[np.bool_]:
+    """(B,) True = this row's output (of a search with `max_length` None) has no end: it reached its limit first."""
+    return np.array([len(ids) for ids in outputs]) >= output_limits(models, batch).cpu().numpy()
 
 
 def until_end(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

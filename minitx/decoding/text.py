@@ -15,7 +15,8 @@ from minitx.data import Split, TaskData, Tokenizer, encode_texts, plan_eval
 from minitx.data.pipeline.encode import encode_examples
 from minitx.data.sources import Examples
 from minitx.data.splits import Task
-from minitx.decoding.beam import beam_search, translate
+from minitx.decoding.beam import Hypothesis, beam_search, translate
+from minitx.decoding.greedy import cut_off, output_limits
 from minitx.decoding.inference import (
     GREEDY,
     Precision,
@@ -99,6 +100,16 @@ class TextProcessor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model makes of one text."""
+
+    text: str
+    """Label name, or output text."""
+    cut_off: bool = False
+    """Translation: it reached the limit on its length before the model had ended it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One of a text's best translations."""
 
@@ -107,6 +118,8 @@ class Candidate:
     """What candidates are ranked by: `log_prob` over a power of the length (`decode.length_penalty`)."""
     log_prob: float
     """Natural logarithm of the probability of its tokens."""
+    cut_off: bool = False
+    """It reached the limit on its length before the model had ended it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +134,11 @@ class TextModel:
     batch_tokens: int = 4096
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label name, or the best output text, of each text, in the order of `texts`; [] for none.
+        """The label name, or the best output text, of each text, in the order of `texts`; [] for none."""
+        return [answer.text for answer in self.answers(texts)]
+
+    def answers(self, texts: Sequence[str]) -> list[Answer]:
+        """`predict`, with what else is known of each answer.
 
         Texts of about equal length go through the models together, so the order given costs nothing. A blank text is
         translated to nothing.
@@ -131,7 +148,7 @@ class TextModel:
         if self.processor.task == "classification":
             return self._in_order(self.processor.encode(texts), self._labels)
         outputs = self._in_order(self.processor.encode(texts), self._best)
-        return [output if text.strip() else "" for text, output in zip(texts, outputs, strict=True)]
+        return [output if text.strip() else Answer(text="") for text, output in zip(texts, outputs, strict=True)]
 
     def n_best(self, texts: Sequence[str], n: int) -> list[list[Candidate]]:
         """The `n` best translations of each text, best first; fewer where the search found fewer, none of a blank one.
@@ -174,19 +191,28 @@ class TextModel:
             found = [item for rows in plan for item in compute(split.batch(rows).to(self.device))]
         return [found[i] for i in np.argsort(np.concatenate(plan))]
 
-    def _labels(self, batch: Batch) -> list[str]:
-        return [self.processor.label(index) for index in mean_log_probs(self.models, batch).argmax(-1).tolist()]
+    def _labels(self, batch: Batch) -> list[Answer]:
+        classes = mean_log_probs(self.models, batch).argmax(-1).tolist()
+        return [Answer(text=self.processor.label(index)) for index in classes]
 
-    def _best(self, batch: Batch) -> list[str]:
-        return [self.processor.text(ids) for ids in translate(translators(self.models), batch, self.decode)]
+    def _best(self, batch: Batch) -> list[Answer]:
+        models = translators(self.models)
+        outputs = translate(models, batch, self.decode)
+        cut = cut_off(models, batch, outputs).tolist()
+        return [Answer(text=self.processor.text(ids), cut_off=c) for ids, c in zip(outputs, cut, strict=True)]
 
     def _candidates(self, batch: Batch, n: int) -> list[list[Candidate]]:
-        beam, length_penalty = self.decode.beam, self.decode.length_penalty
-        found = beam_search(translators(self.models), batch, beam, length_penalty=length_penalty, n_best=n)
+        models, beam, length_penalty = translators(self.models), self.decode.beam, self.decode.length_penalty
+        found = beam_search(models, batch, beam, length_penalty=length_penalty, n_best=n)
+        limits = output_limits(models, batch).tolist()
         return [
-            [Candidate(text=self.processor.text(h.ids), score=h.score, log_prob=h.log_prob) for h in best]
-            for best in found
+            [self._candidate(hypothesis, limit) for hypothesis in best]
+            for best, limit in zip(found, limits, strict=True)
         ]
+
+    def _candidate(self, found: Hypothesis, limit: int) -> Candidate:
+        text, cut = self.processor.text(found.ids), len(found.ids) >= limit
+        return Candidate(text=text, score=found.score, log_prob=found.log_prob, cut_off=cut)
 
     def _score(self, batch: Batch) -> list[TranslationScore]:
         return row_scores(translators(self.models), batch)

@@ -20,6 +20,7 @@ from minitx.config import DecodeConfig, MaskingConfig
 from minitx.data import Masker, Split, TaskData, plan_eval
 from minitx.data.splits import IntArray
 from minitx.decoding.beam import translate
+from minitx.decoding.greedy import cut_off
 from minitx.decoding.inference import (
     GREEDY,
     Precision,
@@ -58,9 +59,11 @@ class Evaluation:
     log_probs: LogProbs | None = field(default=None, repr=False)
     """Classification: (N, C) natural logarithms of each row's probabilities; `class_report` has what follows."""
     labels: Ints | None = field(default=None, repr=False)
+    """Classification: (N,) true classes."""
+    n_cut_off: int | None = None
+    """Translation: outputs that reached the limit on their length before the model had ended them."""
     notes: tuple[str, ...] = ()
     """What a reader of the scores must know."""
-    """Classification: (N,) true classes."""
 
     @property
     def score(self) -> float:
@@ -105,9 +108,9 @@ def evaluate(
     with inference(models, device, precision):
         if isinstance(model, Translator):
             assert data.tgt_tokenizer is not None, "a translation task has a target tokeniser"
-            loss, outputs = _translate(translators(models), batches, decode)
+            loss, outputs, n_cut_off = _translate(translators(models), batches, decode)
             texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
-            return _evaluate_texts(loss, texts, rows, split, data, bleu_tokenize)
+            return _evaluate_texts(loss, texts, n_cut_off, rows, split, data, bleu_tokenize)
         if isinstance(model, MaskedModel):
             return _evaluate_masked(predict_hidden(masked_models(models), batches), back, rows, split, data)
         return evaluate_classes(_classify(models, batches)[back], rows, split, data)
@@ -163,14 +166,17 @@ def _classify(models: Sequence[nn.Module], batches: Iterator[Batch]) -> LogProbs
 
 def _translate(
     models: Sequence[Translator], batches: Iterator[Batch], decode: DecodeConfig
-) -> tuple[float, list[Ints]]:
-    """(loss per real target token of the reference, output ids of each row in the order of the batches)."""
-    losses, outputs, n_targets = [], [], 0
+) -> tuple[float, list[Ints], int]:
+    """(loss per real target token of the reference, output ids of each row in the order of the batches, how many of
+    them were cut off)."""
+    losses, outputs, n_targets, n_cut_off = [], [], 0, 0
     for batch in batches:
         losses.append(models[0].loss(batch) if len(models) == 1 else -token_log_probs(models, batch).sum())
         n_targets += batch.n_targets
-        outputs += translate(models, batch, decode)
-    return _total(losses) / n_targets, outputs
+        found = translate(models, batch, decode)
+        n_cut_off += int(cut_off(models, batch, found).sum())
+        outputs += found
+    return _total(losses) / n_targets, outputs, n_cut_off
 
 
 def _total(losses: list[Tensor]) -> float:
@@ -190,7 +196,7 @@ def _evaluate_masked(predicted: MaskedPredictions, back: Ints, rows: Ints, split
 
 
 def _evaluate_texts(
-    loss: float, texts: list[str], rows: Ints, split: Split, data: TaskData, bleu_tokenize: str
+    loss: float, texts: list[str], n_cut_off: int, rows: Ints, split: Split, data: TaskData, bleu_tokenize: str
 ) -> Evaluation:
     references = [split.references(int(row)) for row in rows]
     outputs = TextOutputs(hypotheses=texts, references=references, bleu_tokenize=bleu_tokenize)
@@ -200,8 +206,17 @@ def _evaluate_texts(
         main=main_metric(data.metrics),
         rows=rows,
         predictions=texts,
-        notes=tuple(notes_on(texts, references, data.metrics, bleu_tokenize)),
+        n_cut_off=n_cut_off,
+        notes=(*_on_cut_off(n_cut_off, len(texts)), *notes_on(texts, references, data.metrics, bleu_tokenize)),
     )
+
+
+def _on_cut_off(n_cut_off: int, n_texts: int) -> tuple[str, ...]:
+    """What is said of outputs that never ended."""
+    if not n_cut_off:
+        return ()
+    remedy = "train longer, or raise data.max_length if references are that long"
+    return (f"{n_cut_off:,} of {n_texts:,} outputs were cut off at the limit on their length; {remedy}",)
 
 
 BLEU_WORDS = 4
@@ -210,12 +225,12 @@ BLEU_WORDS = 4
 
 def notes_on(texts: Sequence[str], references: Sequence[Sequence[str]], metrics: str, tokenize: str) -> Iterator[str]:
     """Where scores are low for another reason than bad outputs."""
-    if metrics == "bleu" and tokenize not in ("zh", "char"):
+    if metrics == "bleu" and tokenize not in ("zh", "ja-mecab", "char"):
         short = sum(len(one[0].split()) < BLEU_WORDS for one in references if one)
         if 2 * short > len(references):
             yield (
                 f"{short:,} of {len(references):,} references have fewer than {BLEU_WORDS} words between spaces, for "
-                f"which BLEU counts next to nothing; for text without spaces set data.bleu_tokenize=zh or char"
+                f"which BLEU counts next to nothing; without spaces set data.bleu_tokenize to zh, ja-mecab or char"
             )
     cased = sum(one[0] != one[0].lower() for one in references if one)
     if cased and any(text.strip() for text in texts) and all(text == text.lower() for text in texts):

@@ -8,7 +8,7 @@ from typing import Literal
 from minitx.config import LstmConfig, NetConfig, TransformerConfig
 from minitx.nn.classifier import Classifier
 from minitx.nn.masked import MaskedModel
-from minitx.nn.translator import Translator
+from minitx.nn.translator import LEAST_EXPANSION, Translator
 
 Model = Classifier | Translator | MaskedModel
 
@@ -27,6 +27,9 @@ class ModelShape:
     """Translation: source and target share one vocabulary."""
     max_length: int = 256
     """Rows of a learned position table, and of the precomputed sinusoids."""
+    expansion: int = LEAST_EXPANSION
+    """Translation: tokens that an output may have per source token, as far as training targets needed; see
+    `Translator.output_limit`."""
 
     def __post_init__(self) -> None:
         if self.task == "classification" and not self.n_classes:
@@ -45,4 +48,4 @@ def build_model(config: NetConfig, shape: ModelShape) -> Model:
     if shape.task == "masked":
         return MaskedModel(config, shape.src_vocab, shape.max_length)
     assert shape.tgt_vocab is not None and isinstance(config, TransformerConfig | LstmConfig)
-    return Translator(config, shape.src_vocab, shape.tgt_vocab, shape.joint, shape.max_length)
+    return Translator(config, shape.src_vocab, shape.tgt_vocab, shape.joint, shape.max_length, shape.expansion)

@@ -14,6 +14,11 @@ from minitx.nn.encoders import TextDecoder, make_decoder, make_encoder
 from minitx.nn.layers import token_table
 from minitx.nn.losses import TokenPredictor
 
+LEAST_EXPANSION = 8
+"""Room for words that are read whole and written letter by letter."""
+SPARE_TOKENS = 32
+"""Room that an output has whatever its source's length."""
+
 
 class Translator(TokenPredictor, nn.Module):
     """A source text and the target so far -> logits of the next target token.
@@ -29,8 +34,11 @@ class Translator(TokenPredictor, nn.Module):
         tgt_vocab: int,
         joint: bool,
         max_length: int,
+        expansion: int = LEAST_EXPANSION,
     ) -> None:
+        """max_length: tokens of the longest text of either side. expansion: see `output_limit`."""
         super().__init__()
+        self.expansion = expansion
         tied = config.tie_embeddings
         self.src_tokens = token_table(src_vocab, config.d_model)
         self.tgt_tokens = None if tied and joint else token_table(tgt_vocab, config.d_model)
@@ -66,6 +74,13 @@ class Translator(TokenPredictor, nn.Module):
     def output_weight(self) -> Tensor:
         """(V, D): of the output projection, which is the decoder's token table where they are tied."""
         return (self.output or self.tgt_tokens or self.src_tokens).weight
+
+    def output_limit(self, src_length: int) -> int:
+        """Tokens that an output may have, the end included: what the model was built for, and less for a short source.
+
+        A model that has not yet learned to end would otherwise write to the limit for every row.
+        """
+        return min(self.decoder.max_length, self.expansion * src_length + SPARE_TOKENS)
 
     def new_cache(self, memory: Tensor) -> StepCache:
         """For decoding token by token: `cache.select` keeps rows; select `memory` and `src_mask` alike."""

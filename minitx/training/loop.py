@@ -29,17 +29,10 @@ from minitx.metrics.evaluate import Evaluation
 from minitx.nn.build import Model
 from minitx.training.console import Reporter, Status
 from minitx.training.device import Compute
-from minitx.training.optim import WeightAverage, learning_rate
+from minitx.training.optim import WeightAverage
+from minitx.training.schedule import SETTLED_AT, Schedule, WarmUp
 from minitx.training.signals import StopRequest
 from minitx.training.step import Stepper
-
-ESTIMATE_AT = 0.1
-"""Share of `max_minutes` after which minutes become a number of steps."""
-SETTLED_AT = 10
-"""The first steps compile, fault pages in and fill caches; they say nothing about speed."""
-ESTIMATE_MARGIN = 0.95
-"""A little is left for steps that turn out slower than those measured."""
-
 
 MakeBatch = Callable[[np.ndarray, int], Batch]
 """Row numbers of a split, and the epoch in which they are drawn -> their batch."""
@@ -73,8 +66,8 @@ class Progress:
     """Real tokens trained on: of the target side for a translator, of the text for a classifier."""
     settled: float | None = None
     """Seconds at step `SETTLED_AT`; the speed is measured from there."""
-    horizon: int | None = None
-    """The number of steps that `max_minutes` became, once it has."""
+    warm_up: WarmUp | None = None
+    """With `max_minutes`: how the warm-up ended, once it has."""
     best: float | None = None
     best_loss: float | None = None
     """Decides between equal scores."""
@@ -85,7 +78,9 @@ class Progress:
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> Progress:
-        return cls(**{**state, "window": Window(**state["window"])})
+        ended, known = state.get("warm_up"), {key: value for key, value in state.items() if key != "horizon"}
+        warm_up = WarmUp(**ended) if ended else None  # `horizon` was of an earlier version, which froze its estimate
+        return cls(**{**known, "window": Window(**state["window"]), "warm_up": warm_up})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -123,6 +118,8 @@ class Loop:
         lengths = -(-split.lengths // length_step) * length_step
         self.stream = BatchStream(lengths, config.batch_tokens, seed, config.batch_rows)
         self.progress = Progress()
+        self.schedule = Schedule(stepper.optim, self._step_limit(), _in_seconds(config.max_minutes))
+        self._lr = math.nan
         self._pending: list[tuple[int, list[np.ndarray], torch.Tensor, torch.Tensor, int]] = []
         self._shown_loss = math.nan
         self.make_batch: MakeBatch = make_batch or (lambda rows, epoch: split.batch(rows))
@@ -134,35 +131,22 @@ class Loop:
     def steps_per_epoch(self) -> float:
         return self.stream.batches_per_epoch / self.config.accumulate
 
-    @property
-    def total_steps(self) -> int:
-        """The step at which the run ends, as far as it is known now (exactly, without `max_minutes`)."""
+    def _step_limit(self) -> int | None:
+        """The first of `max_steps` and `max_epochs`, in steps."""
         limits = [] if self.config.max_steps is None else [self.config.max_steps]
         if self.config.max_epochs is not None:
             limits.append(max(self.config.min_steps or 1, round(self.config.max_epochs * self.steps_per_epoch)))
-        if self.config.max_minutes is not None:
-            limits.append(self._steps_in_time(60 * self.config.max_minutes))
-        return min(limits)
+        return min(limits, default=None)
 
-    def _steps_in_time(self, budget: float) -> int:
-        """Frozen once `ESTIMATE_AT` of the budget has been spent; until then what the speed so far promises."""
-        progress = self.progress
-        if progress.horizon is not None:
-            return progress.horizon
-        if progress.settled is None or progress.step < 2 * SETTLED_AT:
-            return max(10_000, progress.step + 1)
-        speed = (progress.step - SETTLED_AT) / (progress.seconds - progress.settled)
-        estimate = progress.step + int(ESTIMATE_MARGIN * max(0.0, budget - progress.seconds) * speed)
-        if progress.seconds >= ESTIMATE_AT * budget:
-            progress.horizon = estimate
-        return max(estimate, progress.step + 1)
+    @property
+    def total_steps(self) -> int:
+        """The step at which the run ends, as far as it is known now (exactly, without `max_minutes`)."""
+        return self.schedule.total_steps(self.progress)
 
     @property
     def finished(self) -> bool:
         """Whether the first limit is reached: steps, minutes, or patience."""
-        config, progress = self.config, self.progress
-        out_of_time = config.max_minutes is not None and progress.seconds >= 60 * config.max_minutes
-        return progress.step >= self.total_steps or out_of_time or self.out_of_patience
+        return self.schedule.is_over(self.progress) or self.out_of_patience
 
     @property
     def out_of_patience(self) -> bool:
@@ -202,7 +186,7 @@ class Loop:
     def _train_step(self) -> None:
         started = time.perf_counter()
         progress = self.progress
-        lr = learning_rate(self.stepper.optim, progress.step, self.total_steps)
+        self._lr = lr = self.schedule.learning_rate(progress)
         drawn = [(self.stream.next(), self.stream.epoch) for _ in range(self.config.accumulate)]
         result = self.stepper.step([self.make_batch(r, epoch) for r, epoch in drawn], lr)
         rows = [r for r, _ in drawn]
@@ -270,7 +254,7 @@ class Loop:
             {
                 **self.place("train"),
                 "loss": window.loss / window.targets,
-                "lr": learning_rate(self.stepper.optim, progress.step - 1, self.total_steps),
+                "lr": self._lr,
                 "grad_norm": window.grad_norm / window.steps,
                 "tokens_per_second": round(window.tokens / window.seconds, 1),
                 "seconds": round(progress.seconds, 3),
@@ -306,6 +290,10 @@ class Loop:
     def _save(self, hooks: Hooks) -> None:
         self._read_pending()
         hooks.save_last()
+
+
+def _in_seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else 60 * minutes
 
 
 def build_loop(

@@ -38,11 +38,17 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
     warmup = warmup_steps(config, total_steps)
     if step < warmup:
         return config.lr * (step + 1) / warmup
+    return decayed_rate(config, step, warmup, (step + 1 - warmup) / (total_steps - warmup + 1))
+
+
+def decayed_rate(config: OptimConfig, step: int, warmup: int, done: float) -> float:
+    """The learning rate of step `step` after a warm-up of `warmup` steps. done: the share of the decay that is over;
+    1 or more is its end."""
     if config.schedule == "constant":
         return config.lr
     if config.schedule == "inverse_sqrt":
         return config.lr * math.sqrt(max(warmup, 1) / (step + 1))
-    done = min(1.0, (step + 1 - warmup) / (total_steps - warmup + 1))
+    done = min(1.0, done)
     shape = 1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * shape)
 

@@ -47,6 +47,7 @@ def results_of(
     }
     if data.task == "translation":
         results["decode"] = config.decode.model_dump()
+        results["cut_off"] = {split: e.n_cut_off for split, e in evaluations.items()}
     return {**results, "versions": versions(), "git": git_commit()}
 
 

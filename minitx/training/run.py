@@ -25,8 +25,8 @@ from minitx.training.run_folder import RunFolder, finished_before, run_hash
 from minitx.training.signals import EXIT_BASE
 from minitx.training.trainer import Trainer
 
-CUT = "data.max_length"
-"""How a note on cut texts begins."""
+OF_TOKENS = ("data.max_length", "data.tokenizer", "data.tgt_tokenizer")
+"""How warnings begin, of cut texts and of tokens that are unlike those in training."""
 
 
 def run(config: Config, path: Path, quiet: bool = False, parent_run: Path | None = None) -> dict[str, Any]:
@@ -118,13 +118,13 @@ def _failure_recorded(config: Config, folder: RunFolder) -> Iterator[None]:
 
 
 def _show_data(reporter: Reporter, config: Config, data: TaskData) -> None:
-    """Log the rows of each split, and notes; a linear model reads texts whole, so none about cut ones."""
+    """Log the rows of each split, and notes; a linear model reads texts, so none about tokens."""
     rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     reporter.info(f"data    {config.data.name}: {rows} rows")
     for note in data.notes:
-        is_of_cut = note.startswith(CUT)
-        if not (is_of_cut and isinstance(config.model, LinearConfig)):
-            reporter.info(f"{'warning' if is_of_cut else 'note   '} {note}")
+        is_of_tokens = note.startswith(OF_TOKENS)
+        if not (is_of_tokens and isinstance(config.model, LinearConfig)):
+            reporter.info(f"{'warning' if is_of_tokens else 'note   '} {note}")
 
 
 def hash_of(config: Config) -> str:

@@ -74,7 +74,6 @@ class Saver:
         state = {
             "step": progress.step,
             "progress": progress.to_json(),
-            "max_minutes": self.config.trainer.max_minutes,
             "metrics_size": self.folder.metrics_file.stat().st_size,
             "shape": asdict(self.shape),
             "source": self.data.source_fingerprint,
@@ -116,8 +115,6 @@ class Saver:
         self._model.load_state_dict(dict(checkpoint.tensors[WEIGHTS]))
         self._load_training_state(checkpoint.tensors[TRAINING_STATE])
         loop.progress = Progress.from_json(state["progress"])
-        if state["max_minutes"] != self.config.trainer.max_minutes:
-            loop.progress.horizon = None
         loop.stream.seek(loop.progress.epoch, loop.progress.batch)
         self.pretrained = state["pretrain"]
         return int(state["metrics_size"])

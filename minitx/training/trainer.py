@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
 from minitx.config import CnnConfig, Config, DecodeConfig, NetConfig
-from minitx.data import Masker, TaskData
+from minitx.data import Masker, Split, TaskData
 from minitx.decoding.inference import GREEDY
 from minitx.decoding.text import TextProcessor
 from minitx.metrics.calibration import fit_temperature
@@ -17,6 +18,7 @@ from minitx.nn.build import Model, build_model
 from minitx.nn.capture import attentions
 from minitx.nn.classifier import Classifier, TextReader
 from minitx.nn.sizes import ModelShape, non_embedding, parameter_counts
+from minitx.nn.translator import LEAST_EXPANSION, SPARE_TOKENS
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, frozen_garbage
 from minitx.training.display import ExampleDisplay
@@ -223,4 +225,14 @@ def model_shape(config: Config, data: TaskData) -> ModelShape:
         n_classes=len(data.label_names) if data.label_names is not None else None,
         joint=data.joint,
         max_length=config.data.max_length,
+        expansion=expansion(data.splits["train"]),
     )
+
+
+def expansion(split: Split) -> int:
+    """Tokens that outputs need per source token (see `Translator.output_limit`): as many as the targets of a split do
+    and a quarter more, for those of other texts."""
+    if split.tgt is None:
+        return LEAST_EXPANSION
+    needed = float(((split.tgt.lengths - SPARE_TOKENS) / split.src.lengths).max())
+    return max(LEAST_EXPANSION, math.ceil(1.25 * needed))

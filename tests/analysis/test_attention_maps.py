@@ -10,7 +10,7 @@ from minitx.analysis.attention_maps import AttentionView, Inspection, inspect_te
 from minitx.batch import BOS
 from minitx.config import DecodeConfig
 from minitx.data import TaskData
-from minitx.decoding.greedy import greedy, output_limit
+from minitx.decoding.greedy import greedy
 from minitx.decoding.text import TextModel, TextProcessor
 from minitx.nn.capture import capture_attention
 from minitx.nn.classifier import Classifier
@@ -131,7 +131,7 @@ def test_an_output_cut_at_the_limit_shows_no_end(
     assert spelling.tgt_tokenizer is not None
     [[letter]] = spelling.tgt_tokenizer.encode_batch(["A"])
     model = translator(position="learned")
-    limit = output_limit(model, 4)
+    limit = model.output_limit(4)
     _always(monkeypatch, np.full(limit, letter))
     cross, _, decoder = inspected(model, spelling, "cab").views
     assert cross.query_tokens == ("A",) * limit

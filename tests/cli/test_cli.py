@@ -172,7 +172,7 @@ def test_a_long_line_is_cut_with_a_warning(trained: Path, capsys: pytest.Capture
     shown = capsys.readouterr()
     assert shown.out.count("\n") == 2
     assert shown.err.startswith("warning: 1 of 2 texts are longer than data.max_length (")
-    assert shown.err.endswith("tokens); of them the first tokens were read\n")
+    assert "tokens); of them the first tokens were read\n" in shown.err
 
 
 def test_progress_goes_to_the_error_stream(

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from minitx.batch import BOS, EOS, Batch
 from minitx.data import Split, TaskData
-from minitx.decoding.greedy import SHRINK_EVERY, greedy, output_limit
+from minitx.decoding.greedy import SHRINK_EVERY, greedy
 from minitx.decoding.inference import full_logits
 from minitx.nn.attention.cache import DecoderCache
 from minitx.nn.translator import Translator
@@ -118,7 +118,7 @@ def test_a_row_that_never_ends_stops_at_the_limit_of_the_model(
     project, no_end = model.project, one_hot(torch.tensor(EOS), model.output.num_embeddings)
     monkeypatch.setattr(model, "project", lambda hidden: project(hidden) - 1e9 * no_end)
     most = model.decoder.max_length
-    assert output_limit(model, 1000) == most
+    assert model.output_limit(1000) == most
     assert [len(ids) for ids in greedy(model, batch)] == [most] * 3
     with pytest.raises(ValueError, match="learned positions"):
         greedy(model, batch, most + 1)
@@ -127,7 +127,7 @@ def test_a_row_that_never_ends_stops_at_the_limit_of_the_model(
 def test_a_short_source_has_a_lower_limit(translator: MakeTranslator) -> None:
     model = translator()
     model.decoder.max_length = 1000
-    assert [output_limit(model, length) for length in (1, 7, 121, 1000)] == [40, 88, 1000, 1000]
+    assert [model.output_limit(length) for length in (1, 7, 121, 1000)] == [40, 88, 1000, 1000]
 
 
 def test_the_limit_of_a_row_is_its_own_in_any_batch(

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from minitx.config.base import keys_with_role
 from minitx.data.masking import ordinary_tokens
 from minitx.data.pipeline.cache import Entry, Meta, fetch
 from minitx.data.pipeline.encode import KEPT, encode_examples
+from minitx.data.pipeline.fit_notes import unlike_training
 from minitx.data.pipeline.splitting import cut_missing_splits, merge_references, take_subset
 from minitx.data.pipeline.tokenizer import Tokenizer, check_tokenizer
 from minitx.data.sources import SOURCES, SPLITS, Corpus, Examples
 from minitx.data.sources.records import check_classes
 from minitx.data.splits import Metrics, Ragged, Split, TaskData, Texts, Vocabulary
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the meaning of a cache entry changes."""
 
 
@@ -41,6 +43,9 @@ def identify_source(config: DataConfig) -> str:
     check_tokenizer("data.tokenizer", config.tokenizer)
     if config.tgt_tokenizer is not None:
         check_tokenizer("data.tgt_tokenizer", config.tgt_tokenizer)
+    if config.bleu_tokenize == "ja-mecab" and not all(find_spec(package) for package in ("MeCab", "ipadic")):
+        remedy = "pip install 'sacrebleu[ja]', or set data.bleu_tokenize=char"
+        raise rule("data.bleu_tokenize", "ja-mecab", "find its dictionary, which is not installed", remedy)
     source.check(config)
     return source.fingerprint(config)
 
@@ -118,7 +123,7 @@ def _prepare(config: DataConfig, vocabulary: Vocabulary | None) -> tuple[Meta, d
         "joint": tokenizers[0] is tokenizers[1],
         "label_names": corpus.label_names,
         "n_cut": {name: split.n_cut for name, split in splits.items()},
-        "notes": [*corpus.notes, *subset_notes, *_cut_notes(splits, config)],
+        "notes": [*corpus.notes, *subset_notes, *_cut_notes(splits, config), *unlike_training(splits, config)],
     }
     return meta, {f"{name}.{key}": a for name, split in splits.items() for key, a in _arrays(split).items()}
 

@@ -6,6 +6,10 @@ where it is asked for). `char` and `word` map what training texts lack to UNK, a
 The special tokens hold ids 0..4 under names that no text can produce: they contain a space, which never survives
 splitting. A text that spells "[PAD]" is therefore tokenised as five ordinary characters.
 
+Where training texts are in scripts without spaces (see `scripts.py`), `bpe` and `word` take each of their characters
+for a word, and `bpe` learns no piece that occurs once: both would take whole clauses for tokens. `unigram` chooses its
+pieces by likelihood and does without (on Japanese sentences 0.50 tokens per character in training, 0.62 in test).
+
 Fitting is deterministic (ties are broken by the text itself), but for `unigram`: the library sums its likelihoods in
 the order of a randomly seeded hash map, so that two fits agree in nearly all pieces, not in every score. The cache and
 the checkpoint keep the fit that was used.
@@ -23,6 +27,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 
 from minitx.batch import SPECIAL_TOKENS, UNK
 from minitx.config import TokenizerConfig, rule
+from minitx.data.pipeline.scripts import CHARACTER, begins_with_character, close_gaps, lacks_spaces
 
 RESERVED = [f"{token} (special)" for token in SPECIAL_TOKENS]
 N_BYTES = 256
@@ -42,6 +47,7 @@ class Tokenizer:
         self._inner = tokenizers.Tokenizer.from_str(text)
         self._inner.encode_special_tokens = True  # reserved names must not be found in text
         self._bytes = isinstance(self._inner.decoder, decoders.ByteLevel)
+        self._divides = isinstance(self._inner.pre_tokenizer, pre_tokenizers.Sequence)
 
     def __eq__(self, other: object) -> bool:
         """True of the same vocabulary and rules."""
@@ -51,16 +57,19 @@ class Tokenizer:
         return hash(self._json)
 
     @classmethod
-    def fit(cls, config: TokenizerConfig, texts: Iterable[str], *, symbols: bool = False) -> Tokenizer:
+    def fit(cls, config: TokenizerConfig, texts: Sequence[str], *, symbols: bool = False) -> Tokenizer:
         """Fit on training texts; the same texts give the same vocabulary (`unigram`: nearly, see above).
 
         symbols: `word` splits at white space alone, for texts that are sequences of symbols (phonemes, IPA, numbers),
         whose marks must not be cut off. Otherwise punctuation is split off.
         """
         inner = _untrained(config, symbols)
+        divides = config.kind in ("bpe", "word") and not symbols and lacks_spaces(texts)
+        if divides:
+            inner.pre_tokenizer = pre_tokenizers.Sequence([_EACH_CHARACTER, inner.pre_tokenizer])
         if config.lowercase:
             inner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-        trainer = _trainer(config)
+        trainer = _trainer(config, least_frequency=2 if divides else 0)
         if trainer is not None:
             inner.train_from_iterator(texts, trainer)
         return cls(inner.to_str())
@@ -96,16 +105,22 @@ class Tokenizer:
     def word_starts(self) -> NDArray[np.bool_]:
         """(V,) True = a token that begins a word, or the white space before one (the first word of a text has none).
 
-        Words are what white space separates; with `word` every token is one. Not for `char` and `byte`.
+        Words are what white space separates, and the characters of a script without spaces; with `word` every token is
+        one. Not for `char` and `byte`.
         """
         if not self._bytes:
             return np.ones(self.vocab_size, np.bool_)
-        pieces = (str(self._inner.id_to_token(i)) for i in range(self.vocab_size))
-        return np.array([bytes([_CHAR_BYTES[piece[0]]]).isspace() for piece in pieces])
+        pieces = (str(self._inner.id_to_token(i)) for i in range(len(RESERVED), self.vocab_size))
+        starts = [self._starts_word(bytes(_CHAR_BYTES[char] for char in piece)) for piece in pieces]
+        return np.array([False] * len(RESERVED) + starts)
+
+    def _starts_word(self, piece: bytes) -> bool:
+        return piece[:1].isspace() or (self._divides and begins_with_character(piece.decode(errors="ignore")))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that `ids` stand for; special tokens are left out."""
-        return str(self._inner.decode([int(i) for i in ids if i >= len(RESERVED)]))
+        text = str(self._inner.decode([int(i) for i in ids if i >= len(RESERVED)]))
+        return close_gaps(text) if self._divides and not self._bytes else text
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """One readable label per id: special tokens in brackets, a space as `␣`, a broken character as `<E2>`."""
@@ -161,12 +176,16 @@ def _untrained(config: TokenizerConfig, symbols: bool) -> tokenizers.Tokenizer:
     return inner
 
 
-def _trainer(config: TokenizerConfig) -> trainers.Trainer | None:
-    """None for `byte`, which has nothing to learn."""
+_EACH_CHARACTER = pre_tokenizers.Split(Regex(rf"{CHARACTER}\p{{M}}*"), "isolated")
+"""Takes a character of a script without spaces, with its marks, for a word."""
+
+
+def _trainer(config: TokenizerConfig, least_frequency: int) -> trainers.Trainer | None:
+    """None for `byte`, which has nothing to learn. least_frequency: of a piece of `bpe`."""
     common: dict[str, Any] = {"vocab_size": config.vocab_size, "special_tokens": RESERVED, "show_progress": False}
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     if config.kind == "bpe":
-        return trainers.BpeTrainer(initial_alphabet=alphabet, **common)
+        return trainers.BpeTrainer(initial_alphabet=alphabet, min_frequency=least_frequency, **common)
     if config.kind == "unigram":
         return trainers.UnigramTrainer(initial_alphabet=alphabet, unk_token=RESERVED[UNK], **common)
     return None if config.kind == "byte" else trainers.WordLevelTrainer(**common)
