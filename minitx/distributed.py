@@ -8,11 +8,17 @@ alone is `ALONE`: the same calls, with nothing to do.
 from __future__ import annotations
 
 import hashlib
+import inspect
+import itertools
 import json
 import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,6 +37,8 @@ T = TypeVar("T")
 Numbers = TypeVar("Numbers", bound=np.generic)
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun, or submitit's torch environment, tells each process (torch's `env://`)."""
+PULSE_EVERY, LOST_AFTER = 3.0, 45.0
+"""Seconds between signs of life of a process, and without one until the others take it for lost."""
 LOST = ("gloo", "nccl", "connection", "process group")
 """Words in an error of torch.distributed; it comes as a plain RuntimeError, also out of a backward pass."""
 
@@ -47,6 +55,8 @@ class World:
         self.rank, self.size, self._store = rank, size, store
         self.started: datetime | None = None
         """When the run began by the clock of the first process; None for a process alone."""
+        self.run: Path | None = None
+        """The folder of the run that they train, once it is known."""
 
     @property
     def is_first(self) -> bool:
@@ -144,7 +154,13 @@ class World:
             line = str(error).partition("\n")[0]
             if self.size == 1 or isinstance(error, RunError) or not any(word in line.lower() for word in LOST):
                 raise
-            raise ProcessLost(f"another of the {self.size} processes has ended, and so this one does") from error
+            raise ProcessLost(self.lost_line) from error
+
+    @property
+    def lost_line(self) -> str:
+        """What to say when another process has ended."""
+        again = "" if self.run is None else f"; continue with: {self.command} trainer.resume={self.run}"
+        return f"another of the {self.size} processes has ended, and so this one does{again}"
 
     def parallel(self, module: nn.Module) -> DistributedDataParallel:
         """The module with gradients that are the mean over the processes.
@@ -154,7 +170,10 @@ class World:
         than the same step of a run that was not interrupted. CPUs, which promise the same bits, sum in the order of
         the processes.
         """
-        parallel = DistributedDataParallel(module, broadcast_buffers=False)
+        # Buffers are tables that each process makes alike. torch 2.13 has renamed the key that leaves them alone.
+        renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+        buffers: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+        parallel = DistributedDataParallel(module, **buffers)
         if next(module.parameters()).device.type == "cpu":
             parallel.register_comm_hook(None, lambda _, bucket: _mean_in_order(bucket.buffer()))
         return parallel
@@ -165,6 +184,7 @@ ALONE = World()
 
 class _Joined:
     world = ALONE
+    left = threading.Event()
 
 
 def join() -> World:
@@ -187,14 +207,19 @@ def join() -> World:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         line = str(error).partition("\n")[0]
         raise RunError(f"the processes could not meet at {place} ({line}); start them with torchrun") from error
-    _Joined.world = World(rank, size, store)
-    _Joined.world.started = datetime.fromisoformat(_Joined.world.gather(datetime.now().isoformat())[0])
-    return _Joined.world
+    world = _Joined.world = World(rank, size, store)
+    pulses = store.clone()  # of its own, for another thread
+    pulses.set(_pulse_of(rank), "0")
+    world.started = datetime.fromisoformat(world.gather(datetime.now().isoformat())[0])
+    threading.Thread(target=_watch, args=(world, pulses, _Joined.left), daemon=True).start()
+    return world
 
 
 def leave() -> None:
     """Part from the others, at the end of a run that went well: after an error nobody waits for anybody."""
     if _Joined.world.size > 1:
+        _Joined.left.set()
+        _Joined.world.gather(None)  # nobody goes while another still watches
         dist.destroy_process_group()
         _Joined.world = ALONE
 
@@ -202,6 +227,32 @@ def leave() -> None:
 def current() -> World:
     """The processes that `join` has met."""
     return _Joined.world
+
+
+def _pulse_of(rank: int) -> str:
+    return f"pulse/{rank}"
+
+
+def _watch(world: World, store: Store, left: threading.Event) -> None:
+    """Show that this process lives, and end it when another does not: gloo mostly notices at once, but what waits for a
+    process that died just after its last message can wait for half an hour, as can NCCL. Runs in a thread."""
+    beats, changed = [b""] * world.size, [time.monotonic()] * world.size
+    for beat in itertools.count(1):
+        if left.wait(PULSE_EVERY):
+            return
+        now = time.monotonic()
+        try:
+            store.set(_pulse_of(world.rank), str(beat))
+            found = store.multi_get([_pulse_of(rank) for rank in range(world.size)])
+        except RuntimeError:  # the store went with the process that kept it
+            break
+        changed = [then if a == b else now for a, b, then in zip(beats, found, changed, strict=True)]
+        beats = found
+        if now - min(changed) > LOST_AFTER:
+            break
+    if world.first_to_print(world.lost_line):
+        print(world.lost_line, file=sys.stderr, flush=True)
+    os._exit(ProcessLost.exit_code)  # the main thread is waiting where no exception reaches it
 
 
 def _mean_in_order(own: Tensor) -> Future[Tensor]:

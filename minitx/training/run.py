@@ -20,8 +20,8 @@ import torch
 from minitx.config import Config, LinearConfig, NetConfig, rule
 from minitx.config.load import flat
 from minitx.data import TaskData, identify_source, load_data
-from minitx.distributed import ProcessLost, World, current
-from minitx.errors import RunError, Stopped
+from minitx.distributed import World, current
+from minitx.errors import Stopped
 from minitx.metrics.evaluate import Evaluation
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, compute_of, prepare_process, resolve_device
@@ -46,10 +46,11 @@ def run(config: Config, path: Path, quiet: bool = False, parent_run: Path | None
         ConfigError: the configuration or the data cannot be used.
         CheckpointError: the checkpoint to continue from is damaged.
         TrainingError: the loss became non-finite.
-        RunError: another process of the run has ended.
+        ProcessLost: another process of the run has ended.
         Stopped: SIGINT or SIGTERM came; everything is saved.
     """
     world = current()
+    world.run = world.run if parent_run else path
     config = _for_processes(config, world.size)
     compute = compute_of(config)
     fingerprint, folder = identify_source(config.data), RunFolder(path)
@@ -57,7 +58,7 @@ def run(config: Config, path: Path, quiet: bool = False, parent_run: Path | None
     with ExitStack() as opened:
         results = world.from_first(lambda: _open(config, folder, fingerprint, compute, opened))
         if results is None:
-            with _reporter(world, folder, quiet) as reporter, _failure_recorded(world, config, folder, parent_run):
+            with _reporter(world, folder, quiet) as reporter, _failure_recorded(world, config, folder):
                 return _train(config, folder, fingerprint, compute, reporter, world, quiet, parent_run)
     if world.is_first and not quiet and parent_run is None:
         longer = "; raise trainer.max_epochs, max_steps, max_minutes or patience to go on"
@@ -184,11 +185,10 @@ def _finish(
 
 
 @contextmanager
-def _failure_recorded(world: World, config: Config, folder: RunFolder, parent_run: Path | None) -> Iterator[None]:
+def _failure_recorded(world: World, config: Config, folder: RunFolder) -> Iterator[None]:
     """An error inside is written to results.json, unless that holds the results of a run that was to be continued."""
     try:
-        with _lost_process_named(world, parent_run or folder.path):
-            yield
+        yield
     except Exception as error:
         if world.is_first and folder.results() is None:
             line = (str(error) or repr(error)).splitlines()[0]
@@ -196,15 +196,6 @@ def _failure_recorded(world: World, config: Config, folder: RunFolder, parent_ru
             with suppress(OSError):  # on a full disk this fails too, and the error to show is the one that came first
                 folder.write_results({**failed, "seed": config.seed})
         raise
-
-
-@contextmanager
-def _lost_process_named(world: World, path: Path) -> Iterator[None]:
-    """What ends a run because another of its processes has ended, with what to type."""
-    try:
-        yield
-    except ProcessLost as lost:
-        raise RunError(f"{lost}; continue with: {world.command} trainer.resume={path}") from lost
 
 
 def _show_data(reporter: Reporter, config: Config, data: TaskData) -> None:
