@@ -269,7 +269,7 @@ def test_torchrun_trains_one_run(tiny_data: dict[str, Any], tmp_path: Path) -> N
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*launcher, str(ROOT / "train.py"), *small],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": paths},
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (results,) = (tmp_path / "outputs" / "runs").glob("*/*/results.json")
