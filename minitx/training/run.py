@@ -80,7 +80,8 @@ def _for_processes(config: Config, size: int) -> Config:
     if trainer.accumulate % size:
         must = f"be a multiple of the number of processes ({size}), which share the batches of a step"
         more = -(-trainer.accumulate // size) * size
-        raise rule("trainer.accumulate", trainer.accumulate, must, f"add trainer.accumulate={more}")
+        remedy = f"add trainer.accumulate={more}, and a smaller trainer.batch_tokens for steps of the same size"
+        raise rule("trainer.accumulate", trainer.accumulate, must, remedy)
     if trainer.cuda_graphs == "on":
         raise rule("trainer.cuda_graphs", "on", f"be off with {these}", "leave it out")
     on_gpu = resolve_device(trainer.device).type == "cuda"

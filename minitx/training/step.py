@@ -146,9 +146,8 @@ class Stepper:
         self.model, self.optim, self.device, self.bf16, self.world = model, optim, device, bf16, world
         self.optimizer = build_optimizer(model, optim, fused)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._loss: Callable[[Batch, float, float], Tensor]
         self._parallel = world.parallel(_Loss(model)) if world.size > 1 else None
-        loss = self._parallel or model.loss
+        loss: Callable[[Batch, float, float], Tensor] = model.loss if self._parallel is None else self._parallel
         self._loss = torch.compile(loss, dynamic=True) if compiled else loss
         self._graphs = GraphCache(self._compute) if graphs else None
 

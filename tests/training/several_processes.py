@@ -23,7 +23,8 @@ from minitx.training import loop
 from minitx.training import run as session
 
 PRELOADED = [
-    "minitx.training.run", "minitx.sweeps.hydra_plugin", "torch.utils.tensorboard", "matplotlib.figure", "torch._dynamo",
+    "minitx.training.run", "minitx.sweeps.hydra_plugin",
+    "torch.utils.tensorboard", "torch._dynamo", "matplotlib.figure",
 ]  # fmt: skip
 
 ENDED_BY_THEN = 240

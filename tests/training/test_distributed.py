@@ -213,7 +213,7 @@ def test_processes_of_different_runs_are_refused(
         (
             {"trainer": {"accumulate": 3}},
             "trainer.accumulate (3) must be a multiple of the number of processes (2), which share the batches of a "
-            "step; add trainer.accumulate=4",
+            "step; add trainer.accumulate=4, and a smaller trainer.batch_tokens for steps of the same size",
         ),
         (
             {"trainer": {"accumulate": 2, "cuda_graphs": "on"}},
