@@ -6,6 +6,7 @@
     python train.py -m model.n_heads=1,2,4 seed=0,1  a sweep that skips what is done
     python train.py -m study=head_count              a study of conf/study; `minitx report` then reports on it
     python train.py trainer.resume=RUN               go on where a run was stopped or killed
+    torchrun --nproc-per-node 2 train.py trainer.accumulate=2   one run by two processes
 
 Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 / 143 stopped by Ctrl-C / SIGTERM and saved.
 """
@@ -27,6 +28,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from minitx import distributed
 from minitx.config import rule
 from minitx.config.load import load
 from minitx.studies.run import run_study
@@ -68,9 +70,11 @@ def entry() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises; without, it prints a trace of its own
     register()
     with hydra_plugin.errors_in_one_line():
+        distributed.join()
         hydra_plugin.check_overrides(sys.argv[1:], CONF)
         sys.argv[1:] = with_recipe(sys.argv[1:], CONF)
         main()
+        distributed.leave()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tiny import ROOT
 PACKAGE = ROOT / "minitx"
 LAYERS = {
     "errors": 0, "fonts": 0, "openmp": 0, "config": 1, "batch": 1,
-    "nn": 2, "data": 2,
+    "nn": 2, "data": 2, "distributed": 2,
     "decoding": 3,
     "metrics": 4,
     "analysis": 5,

@@ -101,7 +101,7 @@ class TrainerConfig(Section):
     """Most texts in one batch, besides; null = as many as batch_tokens allows. With it, steps go by the number of texts
     whether they are short or long."""
     accumulate: int = Field(1, ge=1)
-    """Batches per optimiser step."""
+    """Batches per optimiser step; several processes (torchrun) share them, so their number divides it."""
     max_epochs: float | None = setting(10.0, "duration", gt=0)
     min_steps: int | None = setting(None, "duration", ge=1)
     """Where `max_epochs` are fewer steps than these, it stands for these: a small set's passes are short."""

@@ -32,7 +32,8 @@ class Masker:
     def __init__(self, split: Split, config: MaskingConfig, vocab: int, seed: int = 0) -> None:
         """split: the one whose rows are batched. vocab: ids below it stand in for hidden tokens. seed: of training."""
         self.config, self.vocab, self.seed = config, vocab, seed
-        self._hidden = np.asarray(n_hidden(ordinary_tokens(split), config.rate))
+        self.n_hidden: IntArray = np.asarray(n_hidden(ordinary_tokens(split), config.rate))
+        """(rows,) int64: hidden tokens of each row of the split."""
 
     def __call__(self, batch: Batch, rows: IntArray, epoch: int | None = None, target_step: int | None = None) -> Batch:
         """The batch with hidden tokens as its targets.
@@ -40,7 +41,7 @@ class Masker:
         rows: its row numbers, on the host (without rows that only fill it up). epoch: of training; None = evaluation.
         target_step: fill the targets up to a multiple of it; None = no filling.
         """
-        n_real = int(self._hidden[rows].sum())
+        n_real = int(self.n_hidden[rows].sum())
         key_BS = _keys(batch, _salt(self.seed, epoch))
         index_N = self._choose(
             batch.src, key_BS, n_real if target_step is None else -(-n_real // target_step) * target_step

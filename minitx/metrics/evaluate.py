@@ -1,14 +1,15 @@
 """One pass over a split: the loss, the task's metrics with intervals, and every prediction in the order of the rows.
 
 An evaluation leaves no trace on training: no gradient, no random number drawn, the model's mode restored. So a run that
-validates more often trains to the same bits.
+validates more often trains to the same bits. Several processes take batches in turn and put their outputs together by
+row, so that all of them hold the evaluation that one would have made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from minitx.batch import Batch
 from minitx.config import DecodeConfig, MaskingConfig
 from minitx.data import Masker, Split, TaskData, plan_eval
-from minitx.data.splits import IntArray
+from minitx.data.splits import IntArray, Ragged, offsets_of
 from minitx.decoding.beam import translate
 from minitx.decoding.greedy import cut_off
 from minitx.decoding.inference import (
@@ -31,6 +32,7 @@ from minitx.decoding.inference import (
     tokens_at_once,
     translators,
 )
+from minitx.distributed import ALONE, World
 from minitx.metrics.intervals import Interval, Ints
 from minitx.metrics.masked import FilledTexts, MaskedPredictions, predict_hidden
 from minitx.metrics.scores import ClassOutputs, MaskedOutputs, TextOutputs, better, main_metric, scores
@@ -40,6 +42,7 @@ from minitx.nn.masked import MaskedModel
 from minitx.nn.translator import Translator
 
 LogProbs = npt.NDArray[np.float32]
+Number = TypeVar("Number", bound=np.generic)
 MASKING = MaskingConfig()
 
 
@@ -90,30 +93,70 @@ def evaluate(
     bleu_tokenize: str = "13a",
     masking: MaskingConfig = MASKING,
     ensemble: Sequence[Model] = (),
+    world: World = ALONE,
 ) -> Evaluation:
     """Evaluate `rows` of a split (all when None) with a model of the task of `data`, which names the metrics.
 
     A translator must be the model itself, not a compiled wrapper: it is also decoded, token by token. `bleu_tokenize`
     is sacrebleu's name for how it splits the text (13a, zh, char, ...). masking: which tokens a MaskedModel has to
     predict; they are the same ones whatever model is evaluated. ensemble: further models, of the same
-    vocabulary and classes, whose probabilities are averaged with the first one's. No rows are a ValueError.
+    vocabulary and classes, whose probabilities are averaged with the first one's. world: processes that all call this
+    and share the work. No rows are a ValueError.
     """
     rows = np.arange(len(split)) if rows is None else np.asarray(rows, dtype=np.int64)
     if len(rows) == 0:
         raise ValueError("evaluation needs at least one row; the split, or the choice of rows, is empty")
     models = [model, *ensemble]
     plan = plan_eval(split.lengths[rows], tokens_at_once(batch_tokens, decode))
-    back = np.argsort(np.concatenate(plan))  # from the plan's order to the order of `rows`
-    batches = batches_of(model, split, data, [rows[chosen] for chosen in plan], device=device, masking=masking)
+    if len(plan) < world.size:  # too few batches to go round: each process evaluates them all
+        world = ALONE
+    share = world.share(plan)
+    outputs = _Outputs(world, np.concatenate(share), len(rows))
+    batches = batches_of(model, split, data, [rows[chosen] for chosen in share], device=device, masking=masking)
     with inference(models, device, precision):
         if isinstance(model, Translator):
             assert data.tgt_tokenizer is not None, "a translation task has a target tokeniser"
-            loss, outputs, n_cut_off = _translate(translators(models), batches, decode)
-            texts = [data.tgt_tokenizer.decode(outputs[i]) for i in back]
+            loss, ids, n_cut_off = _translate(translators(models), batches, decode, outputs)
+            texts = [data.tgt_tokenizer.decode(ids[i]) for i in range(len(rows))]
             return _evaluate_texts(loss, texts, n_cut_off, rows, split, data, bleu_tokenize)
         if isinstance(model, MaskedModel):
-            return _evaluate_masked(predict_hidden(masked_models(models), batches), back, rows, split, data)
-        return evaluate_classes(_classify(models, batches)[back], rows, split, data)
+            predicted = outputs.gathered_tokens(predict_hidden(masked_models(models), batches))
+            return _evaluate_masked(predicted, rows, split, data)
+        return evaluate_classes(outputs.gathered(_classify(models, batches)), rows, split, data)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Puts what this process found for its rows, and the others for theirs, into the order of all rows."""
+
+    world: World
+    place_R: IntArray
+    """(R,) of each row of this process, in the order of its batches, among all."""
+    n_rows: int
+
+    def gathered(self, own: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """(R, ...) of this process's rows -> (n_rows, ...)."""
+        whole = np.zeros((self.n_rows, *own.shape[1:]), own.dtype)
+        whole[self.place_R] = own
+        return self.world.sum(whole)
+
+    def gathered_rows(self, own: Ragged) -> Ragged:
+        """The same of rows that differ in length."""
+        offsets = offsets_of(self.gathered(own.lengths))
+        flat = np.zeros(offsets[-1], own.flat.dtype)
+        starts = np.repeat(offsets[self.place_R] - own.offsets[:-1], own.lengths)
+        flat[starts + np.arange(len(own.flat))] = own.flat
+        return Ragged(self.world.sum(flat), offsets)
+
+    def gathered_tokens(self, own: MaskedPredictions) -> MaskedPredictions:
+        """The same of predicted tokens."""
+        columns = (own.position, own.token, own.truth)
+        found = [self.gathered_rows(Ragged(column, own.offsets)) for column in columns]
+        offsets, position, token, truth = (
+            np.asarray(column, np.int64) for column in (found[0].offsets, *(rows.flat for rows in found))
+        )
+        (loss,) = self.world.sum(np.array([own.loss])).tolist()
+        return MaskedPredictions(loss=loss, offsets=offsets, position=position, token=token, truth=truth)
 
 
 def batches_of(
@@ -165,18 +208,20 @@ def _classify(models: Sequence[nn.Module], batches: Iterator[Batch]) -> LogProbs
 
 
 def _translate(
-    models: Sequence[Translator], batches: Iterator[Batch], decode: DecodeConfig
-) -> tuple[float, list[Ints], int]:
-    """(loss per real target token of the reference, output ids of each row in the order of the batches, how many of
-    them were cut off)."""
-    losses, outputs, n_targets, n_cut_off = [], [], 0, 0
+    models: Sequence[Translator], batches: Iterator[Batch], decode: DecodeConfig, outputs: _Outputs
+) -> tuple[float, Ragged, int]:
+    """(loss per real target token of the reference, output ids of each row, how many of them were cut off), of all
+    processes."""
+    losses, ids, n_targets, n_cut_off = [], list[Ints](), 0, 0
     for batch in batches:
         losses.append(models[0].loss(batch) if len(models) == 1 else -token_log_probs(models, batch).sum())
         n_targets += batch.n_targets
         found = translate(models, batch, decode)
         n_cut_off += int(cut_off(models, batch, found).sum())
-        outputs += found
-    return _total(losses) / n_targets, outputs, n_cut_off
+        ids += found
+    loss, n_all, n_cut_off = outputs.world.sum(np.array([_total(losses), n_targets, n_cut_off])).tolist()
+    lengths = np.array([len(row) for row in ids])
+    return loss / n_all, outputs.gathered_rows(Ragged(np.concatenate(ids), offsets_of(lengths))), int(n_cut_off)
 
 
 def _total(losses: list[Tensor]) -> float:
@@ -184,14 +229,13 @@ def _total(losses: list[Tensor]) -> float:
     return float(torch.stack(losses).double().sum())
 
 
-def _evaluate_masked(predicted: MaskedPredictions, back: Ints, rows: Ints, split: Split, data: TaskData) -> Evaluation:
-    """back: the place of each of `rows` among the predictions."""
+def _evaluate_masked(predicted: MaskedPredictions, rows: Ints, split: Split, data: TaskData) -> Evaluation:
     return Evaluation(
         loss=predicted.loss / max(1, len(predicted.token)),
-        metrics=scores("masked", MaskedOutputs(hits=predicted.hits[back], hidden=predicted.hidden[back])),
+        metrics=scores("masked", MaskedOutputs(hits=predicted.hits, hidden=predicted.hidden)),
         main=main_metric("masked"),
         rows=rows,
-        predictions=FilledTexts(predicted, back, rows, split, data.src_tokenizer),
+        predictions=FilledTexts(predicted, np.arange(len(rows)), rows, split, data.src_tokenizer),
     )
 
 

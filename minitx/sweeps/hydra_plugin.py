@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from minitx import distributed
 from minitx.config import MODELS, Config, rule
 from minitx.config.base import dotted_keys
 from minitx.config.load import load, unknown_key
@@ -105,7 +107,8 @@ def _run_dir(root: DictConfig) -> str:
     if root.trainer.resume not in (None, "auto"):
         return str(root.trainer.resume)
     config = load(plain(root))
-    return default_run_dir(config, hash_of(config))
+    # One time for all processes of a run, and so one folder.
+    return default_run_dir(config, hash_of(config), distributed.current().started or datetime.now())
 
 
 # ------------------------------------------------------------------------------------------------------- overrides
@@ -156,7 +159,8 @@ def errors_in_one_line() -> Iterator[None]:
         line, code = one_line(error)
         if line is None:
             raise
-        print(line, file=sys.stderr)
+        if distributed.current().first_to_print(line):
+            print(line, file=sys.stderr)
         sys.exit(code)
     except Stopped as stop:
         sys.exit(stop.exit_code)
@@ -234,6 +238,9 @@ class ResumableSweeper(Sweeper):
         return Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=task, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
+        if (size := distributed.current().size) > 1:
+            must = "be left out with several processes, because a sweep or study starts its own"
+            raise rule("-m", f"in {size} processes", must, "type python train.py -m ..., or one run for each torchrun")
         parsed = OverridesParser.create(config_loader=self._context.config_loader).parse_overrides(arguments)
         if self._composed.study.name is not None or any(o.get_key_element().split(".")[0] == "study" for o in parsed):
             return self._study(parsed)

@@ -6,33 +6,41 @@
 
 Everything that the next step depends on is in `Progress` and in the tensors that `_save` writes, so a run that was
 killed anywhere and resumed is, on the CPU, bit for bit the run that was not.
+
+Several processes run this loop side by side. Each knows the rows of the whole step, trains on its share of the batches,
+and agrees with the others once a step: on the loss, the time, and whether to stop.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from minitx.batch import Batch
 from minitx.config import OptimConfig, TrainerConfig
 from minitx.data import LENGTH_STEP, TARGET_STEP, Masker, ResidentSplit, Split
 from minitx.data.batching import BatchStream
+from minitx.data.splits import IntArray
+from minitx.distributed import ALONE, World
 from minitx.errors import RunError
 from minitx.metrics.evaluate import Evaluation
 from minitx.nn.build import Model
 from minitx.training.console import Reporter, Status
 from minitx.training.device import Compute
 from minitx.training.optim import WeightAverage
-from minitx.training.schedule import SETTLED_AT, Schedule, WarmUp
+from minitx.training.progress import Progress, Window
+from minitx.training.schedule import SETTLED_AT, Schedule
 from minitx.training.signals import StopRequest
-from minitx.training.step import Stepper
+from minitx.training.step import Stepper, draw_seed
 
 MakeBatch = Callable[[np.ndarray, int], Batch]
 """Row numbers of a split, and the epoch in which they are drawn -> their batch."""
@@ -40,50 +48,6 @@ MakeBatch = Callable[[np.ndarray, int], Batch]
 
 class TrainingError(RunError):
     """Training cannot go on; one line that says where and what to try."""
-
-
-@dataclass
-class Window:
-    """Sums since the last logged line."""
-
-    loss: float = 0.0
-    targets: int = 0
-    tokens: int = 0
-    grad_norm: float = 0.0
-    steps: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
-class Progress:
-    """Every counter of a run; saved in state.json."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    seconds: float = 0.0
-    tokens: int = 0
-    """Real tokens trained on: of the target side for a translator, of the text for a classifier."""
-    settled: float | None = None
-    """Seconds at step `SETTLED_AT`; the speed is measured from there."""
-    warm_up: WarmUp | None = None
-    """With `max_minutes`: how the warm-up ended, once it has."""
-    best: float | None = None
-    best_loss: float | None = None
-    """Decides between equal scores."""
-    best_step: int = 0
-    validations: int = 0
-    without_better: int = 0
-    window: Window = field(default_factory=Window)
-
-    @classmethod
-    def from_json(cls, state: dict[str, Any]) -> Progress:
-        ended, known = state.get("warm_up"), {key: value for key, value in state.items() if key != "horizon"}
-        warm_up = WarmUp(**ended) if ended else None  # `horizon` was of an earlier version, which froze its estimate
-        return cls(**{**known, "window": Window(**state["window"]), "warm_up": warm_up})
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +76,11 @@ class Loop:
         reporter: Reporter,
         make_batch: MakeBatch | None = None,
         length_step: int = 1,
+        row_targets: IntArray | None = None,
+        world: World = ALONE,
     ) -> None:
-        """make_batch: None = split.batch. length_step: batches are planned with lengths rounded up to its multiples."""
+        """make_batch: None = split.batch. length_step: batches are planned with lengths rounded up to its multiples.
+        row_targets: real targets of each row; None = as the split has them."""
         self.stepper, self.split, self.config, self.average, self.reporter = stepper, split, config, average, reporter
         lengths = -(-split.lengths // length_step) * length_step
         self.stream = BatchStream(lengths, config.batch_tokens, seed, config.batch_rows)
@@ -124,6 +91,10 @@ class Loop:
         self._shown_loss = math.nan
         self.make_batch: MakeBatch = make_batch or (lambda rows, epoch: split.batch(rows))
         self._counted = (split.tgt or split.src).lengths
+        own_targets = np.ones(len(split), np.int64) if split.tgt is None else split.tgt.lengths
+        self._row_targets = own_targets if row_targets is None else row_targets
+        self.world, self._seed = world, seed
+        self._stop, self._agreed_to_stop = StopRequest(), False
 
     # ------------------------------------------------------------------------------------------------- limits
 
@@ -163,8 +134,9 @@ class Loop:
 
     def run(self, hooks: Hooks, stop: StopRequest) -> None:
         """Train to the end, or to the end of the step in which a stop was asked for; then save `last`."""
+        self._stop, self._agreed_to_stop = stop, False
         validated_at = saved_at = self.progress.step
-        while not self.finished and not stop:
+        while not self.finished and not self._stops:
             self._train_step()
             step = self.progress.step
             ends = self.finished
@@ -177,7 +149,7 @@ class Loop:
             if due or ends:
                 self._save(hooks)
                 saved_at = step
-        if self.progress.best is None and not stop:  # continued with a limit that had been passed already
+        if self.progress.best is None and not self._stops:  # continued with a limit that had been passed already
             self._validate(hooks)
         if self.progress.step > saved_at:
             self._save(hooks)
@@ -188,8 +160,10 @@ class Loop:
         progress = self.progress
         self._lr = lr = self.schedule.learning_rate(progress)
         drawn = [(self.stream.next(), self.stream.epoch) for _ in range(self.config.accumulate)]
-        result = self.stepper.step([self.make_batch(r, epoch) for r, epoch in drawn], lr)
         rows = [r for r, _ in drawn]
+        batches = [self.make_batch(r, epoch) for r, epoch in self.world.share(drawn)]
+        n_targets = sum(int(self._row_targets[r].sum()) for r in rows)
+        result = self.stepper.step(batches, lr, n_targets, self._draw_seeds())
         progress.step += 1
         progress.epoch, progress.batch = self.stream.epoch, self.stream.batch
         tokens = sum(int(self._counted[r].sum()) for r in rows)
@@ -197,23 +171,64 @@ class Loop:
         progress.window.tokens += tokens
         self.average.after_step(progress.step)
         self._pending.append((progress.step, rows, result.loss, result.grad_norm, result.n_targets))
-        if self.stepper.device.type == "cpu" or progress.step % self.config.log_every == 0:
-            self._read_pending()
-        elapsed = time.perf_counter() - started
+        elapsed = self._agree(started)
         progress.seconds += elapsed
         progress.window.seconds += elapsed
         if progress.step == SETTLED_AT:
             progress.settled = progress.seconds
         self._show(lr)
 
+    def _draw_seeds(self) -> Sequence[int] | None:
+        """Of the batches of this process; None = one stream, whose state is saved.
+
+        The draws of a step of several batches follow from the place of each, so that any number of processes draws
+        alike. A step of one batch cannot be shared.
+        """
+        places = range(self.config.accumulate)
+        if len(places) == 1:
+            return None
+        return [draw_seed(self._seed, self.progress.step, place) for place in self.world.share(places)]
+
+    @property
+    def _stops(self) -> bool:
+        """Whether to stop here. Several processes go by what they last agreed on, or one would wait for another."""
+        return bool(self._stop) if self.world.size == 1 else self._agreed_to_stop
+
+    def _agree(self, started: float) -> float:
+        """The step's seconds; with one small sum over the processes, also of the losses where they are read.
+
+        All take the first process's time, and a stop that one of them was asked for.
+        """
+        reads = self.stepper.device.type == "cpu" or self.progress.step % self.config.log_every == 0
+        values = self._fetch() if reads else np.zeros(0)
+        elapsed = time.perf_counter() - started
+        if self.world.size > 1:
+            clock = elapsed if self.world.is_first else 0.0
+            *losses, elapsed, stopping = self.world.sum(np.array([*values.ravel(), clock, bool(self._stop)])).tolist()
+            values = np.array(losses).reshape(values.shape)
+            if stopping:
+                self._agreed_to_stop, self._stop.signal = True, self._stop.signal or signal.SIGTERM
+        if reads:
+            self._take(values)
+        return elapsed
+
     def _read_pending(self) -> None:
-        """Read the losses of the steps since the last reading (the only wait for the device) and check them."""
-        if not self._pending:
-            return
-        steps, rows, losses, norms, counts = zip(*self._pending, strict=True)
-        self._pending = []
-        values = torch.stack([torch.stack(losses), torch.stack(norms)]).double().cpu().tolist()
-        for step, step_rows, loss, norm, count in zip(steps, rows, values[0], values[1], counts, strict=True):
+        """Read the losses of the steps since the last reading, and check them."""
+        if self._pending:
+            self._take(self.world.sum(self._fetch()))
+
+    def _fetch(self) -> NDArray[np.float64]:
+        """(2, steps): losses of this process and, by the first one, gradient norms. The only wait for the device."""
+        _, _, losses, norms, _ = zip(*self._pending, strict=True)
+        values: NDArray[np.float64] = torch.stack([torch.stack(losses), torch.stack(norms)]).double().cpu().numpy()
+        if not self.world.is_first:  # all have the same norms
+            values[1] = 0
+        return values
+
+    def _take(self, values: NDArray[np.float64]) -> None:
+        """Check and add up the pending steps. values: (2, steps) losses of all processes, and gradient norms."""
+        pending, self._pending = self._pending, []
+        for (step, step_rows, _, _, count), loss, norm in zip(pending, *values.tolist(), strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self._stop_non_finite(step, step_rows, loss, norm)
             window = self.progress.window
@@ -268,7 +283,7 @@ class Loop:
         progress = self.progress
         with self.average.applied():
             evaluation = hooks.validate()
-            better = evaluation.improves_on(progress.best, progress.best_loss)
+            better = self.world.decided(evaluation.improves_on(progress.best, progress.best_loss))
             progress.validations += 1
             progress.without_better = 0 if better else progress.without_better + 1
             if better:
@@ -308,6 +323,7 @@ def build_loop(
     seed: int,
     sentences: bool = False,
     masker: Masker | None = None,
+    world: World = ALONE,
 ) -> Loop:
     """A loop at its beginning. model: on the compute's device already. sentences: it reads sentence numbers.
     masker: it predicts hidden tokens, and this hides them."""
@@ -319,10 +335,12 @@ def build_loop(
         compute.compiled,
         fused=trainer.speed.fused_optimizer,
         graphs=compute.graphs,
+        world=world,
     )
     make_batch = _batch_maker(split, trainer, compute, sentences, masker)
     step = LENGTH_STEP if compute.graphs else 1
-    return Loop(stepper, split, trainer, seed, average, reporter, make_batch, step)
+    row_targets = None if masker is None else masker.n_hidden
+    return Loop(stepper, split, trainer, seed, average, reporter, make_batch, step, row_targets, world)
 
 
 def _batch_maker(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from minitx.config import Config, DecodeConfig, NetConfig, rule
 from minitx.config.base import keys_with_role
 from minitx.config.load import flat
+from minitx.distributed import current
 from minitx.errors import Stopped
 from minitx.nn.classifier import READER
 from minitx.training.console import Reporter
@@ -101,13 +102,15 @@ def find_start(config: Config, folder: RunFolder, reporter: Reporter, train: Cal
     if config.pretrain.run is not None:
         return _read(RunFolder(Path(config.pretrain.run)), config.pretrain.run)
     stage = folder.pretraining
-    folder.begin(config)
+    if current().is_first:
+        folder.begin(config)
     reporter.info(f"stage 1 of 2: guess hidden tokens of the training texts, in {stage.path}")
     try:
         train(masked_stage(config), stage.path)
     except Stopped:
         brief = {"data": config.data.name, "model": config.model.kind, "seed": config.seed}
-        folder.write_results({"status": "stopped", "stage": "pretrain", **brief})
+        if current().is_first:
+            folder.write_results({"status": "stopped", "stage": "pretrain", **brief})
         raise
     reporter.info(f"\nstage 2 of 2: {config.data.task}")
     return _read(stage, stage.path.name)

@@ -182,9 +182,8 @@ class RunFolder:
         self.write_config(config)
 
 
-def default_run_dir(config: Config, name_hash: str) -> str:
+def default_run_dir(config: Config, name_hash: str, now: datetime) -> str:
     """`outputs/runs/<date>/<time>-<data>-<model>-s<seed>-<hash>`: the folder of a run that begins now."""
-    now = datetime.now()
     name = f"{now:%H-%M-%S}-{config.data.name}-{config.model.kind}-s{config.seed}-{name_hash}"
     return f"outputs/runs/{now:%Y-%m-%d}/{name}"
 

@@ -23,7 +23,8 @@ from minitx.nn.build import Model, build_model
 from minitx.nn.sizes import ModelShape
 from minitx.training.checkpoint import Checkpoint, checkpoints_of, load_checkpoint, load_newest, save_checkpoint
 from minitx.training.console import Reporter
-from minitx.training.loop import Loop, Progress
+from minitx.training.loop import Loop
+from minitx.training.progress import Progress
 from minitx.training.run_folder import RunFolder
 
 WEIGHTS, TRAINING_STATE = "model.safetensors", "training.safetensors"

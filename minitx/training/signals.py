@@ -16,8 +16,9 @@ EXIT_BASE = 128
 class StopRequest:
     """Holds the signal that asked for a stop, or None."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         self.signal: int | None = None
+        self._quiet = quiet
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -26,13 +27,17 @@ class StopRequest:
         if self.signal is not None:
             os._exit(EXIT_BASE + number)
         self.signal = number
-        os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
+        if not self._quiet:
+            os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Catch both signals inside (in the main thread; elsewhere they are left alone)."""
-    request = StopRequest()
+def stop_on_signals(quiet: bool = False) -> Iterator[StopRequest]:
+    """Catch both signals inside (in the main thread; elsewhere they are left alone).
+
+    quiet: do not say so at once, as of several processes each would, and when one of them has died, in vain.
+    """
+    request = StopRequest(quiet)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from minitx.batch import Batch
 from minitx.config import OptimConfig
+from minitx.distributed import ALONE, World
 from minitx.errors import RunError
 from minitx.nn.build import Model
 from minitx.training.optim import build_optimizer, set_learning_rate
@@ -104,10 +107,24 @@ class StepResult:
     """What a step leaves to be read later."""
 
     loss: Tensor
-    """Scalar: smoothed loss summed over the step's targets, with R-Drop its term included."""
+    """Scalar: smoothed loss summed over the targets of this process, with R-Drop its term included."""
     grad_norm: Tensor
     """Scalar: total norm before clipping."""
     n_targets: int
+    """Of all processes."""
+
+
+class _Loss(nn.Module):
+    """The model with its loss as forward pass: what several processes train is wrapped in a module."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, label_smoothing: float, r_drop: float) -> Tensor:
+        """As the model's `loss`."""
+        loss: Tensor = self.model.loss(batch, label_smoothing, r_drop)
+        return loss
 
 
 class Stepper:
@@ -123,27 +140,52 @@ class Stepper:
         *,
         fused: bool = True,
         graphs: bool = False,
+        world: World = ALONE,
     ) -> None:
         """compiled, fused, graphs: see trainer.compile, trainer.speed.fused_optimizer and trainer.cuda_graphs."""
-        self.model, self.optim, self.device, self.bf16 = model, optim, device, bf16
+        self.model, self.optim, self.device, self.bf16, self.world = model, optim, device, bf16, world
         self.optimizer = build_optimizer(model, optim, fused)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._loss: Callable[[Batch, float, float], Tensor]
-        self._loss = torch.compile(model.loss, dynamic=True) if compiled else model.loss
+        self._parallel = world.parallel(_Loss(model)) if world.size > 1 else None
+        loss: Callable[[Batch, float, float], Tensor] = model.loss if self._parallel is None else self._parallel
+        self._loss = torch.compile(loss, dynamic=True) if compiled else loss
         self._graphs = GraphCache(self._compute) if graphs else None
 
-    def step(self, batches: Sequence[Batch], lr: float) -> StepResult:
-        """Train on `batches` as one: summed losses, divided once by the real targets of them all."""
-        n_targets = sum(batch.n_targets for batch in batches)
+    def step(
+        self, batches: Sequence[Batch], lr: float, n_targets: int | None = None, seeds: Sequence[int] | None = None
+    ) -> StepResult:
+        """Train on `batches` as one: summed losses, divided once by the real targets of them all.
+
+        n_targets: with those of the other processes; None = of these batches. seeds: of what is drawn for each batch;
+        None = the generators go on from wherever they are.
+        """
+        n_targets = sum(batch.n_targets for batch in batches) if n_targets is None else n_targets
         self.model.train()
-        compute = self._compute if self._graphs is None else self._graphs.run
-        losses = [compute(batch.to(self.device), 1 / n_targets) for batch in batches]
+        scale = self.world.size / n_targets  # gradients are averaged over the processes
+        losses = []
+        for i, batch in enumerate(batches):
+            if seeds is not None:
+                self._seed(seeds[i])
+            losses.append(self._local_loss(batch, scale, last=i == len(batches) - 1))
         max_norm = self.optim.clip if self.optim.clip is not None else float("inf")
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, max_norm)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=self._graphs is None)
         return StepResult(loss=torch.stack(losses).sum(), grad_norm=grad_norm.detach(), n_targets=n_targets)
+
+    def _local_loss(self, batch: Batch, scale: float, last: bool) -> Tensor:
+        """The loss of one batch of this process, whose gradients the processes share after the last one."""
+        compute = self._compute if self._graphs is None else self._graphs.run
+        apart = nullcontext() if self._parallel is None or last else self._parallel.no_sync()
+        with self.world.watched(), apart:
+            return compute(batch.to(self.device), scale)
+
+    def _seed(self, seed: int) -> None:
+        """Not by torch.manual_seed, which looks for every kind of device there might be."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _compute(self, batch: Batch, scale: float | Tensor) -> Tensor:
         """The batch's summed loss; adds the gradients of scale x loss."""
@@ -171,3 +213,11 @@ class Stepper:
             # AdamW counts its steps on the CPU, but for the fused kernel of a GPU.
             counter = value.ndim == 0 and parameter.ndim > 0 and not parameter.is_cuda
             self.optimizer.state[parameter][slot] = value.to("cpu" if counter else parameter.device, copy=True)
+
+
+def draw_seed(seed: int, step: int, place: int) -> int:
+    """Of what is drawn (dropout, token noise) for one of the batches of a step, whichever process trains on it.
+
+    seed: of the run. step: from 0. place: of the batch within the step.
+    """
+    return int(np.random.SeedSequence((seed, step, place)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,17 +1,22 @@
-"""A net in training: model, loop, logs and checkpoints put together, begun or resumed, fitted and evaluated."""
+"""A net in training: model, loop, logs and checkpoints put together, begun or resumed, fitted and evaluated.
+
+Of several processes all train and evaluate; the first one alone shows, logs and saves.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from minitx.config import CnnConfig, Config, DecodeConfig, NetConfig
+from minitx.config import CnnConfig, Config, DecodeConfig, NetConfig, rule
 from minitx.data import Masker, Split, TaskData
 from minitx.decoding.inference import GREEDY
 from minitx.decoding.text import TextProcessor
+from minitx.distributed import World
 from minitx.metrics.calibration import fit_temperature
 from minitx.metrics.evaluate import Evaluation, evaluate
 from minitx.nn.build import Model, build_model
@@ -28,7 +33,7 @@ from minitx.training.pretrain import Start
 from minitx.training.run_folder import RunFolder
 from minitx.training.saving import Saver, tokenizer_texts
 from minitx.training.signals import stop_on_signals
-from minitx.training.tensorboard import RunLog
+from minitx.training.tensorboard import Board, RunLog
 
 TRAIN_EVALUATED = "train_evaluated"
 """Split of the lines of metrics.jsonl, and of the curves, of training rows that are evaluated as validation is."""
@@ -47,6 +52,7 @@ class Trainer:
         data: TaskData,
         compute: Compute,
         reporter: Reporter,
+        world: World,
         start: Start | None = None,
     ) -> None:
         """start: where a new run takes weights from.
@@ -56,6 +62,7 @@ class Trainer:
             CheckpointError: the checkpoint to go on from is damaged.
         """
         self.config, self.folder, self.data, self.compute, self.reporter = config, folder, data, compute, reporter
+        self.world = world
         shape = model_shape(config, data)
         self.parts = parameter_counts(net, shape)
         self.model = new_model(net, shape, data, config.seed, compute.device)
@@ -75,18 +82,36 @@ class Trainer:
             seed=config.seed,
             sentences=net.reads_sentences,
             masker=_masker(config, data) if masked else None,
+            world=world,
         )
         self.temperature: float | None = None
         """Fitted on validation, once the run has ended and where `trainer.calibrate` asks for it."""
         self.saver = Saver(folder, config, data, shape, self.loop, start.summary if start is not None else None)
-        size = self.saver.resume(reporter)
-        if self.loop.progress.step:
-            reporter.info(f"resume  from step {self.loop.progress.step:,}")
-        self.log = RunLog(folder, self.loop.progress.step, size)
+        size = self._resume()
+        self.log = RunLog(folder, self.loop.progress.step, size) if world.is_first else None
+        self.examples = self._examples(self.log.board) if self.log is not None else None
+
+    def _resume(self) -> int:
+        """Go on from the run's checkpoint; the bytes of its metrics.jsonl that stay.
+
+        Raises:
+            ConfigError: the processes do not see the same checkpoint.
+        """
+        size, step = self.saver.resume(self.reporter), self.loop.progress.step
+        steps = self.world.gather(step)
+        if len(set(steps)) > 1:
+            must = f"be one folder for all processes, but they would go on from steps {steps}"
+            raise rule("hydra.run.dir", self.folder.path, must, "name one on a file system that they share")
+        if step:
+            self.reporter.info(f"resume  from step {step:,}")
+        return size
+
+    def _examples(self, board: Board) -> ExampleDisplay:
+        config, data = self.config, self.data
         processor = TextProcessor.of(data, config.data.max_length, config.data.truncate)
-        self.examples = ExampleDisplay(
-            self.log.board, self.model, data, processor, compute.device, config.trainer, config.masking
-        )
+        return ExampleDisplay(
+            board, self.model, data, processor, self.compute.device, config.trainer, config.masking
+        )  # fmt: skip
 
     def _introduce(self, net: NetConfig) -> None:
         """Log what is about to be trained, and where."""
@@ -95,7 +120,12 @@ class Trainer:
         if isinstance(net, CnnConfig):
             self.reporter.info(f"field   each position sees {net.receptive_field:,} positions, itself in the middle")
         how = [", compiled"] * self.compute.compiled + [", CUDA graphs"] * self.compute.graphs
-        self.reporter.info(f"device  {self.compute.name}, {self.compute.precision}{''.join(how)}")
+        self.reporter.info(f"device  {self._device}, {self.compute.precision}{''.join(how)}")
+
+    @property
+    def _device(self) -> str:
+        """For people."""
+        return self.compute.name if self.world.size == 1 else f"{self.world.size} x {self.compute.name}"
 
     # ------------------------------------------------------------------------------------------------------- training
 
@@ -103,17 +133,18 @@ class Trainer:
         """Train to the end; or to the end of the step in which a signal came, which is returned. All is saved then."""
         hooks = Hooks(
             validate=lambda: self.evaluate("validation", GREEDY, self.config.trainer.eval_rows),
-            record=self.log.record,
+            record=self._record,
             on_validation=self._on_validation,
-            save_last=self.saver.save_last,
+            save_last=self._save_last,
         )
-        self.folder.begin(self.config)
+        if self.world.is_first:
+            self.folder.begin(self.config)
         if self.loop.out_of_patience:
             was = (
                 f"trainer.patience ({self.config.trainer.patience}) ended this run at step {self.loop.progress.step:,}"
             )
             self.reporter.warning(f"{was}; raise it, or set it to null, to train longer")
-        with stop_on_signals() as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
+        with stop_on_signals(quiet=self.world.size > 1) as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
             self.loop.run(hooks, stop)
         return None if self.loop.finished else stop.signal
 
@@ -122,10 +153,19 @@ class Trainer:
         progress, n_rows = self.loop.progress, self.config.trainer.eval_train_rows
         if n_rows:
             loss = self.evaluate("train", GREEDY, n_rows).loss
-            self.log.record({**self.loop.place(TRAIN_EVALUATED), "loss": loss, "seconds": round(progress.seconds, 3)})
-        self.examples.after_validation(evaluation, progress.validations, progress.step)
-        if better:
+            self._record({**self.loop.place(TRAIN_EVALUATED), "loss": loss, "seconds": round(progress.seconds, 3)})
+        if self.examples is not None:
+            self.examples.after_validation(evaluation, progress.validations, progress.step)
+        if better and self.world.is_first:
             self.saver.save_best()
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        if self.log is not None:
+            self.log.record(record)
+
+    def _save_last(self) -> None:
+        if self.world.is_first:
+            self.saver.save_last()
 
     def evaluate(self, split: str, decode: DecodeConfig, n_rows: int | None = None) -> Evaluation:
         """Loss and scores of the model as it is now, on so many rows of a split (always the same ones); None = all."""
@@ -143,13 +183,15 @@ class Trainer:
             decode=decode,
             bleu_tokenize=self.config.data.bleu_tokenize,
             masking=self.config.masking,
+            world=self.world,
         )
 
     # --------------------------------------------------------------------------------------------------------- ending
 
     def evaluate_best(self) -> dict[str, Evaluation]:
         """The best weights on the whole validation split, and on test, once."""
-        self.saver.load_best()
+        self.world.from_first(self.saver.load_best)
+        self.world.copy_from_first(self.model.state_dict().values())
         if self.config.trainer.calibrate and isinstance(self.model, Classifier):
             self._calibrate(self.model)
         return {split: self.evaluate(split, self.config.decode) for split in ("validation", "test")}
@@ -161,7 +203,7 @@ class Trainer:
         assert found.log_probs is not None and found.labels is not None, "a classifier's evaluation has both"
         self.temperature = fit_temperature(found.log_probs, found.labels)
         model.temperature.fill_(self.temperature)
-        self.saver.replace_best()
+        self.world.from_first(self.saver.replace_best)
         self.reporter.info(f"calibrated: logits divided by {self.temperature:.3f}, fitted on validation")
 
     def summary(self) -> dict[str, Any]:
@@ -176,7 +218,7 @@ class Trainer:
             "steps": progress.step,
             "best_step": progress.best_step,
             "seconds": round(progress.seconds, 3),
-            "device": self.compute.name,
+            "device": self._device,
             "precision": self.compute.precision,
             "tokens_per_second": round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
             **pretrained,
@@ -185,7 +227,7 @@ class Trainer:
 
     def stopped(self, run: object) -> str:
         """How a run that was asked to stop can be continued. run: the folder to name."""
-        again = f"python train.py trainer.resume={run}"
+        again = f"{self.world.command} trainer.resume={run}"
         return f"stopped at step {self.loop.progress.step:,}, all saved; continue with: {again}"
 
     @property
@@ -195,11 +237,13 @@ class Trainer:
 
     def show_maps(self) -> None:
         """Attention maps of the model as it is now; they take a moment."""
-        self.examples.maps(self.loop.progress.best_step)
+        if self.examples is not None:
+            self.examples.maps(self.loop.progress.best_step)
 
     def close(self) -> None:
         """Write out what TensorBoard still holds."""
-        self.log.board.close()
+        if self.log is not None:
+            self.log.board.close()
 
 
 def new_model(net: NetConfig, shape: ModelShape, data: TaskData, seed: int, device: torch.device) -> Model:

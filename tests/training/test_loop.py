@@ -27,8 +27,9 @@ from minitx.nn.build import build_model
 from minitx.training import run as session
 from minitx.training.console import Reporter
 from minitx.training.device import resolve_compute
-from minitx.training.loop import Hooks, Loop, Progress, Window
+from minitx.training.loop import Hooks, Loop
 from minitx.training.optim import WeightAverage
+from minitx.training.progress import Progress, Window
 from minitx.training.schedule import WarmUp
 from minitx.training.step import Stepper
 from minitx.training.trainer import model_shape
