@@ -1,6 +1,6 @@
 """What minitx adds to Hydra: defaults to compose from, a run's folder, errors in one line, and its sweeper.
 
-With `train.py`, `recipes.py` and `launched.py` the only file that knows Hydra.
+With `train.py` and `recipes.py` the only file that knows Hydra.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -32,7 +34,7 @@ from minitx.config.base import dotted_keys
 from minitx.config.load import load, unknown_key
 from minitx.errors import ConfigError, RunError, Stopped
 from minitx.sweeps.cells import Cell
-from minitx.sweeps.executor import InThisProcess
+from minitx.sweeps.executor import CellResult, InThisProcess
 from minitx.sweeps.launched import MakeLauncher
 from minitx.sweeps.recipes import RecipePath, RecipeSource, with_recipe
 from minitx.sweeps.sweep import run_sweep, sweep_name
@@ -213,6 +215,11 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 # --------------------------------------------------------------------------------------------------------- sweeper
 
 
+def _in_its_folder(work: Callable[[str], CellResult], raw: DictConfig) -> CellResult:
+    """A job of a launcher. raw: what Hydra composed, which is not read: a cell has its configuration."""
+    return work(HydraConfig.get().runtime.output_dir)
+
+
 class ResumableSweeper(Sweeper):
     """Runs the product of the swept values, or a study: finished cells are skipped and half-done ones resumed."""
 
@@ -226,16 +233,19 @@ class ResumableSweeper(Sweeper):
         self._context = hydra_context
         self._n_launched = 0
         self._composed = config
-        self._other_launcher = None if config.hydra.launcher._target_ == HYDRAS_OWN else self._make_launcher
-        self._launcher = self._make_launcher(task_function, None)
+        self._launcher = self._make_launcher(task_function, config)
+        is_hydras_own = config.hydra.launcher._target_ == HYDRAS_OWN
+        self._launcher_of_cells = None if is_hydras_own else self._make_launcher_of_cells
 
-    def _make_launcher(self, task: TaskFunction, folder: Path | None) -> Launcher:
-        """folder: what is `hydra.sweep.dir` to the launcher, which keeps its own files there; None = as composed."""
+    def _make_launcher(self, task: TaskFunction, config: DictConfig) -> Launcher:
+        return Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=task, config=config)
+
+    def _make_launcher_of_cells(self, work: Callable[[str], CellResult], folder: Path) -> Launcher:
+        """See `MakeLauncher`."""
         config = self._composed.copy()
         with open_dict(config):
-            if folder is not None:
-                config.hydra.sweep.dir = str(folder)
-        return Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=task, config=config)
+            config.hydra.sweep.dir = str(folder)
+        return self._make_launcher(partial(_in_its_folder, work), config)
 
     def sweep(self, arguments: list[str]) -> Any:
         if (size := distributed.current().size) > 1:
@@ -252,7 +262,7 @@ class ResumableSweeper(Sweeper):
                 self._composed.hydra.sweep.dir = f"outputs/sweeps/{sweep_name(cells, swept)}"
         folder = Path(str(self._composed.hydra.sweep.dir))
         here = InThisProcess(self._launch) if self._workers == 1 else self._workers
-        return run_sweep(cells, folder, swept, self._other_launcher or here)
+        return run_sweep(cells, folder, swept, self._launcher_of_cells or here)
 
     def _study(self, parsed: Sequence[Override]) -> None:
         """Run a study; what was typed beside `study.*` holds for every cell.
@@ -277,7 +287,7 @@ class ResumableSweeper(Sweeper):
     def _one(self, study: Mapping[Any, Any], typed: Sequence[str]) -> None:
         node = {str(key): value for key, value in study.items()}
         tuned = self._conf / "study" / "tuned"
-        type(self).run_study(node, STUDIES, tuned, self._as_typed, hash_of, typed, self._other_launcher)
+        type(self).run_study(node, STUDIES, tuned, self._as_typed, hash_of, typed, self._launcher_of_cells)
 
     def _all(self, typed: Sequence[str]) -> None:
         """Every study that has the tier, in the order of its claims; one that fails does not end the others.

@@ -34,8 +34,8 @@ class Launcher(Protocol):
         ...
 
 
-MakeLauncher = Callable[[Callable[[Any], Any], Path], Launcher]
-"""(what a job does, the folder that the launcher keeps its own files in) -> a launcher of Hydra's, set up."""
+MakeLauncher = Callable[[Callable[[str], CellResult], Path], Launcher]
+"""(what a job does in its folder, the folder that the launcher keeps its own files in) -> a launcher of Hydra's, set up."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the folders of the cells that run."""
 SECONDS_TO_COLLECT = 60.0
@@ -164,12 +164,9 @@ class _Call:
     """What it ended with instead of results."""
 
 
-def run_job(jobs: Mapping[str, Cell], raw: object) -> CellResult:
-    """What a launcher's job does: the cell whose folder is the job's. raw: what Hydra composed, which is not read."""
-    from hydra.core.hydra_config import HydraConfig
-
+def run_job(jobs: Mapping[str, Cell], folder: str) -> CellResult:
+    """What a launcher's job does: the cell whose folder is the job's."""
     _join_tasks()
-    folder = HydraConfig.get().runtime.output_dir
     return attempt(run_cell, jobs[str(Path(folder).resolve())], Path(folder))
 
 

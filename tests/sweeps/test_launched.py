@@ -16,8 +16,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 from study_helpers import composer, heads, study
 from tiny import ROOT, tiny_overrides
 
@@ -37,7 +35,7 @@ class LauncherHere:
         self.calls: list[int] = []
         self._before_return, self._dies_at = before_return, dies_at
 
-    def make(self, task: Callable[[Any], Any], folder: Path) -> LauncherHere:
+    def make(self, task: Callable[[str], Any], folder: Path) -> LauncherHere:
         self._task = task
         return self
 
@@ -50,8 +48,7 @@ class LauncherHere:
                 place.mkdir(parents=True)
                 (place / "config.yaml").write_text("{}")
                 raise RuntimeError(f"job {number} was killed")
-            HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(place)}}})
-            returned.append(SimpleNamespace(_return_value=self._task(None)))
+            returned.append(SimpleNamespace(_return_value=self._task(str(place))))
         self._before_return()
         return returned
 

@@ -100,12 +100,12 @@ def test_a_run_on_a_machine_that_slows_down(
     step, now = Stepper.step, [0.0]
     die_at: list[int] = []
 
-    def timed(self: Stepper, batches: Any, lr: float) -> Any:
+    def timed(self: Stepper, *what: Any) -> Any:
         n = timed.steps = timed.steps + 1  # type: ignore[attr-defined]
         if n in die_at:
             raise KeyboardInterrupt
         now[0] += 1.0 if n <= 60 else 3.0
-        return step(self, batches, lr)
+        return step(self, *what)
 
     monkeypatch.setattr(Stepper, "step", timed)
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
