@@ -35,7 +35,7 @@ class Launcher(Protocol):
 
 
 MakeLauncher = Callable[[Callable[[str], CellResult], Path], Launcher]
-"""(what a job does in its folder, the folder that the launcher keeps its own files in) -> a launcher of Hydra's, set up."""
+"""(what a job does in its folder, the folder that the launcher keeps its own files in) -> one of Hydra's, set up."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the folders of the cells that run."""
 SECONDS_TO_COLLECT = 60.0
