@@ -91,7 +91,8 @@ def _train(
             except KeyboardInterrupt:  # training itself is saved
                 stopped_by = signal.SIGINT
         if stopped_by is not None:
-            folder.write_results(results_of(config, data, "stopped", trainer.summary()))
+            if folder.results() is None:  # else it has not come as far as to replace the finished run
+                folder.write_results(results_of(config, data, "stopped", trainer.summary()))
             line = trainer.stopped(parent_run or folder.path)
             reporter.info(line)
             raise Stopped(line, EXIT_BASE + stopped_by)

@@ -174,7 +174,17 @@ class RunFolder:
         return self.begun or ended or last.is_symlink() or last.exists()
 
     def begin(self, config: Config) -> None:
-        """Forget the results of a shorter run, or of one that was evaluated otherwise."""
+        """Write the configuration; that and the results of a finished run stay until `forget_results`, for so long
+        nothing has replaced what they are of."""
+        if (self.results() or {}).get("status") != "finished":
+            self._forget(config)
+
+    def forget_results(self, config: Config) -> None:
+        """Results of a shorter run, once the first checkpoint of a longer one is there."""
+        if (self.path / "results.json").exists():
+            self._forget(config)
+
+    def _forget(self, config: Config) -> None:
         for name in ("results.json", EVALUATION):
             (self.path / name).unlink(missing_ok=True)
         self.write_config(config)

@@ -88,6 +88,7 @@ class Saver:
         except OSError as error:
             kept = "the one before is whole" if self.folder.has_checkpoint() else "there is none yet"
             raise RunError(f"checkpoint of step {progress.step} not written ({error.strerror}); {kept}") from error
+        self.folder.forget_results(self.config)
 
     def resume(self, reporter: Reporter) -> int:
         """Go on from `last`, where there is one; returns the bytes of metrics.jsonl that were written by then.

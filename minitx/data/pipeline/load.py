@@ -24,7 +24,7 @@ from minitx.data.sources import SOURCES, SPLITS, Corpus, Examples
 from minitx.data.sources.records import check_classes
 from minitx.data.splits import Metrics, Ragged, Split, TaskData, Texts, Vocabulary
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the meaning of a cache entry changes."""
 
 
