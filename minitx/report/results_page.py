@@ -188,6 +188,8 @@ def reached(runs: Sequence[Json]) -> str:
 def difference(found: Json) -> str:
     if found["n_seeds"] == 1:
         return f"{100 * found['value']:+.1f} (1 seed)"
+    if found["ci95"] is None:
+        return f"{100 * found['value']:+.1f} ({found['n_seeds']} equal seeds)"
     low, high = found["ci95"]
     return f"{100 * found['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 

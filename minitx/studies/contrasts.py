@@ -171,8 +171,8 @@ def _rows_to(curve: Sequence[tuple[float, float]], level: float) -> Bounds:
 
 
 def _plain(bounds: Mapping[int, Bounds]) -> dict[int, float]:
-    """Those that are known."""
-    return {seed: low for seed, (low, high) in bounds.items() if low == high}
+    """Those that are known, and those that are no number."""
+    return {seed: low for seed, (low, high) in bounds.items() if low == high or math.isnan(low)}
 
 
 def _common(tables: Sequence[Mapping[int, float]]) -> list[int]:

@@ -97,7 +97,8 @@ def stratified_order(n_rows: int, labels: IntArray | None, seed: int) -> IntArra
 
     Row number r (0-based, in random order) of a class of n rows is placed at (r + 1/2) / n; sorting by place
     interleaves the classes evenly. Where that leaves a class further off (a large class beside many small ones),
-    rows go by deadlines instead, which keep it within one row. `labels` None: one class. A longer prefix contains every shorter one.
+    rows go by deadlines instead, which keep it within one row. `labels` None: one class. A longer prefix contains
+    every shorter one.
     """
     shuffled = np.random.default_rng(seed).permutation(n_rows)
     if labels is None:

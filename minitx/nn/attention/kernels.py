@@ -44,8 +44,8 @@ def attend(
 
 def _fastest(q: Tensor, k: Tensor, dropout: float) -> Literal["naive", "plain", "sdpa"]:
     """On a CPU. torch's fused kernel has no dropout there and falls back slowly. For short rows, forwards and
-    backwards, it took 1.1 to 1.5 times as long as `_PlainAttention` in float32 (8 to 64 keys), and 2 to 10 times in bf16
-    (128 to 16). For long ones it is better, for its memory grows with the length and not with its square."""
+    backwards, it took 1.1 to 1.5 times as long as `_PlainAttention` in float32 (8 to 64 keys), and 2 to 10 times in
+    bf16 (128 to 16). For long ones it is better, for its memory grows with the length and not with its square."""
     if dropout > 0:
         return "naive"
     if torch.compiler.is_exporting():  # for any length
