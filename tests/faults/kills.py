@@ -1,8 +1,8 @@
 """Trainings that are interrupted at random moments, resumed, and compared bit for bit with one that nobody disturbed.
 
-A moment is drawn in two ways, and the earlier one counts: any time that an undisturbed run takes; or a phase (start-up,
-cache writing, ... as `Phase` follows them) and a delay after the process has come there, so that the short phases, where
-files are written, are hit too.
+A moment is drawn in two ways, and the earlier one counts: any time that an undisturbed run takes; or a phase
+(start-up, cache writing, ... as `Phase` follows them) and a delay after the process has come there, so that the short
+phases, where files are written, are hit too.
 """
 
 from __future__ import annotations
@@ -122,6 +122,8 @@ def _round(
             found.sent[kind] += 1
             found.phases[hit] += 1
             found.trainings[name] += 1
+        elif code != 0:
+            break  # it cannot go on by itself: an error, which the comparison finds
         if code is None:
             found.wrong.append(f"{name} after {', '.join(sent)}: did not end within {PATIENCE} s")
             return
@@ -150,6 +152,8 @@ def _compare(name: str, sent: list[str], code: int | None, place: Path, straight
 def _hit(process: BaseProcess, phase: Phase, kind: str, seconds: float, rng: random.Random) -> str | None:
     """Wait for the moment, and send the signal. Returns the phase in which it came; None where the process ended
     before."""
+    while not phase.has_begun and process.is_alive():
+        time.sleep(0.0005)
     wanted, latest = rng.choice(PHASES[1:]), time.monotonic() + seconds * rng.random()
     delay = rng.choice((0.0, 0.001, 0.005, 0.02)) * rng.random()
     while phase.now != wanted and time.monotonic() < latest and process.is_alive():

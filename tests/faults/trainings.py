@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ctypes import c_int
@@ -70,7 +72,12 @@ class Phase:
     """Where a training process is, for the process that watches it."""
 
     def __init__(self, context: ForkServerContext) -> None:
-        self.value: Synchronized[int] = context.Value(c_int, 0)
+        self.value: Synchronized[int] = context.Value(c_int, -1)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the process has come as far as train.py with its imports done."""
+        return self.value.value >= 0
 
     @property
     def now(self) -> str:
@@ -104,19 +111,26 @@ def server() -> ForkServerContext:
 
 
 def start(
-    context: ForkServerContext, tree: Mapping[str, Any], run: Path, phase: Phase | None, log: Path
+    context: ForkServerContext,
+    tree: Mapping[str, Any],
+    run: Path,
+    phase: Phase | None,
+    log: Path,
+    limits: Mapping[str, int] | None = None,
 ) -> BaseProcess:
-    """A process that trains in folder `run`; what it prints goes to the end of `log`."""
-    process = context.Process(target=_train, args=(tree, run, phase, log))
+    """A process that trains in folder `run`; what it prints goes to the end of `log`. limits: see `_limit`."""
+    process = context.Process(target=_train, args=(tree, run, phase, log, limits))
     process.start()
     return process
 
 
-def _train(tree: Mapping[str, Any], run: Path, phase: Phase | None, log: Path) -> None:
+def _train(
+    tree: Mapping[str, Any], run: Path, phase: Phase | None, log: Path, limits: Mapping[str, int] | None = None
+) -> None:
     from minitx.config.load import load
     from minitx.data.pipeline import cache
     from minitx.sweeps.hydra_plugin import errors_in_one_line
-    from minitx.training import linear, saving, trainer
+    from minitx.training import linear, loop, saving, trainer
     from minitx.training import run as session
 
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -130,5 +144,26 @@ def _train(tree: Mapping[str, Any], run: Path, phase: Phase | None, log: Path) -
         phase.follow(saving, "save_checkpoint", "checkpoint writing")
         phase.follow(linear, "save_checkpoint", "checkpoint writing")
         phase.follow(session, "write_results", "results")
+    _limit(loop.Loop, **(limits or {}))
     with errors_in_one_line():  # as train.py does
+        if phase is not None:
+            phase.value.value = 0
         session.run(load(tree), run, quiet=True)
+
+
+def _limit(loop: Any, file_size: int | None = None, steps: int | None = None, nan_at: int | None = None) -> None:
+    """file_size: bytes that no file may exceed. steps: SIGTERM comes after so many. nan_at: the step before which a
+    weight is spoiled."""
+    if file_size is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing then fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    original = loop._train_step
+
+    def step(self: Any) -> None:
+        if self.progress.step + 1 == nan_at:
+            next(self.stepper.model.parameters()).data[:] = float("nan")
+        original(self)
+        if self.progress.step == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    loop._train_step = step
