@@ -55,7 +55,8 @@ def output_projection(vocab: int, d_model: int) -> Linear:
 
 
 def _token_vectors(vocab: int, d_model: int) -> Tensor:
-    return torch.randn(vocab, d_model) * d_model**-0.5
+    vectors: Tensor = torch.randn(vocab, d_model) * d_model**-0.5
+    return vectors
 
 
 # ------------------------------------------------------------------------------------------------- matrix product

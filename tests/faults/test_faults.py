@@ -1,4 +1,4 @@
-"""The fault campaign in short; `python -m tests.faults` is the whole of it, and outputs/reference/faults.json its record."""
+"""The fault campaign in short; `python -m tests.faults` is the whole, outputs/reference/faults.json its record."""
 
 from __future__ import annotations
 

@@ -94,6 +94,7 @@ def _draw_rows(examples: Examples, keep_together: KeepTogether, count: int, seed
     is drawn, and with `both` the pairs left that share a target with it.
     """
     groups = group_texts(examples.texts, keep_together)
+    group: IntArray
     heads, group = np.unique(groups.head, return_inverse=True)
     labels = None if examples.labels is None else examples.labels[heads]
     place = np.argsort(stratified_order(len(heads), labels, seed))[group]

@@ -109,7 +109,7 @@ def stratified_order(n_rows: int, labels: IntArray | None, seed: int) -> IntArra
     place = (rank + 0.5) / size
     # lexsort's last key is the main one; random ties keep small prefixes from preferring low class numbers
     tie = np.random.default_rng((seed, 1)).random(n_rows)
-    order = np.lexsort((tie, place))
+    order: IntArray = np.lexsort((tie, place))
     taken = np.arange(n_rows) * size[order] / n_rows  # of a row's class, what should be there before it
     if max(np.max(taken - rank[order]), np.max(rank[order] + 1 - taken - size[order] / n_rows)) > MOST_OFF:
         order = _by_deadline(rank, size, tie)
