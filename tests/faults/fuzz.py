@@ -90,12 +90,27 @@ class Tally:
         }  # fmt: skip
 
 
-def _run(strategy: st.SearchStrategy[Any], n: int, number: int, body: Callable[[Any], None]) -> None:
-    """`body` on n examples of a strategy, which never fails."""
-    wanted = settings(
-        max_examples=n, database=None, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
-    )
-    seed(number)(wanted(given(strategy)(body)))()
+CHUNK = 250
+"""Examples drawn at a time, between which the clock is looked at."""
+
+
+def _run(strategy: st.SearchStrategy[Any], n: int, number: int, tally: Tally, body: Callable[[Any], None]) -> None:
+    """`body`, which never fails, on n examples of a strategy, as far as time allows."""
+
+    def each(value: Any) -> None:
+        body(value)
+
+    for start in range(0, n, CHUNK):
+        if time.monotonic() > tally.ends:
+            return
+        wanted = settings(
+            max_examples=min(CHUNK, n - start),
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
+        )
+        seed(1000 * number + start // CHUNK)(wanted(given(strategy)(each)))()
 
 
 # ------------------------------------------------------------------------------------------------------------ overrides
@@ -110,10 +125,10 @@ def fuzz_overrides(folder: Path, n: int, number: int, seconds: float) -> dict[st
         "resume": lambda line: continued_config(run, [line]),
     }
     for place, (name, path) in enumerate(paths.items()):
-        _run(lines, n, number + place, partial(_try, tally, name, path))
+        _run(lines, n, number + place, tally, partial(_try, tally, name, path))
     train.register()
     with initialize_config_dir(str(train.CONF), version_base="1.3"):
-        _run(lines, n // 10, number + 2, lambda line: tally.attempt("hydra", line, lambda: _composed(line)))
+        _run(lines, n // 10, number + 2, tally, lambda line: tally.attempt("hydra", line, lambda: _composed(line)))
     return tally.to_json()
 
 
@@ -174,7 +189,7 @@ def fuzz_files(folder: Path, n: int, number: int, seconds: float) -> dict[str, A
         shown = f"{suffix} {table} {damage}"
         tally.attempt(suffix, shown, lambda: _read(file, None if damage else table))
 
-    _run(st.tuples(formats, tables, st.one_of(st.just([]), harms)), n, number, body)
+    _run(st.tuples(formats, tables, st.one_of(st.just([]), harms)), n, number, tally, body)
     return tally.to_json()
 
 

@@ -7,6 +7,7 @@ Letters in shapes: B rows, H heads, T queries, S keys, K head width.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -63,7 +64,7 @@ def naive_attention(
     """The same from plain matrix products: (output (B, H, T, K), weights (B, H, T, S) before dropout)."""
     if is_causal:
         allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    with torch.autocast(q.device.type, enabled=False):
+    with nullcontext() if q.is_meta else torch.autocast(q.device.type, enabled=False):  # there is none for meta
         wide = _score_type(q)
         scores = (q.to(wide) * q.shape[-1] ** -0.5) @ k.to(wide).transpose(-1, -2)
     if allowed is None:
