@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SHARED_DATA, TINY_DATA, TINY_MODEL, TINY_TRAINER, Output, tiny_overrides
+from tiny import (
+    SHARED_DATA,
+    TINY_CLASSES,
+    TINY_DATA,
+    TINY_MODEL,
+    TINY_TRAINER,
+    Output,
+    tiny_overrides,
+    write_colours,
+    write_spelling,
+)
 
 import train
 from minitx.config import Config
@@ -37,29 +46,16 @@ def shared_data() -> Path:
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Words to spell out, in the user's own format, and one cache of prepared data for all tests."""
     folder = tmp_path_factory.mktemp("data")
-    rng = random.Random(0)
-    words = sorted({"".join(rng.choices("abcdefg", k=rng.randint(2, 9))) for _ in range(400)})
-    lines = [f"{word},{' '.join(word.upper())}" for word in words]
-    (folder / "spelling.csv").write_text("\n".join(["src,tgt", *lines]) + "\n")
+    write_spelling(folder / "spelling.csv")
     return {**TINY_DATA, "path": str(folder / "spelling.csv"), "cache_dir": str(folder / "cache")}
 
 
 @pytest.fixture(scope="session")
 def tiny_classes(tiny_data: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Texts of up to 19 words whose class is the word that stands in the last eight; some are longer than is read."""
-    rng = random.Random(1)
-    lines = []
-    for i in range(300):
-        name = ("red", "green", "blue")[i % 3]
-        words = rng.choices(("lamp", "river", "stone", "a", "of", "quickly"), k=rng.randint(1, 18))
-        words.insert(rng.randint(max(0, len(words) - 7), len(words)), name)
-        lines.append(f"{' '.join(words)},{name}")
+    """Of texts some of which are longer than is read."""
     path = tmp_path_factory.mktemp("classes") / "colours.csv"
-    path.write_text("\n".join(["text,label", *lines]) + "\n")
-    settings = {"task": "classification", "tokenizer": {"kind": "word"}, "max_length": 13, "truncate": "tail"}
-    return {
-        **settings, "name": "colours", "source": "files", "path": str(path), "cache_dir": tiny_data["cache_dir"]
-    }  # fmt: skip
+    write_colours(path)
+    return {**TINY_CLASSES, "path": str(path), "cache_dir": tiny_data["cache_dir"]}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,34 @@ TINY_DATA: dict[str, Any] = {
     "tokenizer": {"kind": "char", "joint": False},
     "tgt_tokenizer": {"kind": "word"},
 }
+TINY_CLASSES: dict[str, Any] = {
+    "name": "colours", "source": "files", "task": "classification", "tokenizer": {"kind": "word"}, "max_length": 13,
+    "truncate": "tail",
+}  # fmt: skip
 TINY_TRAINER = {
     "max_epochs": None, "max_minutes": None, "max_steps": 12, "batch_tokens": 256, "eval_every": 6, "eval_rows": 40,
     "log_every": 4, "attention_maps": 0, "device": "cpu", "precision": "fp32",
 }  # fmt: skip
+
+
+def write_spelling(path: Path) -> None:
+    """Words to spell out, as the user's own file."""
+    rng = random.Random(0)
+    words = sorted({"".join(rng.choices("abcdefg", k=rng.randint(2, 9))) for _ in range(400)})
+    lines = [f"{word},{' '.join(word.upper())}" for word in words]
+    path.write_text("\n".join(["src,tgt", *lines]) + "\n")
+
+
+def write_colours(path: Path) -> None:
+    """Texts of up to 19 words whose class is the word that stands in the last eight."""
+    rng = random.Random(1)
+    lines = []
+    for i in range(300):
+        name = ("red", "green", "blue")[i % 3]
+        words = rng.choices(("lamp", "river", "stone", "a", "of", "quickly"), k=rng.randint(1, 18))
+        words.insert(rng.randint(max(0, len(words) - 7), len(words)), name)
+        lines.append(f"{' '.join(words)},{name}")
+    path.write_text("\n".join(["text,label", *lines]) + "\n")
 
 
 def tiny_overrides(tiny_data: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from minitx.config.probe import ProbeConfig
 
 TokenizerKind = Literal["bpe", "unigram", "word", "char", "byte"]
 Truncation = Literal["head", "tail", "head_tail"]
-KeepTogether = Literal["text", "phrases"]
+KeepTogether = Literal["text", "phrases", "both"]
 
 
 class TokenizerConfig(Section):
@@ -64,8 +64,10 @@ class DataConfig(Section):
     test_size: float = setting(0.1, "source", gt=0, lt=1)
     """The same for test."""
     keep_together: KeepTogether = setting("text", "source")
-    """Which rows a cut does not divide: those of one text, or, in a set of sentences and their phrases, also the
-    phrases with their sentence. Only sentences are kept of what is cut then; its phrases are in no split."""
+    """Which rows a cut does not divide: text = those of one text, whatever its case and white space; phrases = in a set
+    of sentences and their phrases, also the phrases with their sentence (only sentences are kept of what is cut then;
+    its phrases are in no split); both = in translation, neither those of one source nor those of one target (pairs of
+    training that share a target with what is cut are in no split)."""
     text_column: str = setting("text", "source")
     label_column: str = setting("label", "source")
     """Classification: column names."""
@@ -131,6 +133,9 @@ class DataConfig(Section):
         if self.task == "translation" and self.truncate != "head":
             must = "be head, because data.task is translation"
             raise rule("data.truncate", self.truncate, must, "both sides of a pair are cut at the end alone")
+        if self.keep_together == "both" and self.task != "translation":
+            must = f"be text or phrases, because data.task is {self.task}"
+            raise rule("data.keep_together", "both", must, "it keeps sources and targets apart")
         if self.source == "probe":
             self._check_probe()
         return self

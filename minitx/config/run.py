@@ -26,7 +26,8 @@ class OptimConfig(Section):
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     min_lr_ratio: float = Field(0.0, ge=0, le=1)
     weight_decay: float = Field(0.01, ge=0)
-    """Decoupled; on matrices only, not on biases, norms and embeddings."""
+    """Decoupled; on matrices only, the head and an untied output projection among them, not on biases, norms and
+    embeddings (token tables, tied ones too, and learned positions)."""
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = Field(1e-9, gt=0)
     clip: float | None = Field(1.0, gt=0)

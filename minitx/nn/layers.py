@@ -45,8 +45,18 @@ def xavier_linear(n_in: int, n_out: int, bias: bool = True) -> Linear:
 def token_table(vocab: int, d_model: int) -> nn.Embedding:
     """Token embeddings (V, D), normal with deviation D^-1/2: read times sqrt(D), and fit to be an output projection."""
     table = nn.Embedding(vocab, d_model, device="meta")
-    table.weight = nn.Parameter(torch.randn(vocab, d_model) * d_model**-0.5)
+    table.weight = nn.Parameter(_token_vectors(vocab, d_model))
     return table
+
+
+def output_projection(vocab: int, d_model: int) -> Linear:
+    """States (..., D) to logits (..., V), where no token table serves for it; initialised as one."""
+    return linear(_token_vectors(vocab, d_model), None)
+
+
+def _token_vectors(vocab: int, d_model: int) -> Tensor:
+    vectors: Tensor = torch.randn(vocab, d_model) * d_model**-0.5
+    return vectors
 
 
 # ------------------------------------------------------------------------------------------------- matrix product

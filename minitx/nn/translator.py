@@ -11,7 +11,7 @@ from minitx.batch import Batch
 from minitx.config import LstmConfig, TransformerConfig
 from minitx.nn.attention.cache import StepCache
 from minitx.nn.encoders import TextDecoder, make_decoder, make_encoder
-from minitx.nn.layers import token_table
+from minitx.nn.layers import output_projection, token_table
 from minitx.nn.losses import TokenPredictor
 
 LEAST_EXPANSION = 8
@@ -44,7 +44,7 @@ class Translator(TokenPredictor, nn.Module):
         self.tgt_tokens = None if tied and joint else token_table(tgt_vocab, config.d_model)
         self.encoder = make_encoder(config, max_length)
         self.decoder: TextDecoder = make_decoder(config, max_length)
-        self.output = None if tied else token_table(tgt_vocab, config.d_model)
+        self.output = None if tied else output_projection(tgt_vocab, config.d_model)
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, D): the decoder's states at the real targets, in their order."""

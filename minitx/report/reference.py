@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import shutil
 import time
 from pathlib import Path
@@ -167,7 +168,7 @@ def _differences(models: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         pairs = [value - theirs[seed] for seed, value in own.items() if seed in theirs]
         mean, low, high = paired_interval(pairs)
         differences[model] = {
-            "value": mean, "ci95": [low, high] if len(pairs) > 1 else None, "n_seeds": len(pairs)
+            "value": mean, "ci95": [low, high] if math.isfinite(low) else None, "n_seeds": len(pairs)
         }  # fmt: skip
     return differences
 

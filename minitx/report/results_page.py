@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from minitx.report.phrases import Language
+from minitx.report.results_faults import faults_table
 from minitx.report.results_ledger import Json, header, ledger_table, power_lines, readme_claims, row
 
 READMES: Mapping[Path, Language] = {Path("README.md"): "en", Path("outputs/reference/README.zh.md"): "zh"}
@@ -72,6 +73,7 @@ def results_page(reference: Path) -> str:
         ("Speed on a CPU", [*speed_table(read("bench_cpu")), *growth_lines(read("bench_cpu"))]),
         ("Speed on a GPU", [*gpu_lines(read("gpu"), read("default_gpu"))]),
         ("The default after three minutes, before and after work on speed", [*three_minutes(read("three_minutes"))]),
+        ("What we tried to break", [*faults_table(read("faults"))]),
         ("Claims", [*ledger_table(read("claims")), *power_lines(read("power"))]),
     ]
     lines = ["# Reference results", "", INTRODUCTION, ""]
@@ -213,6 +215,8 @@ def reached(runs: Sequence[Json]) -> str:
 def difference(found: Json) -> str:
     if found["n_seeds"] == 1:
         return f"{100 * found['value']:+.1f} (1 seed)"
+    if found["ci95"] is None:
+        return f"{100 * found['value']:+.1f} ({found['n_seeds']} equal seeds)"
     low, high = found["ci95"]
     return f"{100 * found['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 

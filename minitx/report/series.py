@@ -181,9 +181,10 @@ def limits_of(panels: Sequence[tuple[Panel, Sequence[Series]]], log: bool) -> tu
 
 
 def interval_of(numbers: Sequence[float], measure: str) -> tuple[float, float, float]:
-    """Mean and 95 % interval, cut at what the measure can be; the mean alone where there are too few seeds."""
+    """Mean and 95 % interval, cut at what the measure can be; the mean alone where there are too few seeds, or all are
+    equal."""
     mean, low, high = paired_interval(numbers)
-    if len(numbers) < MIN_SEEDS:
+    if len(numbers) < MIN_SEEDS or math.isinf(low):
         return mean, mean, mean
     least, most = possible_range(measure)
     return mean, max(low, min(least, mean)), min(high, max(most, mean))

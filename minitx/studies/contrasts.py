@@ -48,7 +48,7 @@ def _read(evidence: Evidence, contrast: Contrast, arm: str, value: Value | None)
     got there."""
     if contrast.solved_at is not None:
         seen = evidence.per_seed(contrast.measure, arm, value)
-        return {seed: (float(number >= contrast.solved_at),) * 2 for seed, number in seen.items()}
+        return {seed: (_solved(number, contrast.solved_at),) * 2 for seed, number in seen.items()}
     found = {}
     for seed, cell in evidence.table.get((arm, value), {}).items():
         if contrast.measure in cell.measures:
@@ -56,6 +56,11 @@ def _read(evidence: Evidence, contrast: Contrast, arm: str, value: Value | None)
         elif contrast.censored_at is not None and contrast.censored_at in cell.measures:
             found[seed] = (cell.measures[contrast.censored_at], math.inf)
     return found
+
+
+def _solved(number: float, at: float) -> float:
+    """1 or 0, and NaN of what is no number."""
+    return number if math.isnan(number) else float(number >= at)
 
 
 def _difference(evidence: Evidence, contrast: Contrast) -> dict[int, Bounds]:
@@ -89,7 +94,12 @@ def _slope(evidence: Evidence, contrast: Contrast) -> dict[int, Bounds]:
     ]
     base, sign = 10.0 if contrast.per == "tenfold" else 2.0, -1.0 if contrast.falls else 1.0
     log_V = np.log(np.array(values, dtype=np.float64)) / math.log(base)
-    return {seed: (sign * float(np.polyfit(log_V, [gap[seed] for gap in gaps], 1)[0]),) * 2 for seed in _common(gaps)}
+    return {seed: (sign * _steepness(log_V, [gap[seed] for gap in gaps]),) * 2 for seed in _common(gaps)}
+
+
+def _steepness(x: np.ndarray, y: Sequence[float]) -> float:
+    """The slope of a straight line by least squares; NaN where a value is not finite, through which there is none."""
+    return float(np.polyfit(x, y, 1)[0]) if np.isfinite(y).all() else math.nan
 
 
 def _exponent(evidence: Evidence, contrast: Contrast) -> dict[int, Bounds]:
@@ -125,7 +135,7 @@ def _powers(by_length: Mapping[float, Mapping[int, float]], centre: float) -> di
         return {}
     log_V = np.log([*by_length])
     return {
-        seed: (float(np.polyfit(log_V, np.log([s[seed] for s in by_length.values()]), 1)[0]) - centre,) * 2
+        seed: (_steepness(log_V, np.log([s[seed] for s in by_length.values()]).tolist()) - centre,) * 2
         for seed in _common([*by_length.values()])
     }
 
@@ -141,6 +151,9 @@ def _rows_ratio(evidence: Evidence, contrast: Contrast) -> dict[int, Bounds]:
     found = {}
     for seed in _common([*own.values(), *other.values()]):
         curves = [[(math.log10(n), seen[seed]) for n, seen in side.items()] for side in (own, other)]
+        if any(math.isnan(score) for curve in curves for _, score in curve):
+            found[seed] = [(math.nan,) * 2] * 2
+            continue
         level = contrast.centre + contrast.share * (min(curve[-1][1] for curve in curves) - contrast.centre)
         found[seed] = [_rows_to(curve, level) for curve in curves]
     return {seed: (a[0] - b[1], a[1] - b[0]) for seed, (a, b) in found.items()}
@@ -158,8 +171,8 @@ def _rows_to(curve: Sequence[tuple[float, float]], level: float) -> Bounds:
 
 
 def _plain(bounds: Mapping[int, Bounds]) -> dict[int, float]:
-    """Those that are known."""
-    return {seed: low for seed, (low, high) in bounds.items() if low == high}
+    """Those that are known, and those that are no number."""
+    return {seed: low for seed, (low, high) in bounds.items() if low == high or math.isnan(low)}
 
 
 def _common(tables: Sequence[Mapping[int, float]]) -> list[int]:

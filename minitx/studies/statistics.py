@@ -21,11 +21,19 @@ EXPONENTS = (0.02, 4.0)
 
 
 def paired_interval(differences_N: npt.ArrayLike, level: float = 1 - ALPHA) -> tuple[float, float, float]:
-    """(mean, low, high): Student's interval of the mean of paired differences; infinite for fewer than two seeds."""
+    """(mean, low, high): Student's interval of the mean of paired differences.
+
+    Infinite for fewer than two seeds, and where all are equal: values without spread say nothing of how far the next
+    one may lie.
+    """
     values = np.asarray(differences_N, dtype=np.float64)
+    if len(values) < 2 or np.ptp(values) == 0:
+        return float(values.mean()), -np.inf, np.inf
+    return _student(values, level)
+
+
+def _student(values: Floats, level: float) -> tuple[float, float, float]:
     mean = float(values.mean())
-    if len(values) < 2:
-        return mean, -np.inf, np.inf
     half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     return mean, mean - half, mean + half
 
@@ -109,5 +117,5 @@ def _fit_curve(sizes_P: Floats, values_P: Floats) -> Floats:
 def _jackknife(whole: float, left_out_N: Floats, level: float) -> tuple[float, float]:
     """Tukey's (1958): Student's interval of the pseudo-values N whole - (N - 1) left out, set around `whole`."""
     n = len(left_out_N)
-    mean, low, high = paired_interval(n * whole - (n - 1) * left_out_N, level)
+    mean, low, high = _student(n * whole - (n - 1) * left_out_N, level)
     return float(whole + low - mean), float(whole + high - mean)

@@ -59,6 +59,11 @@ class Part:
         return len(self.low)
 
     @cached_property
+    def is_known(self) -> bool:
+        """Whether every seed has a value: a measure that is not a number decides nothing, whatever was expected."""
+        return not np.isnan([*self.low, *self.high]).any()
+
+    @cached_property
     def used(self) -> Method:
         """`method`, or the sign test where Student's interval means nothing: values that are censored, all equal, or in
         two heaps."""
@@ -117,7 +122,9 @@ def two_heaps(values_N: Floats) -> bool:
 
 
 def interval(part: Part, alpha: float) -> tuple[float, float]:
-    """The two-sided interval of error `alpha`."""
+    """The two-sided interval of error `alpha`; unbounded where a value is not a number."""
+    if not part.is_known:
+        return -np.inf, np.inf
     return _INTERVALS[part.used](part, alpha)
 
 
@@ -203,7 +210,7 @@ def holds(part: Part, divisor: float = 1) -> bool:
 def contrary(part: Part, divisor: float = 1) -> bool:
     """Whether the interval lies wholly outside the region that is expected. divisor: of its error, as by Holm."""
     if part.expect == "exact":
-        return not holds(part)
+        return part.is_known and not holds(part)
     if part.n < MIN_SEEDS:
         return False
     low, high = interval(part, LOOK_ALPHA / divisor)
@@ -283,10 +290,10 @@ def _effect(part: Part, state: State, n_parts: int) -> Effect:
 
 def _p(part: Part, state: State, n_parts: int) -> float:
     """ALPHA over the largest number of parts among which the state would still show, times how many there are."""
-    if part.expect == "exact":
-        return 0.0
     if state == "open":
         return 1.0
+    if part.expect == "exact":
+        return 0.0
     shows = contrary if state == "contrary" else holds
     least, most = 0.0, 30.0  # of log10: one part, and more than any
     for _ in range(40):

@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from minitx import distributed
 from minitx.config import MODELS, Config, rule
-from minitx.config.base import dotted_keys
+from minitx.config.base import dotted_keys, in_one_line
 from minitx.config.load import load, unknown_key
 from minitx.errors import ConfigError, RunError, Stopped
 from minitx.sweeps.cells import Cell
@@ -175,7 +175,7 @@ def one_line(error: BaseException) -> tuple[str | None, int]:
             return str(cause), cause.exit_code
         line = _composition_line(cause)
         if line is not None:
-            return line, ConfigError.exit_code
+            return in_one_line(line), ConfigError.exit_code
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).splitlines()[0], ConfigError.exit_code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -122,9 +122,10 @@ class Mean:
 
     @property
     def half_width(self) -> float | None:
-        """Half of the 95 % interval by Student's t with n - 1 degrees of freedom; None where n = 1."""
+        """Half of the 95 % interval by Student's t with n - 1 degrees of freedom; None where n = 1, or where all
+        values are equal and so say nothing of their spread."""
         n = len(self.values)
-        if n < 2:
+        if n < 2 or min(self.values) == max(self.values):
             return None
         from scipy.stats import t
 
@@ -188,7 +189,9 @@ def write_csv(
     metrics = all_metrics(arms)
     with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*keys, "n_seeds", *(f"{m}_{part}" for m in metrics for part in ("mean", "ci95")), "n_params"])
+        writer.writerow(
+            [*keys, "n_seeds", *(f"{m}_{part}" for m in metrics for part in ("mean", "ci95_half_width")), "n_params"]
+        )
         for arm in arms:
             means = [arm.metrics.get(m) for m in metrics]
             scores = [x for mean in means for x in ((mean.mean, mean.half_width) if mean else ("", ""))]

@@ -6,7 +6,7 @@ A checkpoint is a folder written beside, synced, and swapped in by renaming a li
       last -> last-00000400/        model.safetensors  training.safetensors  tokenizer.json  state.json
       best -> best-00000300/        model.safetensors  tokenizer.json  state.json
 
-`state.json` is written last of its folder and carries the SHA-256 of the others.
+`state.json` is written last of its folder and carries the SHA-256 of the others, and of itself.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         (folder / name).write_text(text, encoding="utf-8")
     sums = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
     state = {**checkpoint.state, "sha256": sums}
+    state[DIGEST] = digest_of(state)
     (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
     for path in [*folder.iterdir(), folder]:
         _sync(path)
@@ -139,17 +140,28 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     remedy = "start the run anew; trainer.keep=2 would keep an older one"
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        own = state.pop(DIGEST, None)
+        damaged = [] if own in (None, digest_of(state)) else ["state.json"]  # older ones have none
         sums: dict[str, str] = state.pop("sha256")
-        damaged = [name for name, expected in sums.items() if _sha256(folder / name) != expected]
+        damaged += [name for name, expected in sums.items() if _sha256(folder / name) != expected]
         if damaged:
             raise CheckpointError(
                 f"checkpoint {folder} is corrupt: {damaged[0]} has changed since it was written; {remedy}"
             )
         tensors = {n: load_file(folder / n) for n in sums if n.endswith(".safetensors")}
         texts = {n: (folder / n).read_text(encoding="utf-8") for n in sums if not n.endswith(".safetensors")}
-    except (OSError, json.JSONDecodeError, KeyError, UnicodeDecodeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {folder} is corrupt: {error}; {remedy}") from error
     return Checkpoint(tensors=tensors, texts=texts, state=state)
+
+
+DIGEST = "digest"
+
+
+def digest_of(value: Mapping[str, Any]) -> str:
+    """SHA-256 of a value as JSON, the same before it is written and after it was read."""
+    plain = json.loads(json.dumps(value))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -131,6 +131,7 @@ class LinearTrainer:
                 save_checkpoint(self.folder.checkpoints, link, best.number, checkpoint)
         except OSError as error:
             raise RunError(f"checkpoint not written ({error.strerror}); start the run anew") from error
+        self.folder.forget_results(self.config)
 
     @property
     def _n_classes(self) -> int:

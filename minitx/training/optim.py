@@ -10,15 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from minitx.config import AverageConfig, OptimConfig
+from minitx.nn.attention.positions import Positions
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, fused: bool = True) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter, arXiv 1711.05101); weight decay skips biases, norms and embeddings.
+    """AdamW (Loshchilov & Hutter, arXiv 1711.05101); weight decay is on matrices: projections, the head of a
+    classifier, a translator's output projection. Biases, norms and embeddings have none: tables of tokens (also one
+    that is the output projection besides) and of learned positions.
 
     fused: one kernel per tensor. On two CPU cores it took a third of the time of the plain loop over operations.
     Parameters keep the order of `model.named_parameters()` within their group, so that saved state finds its place.
     """
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    tables = (m for m in model.modules() if isinstance(m, nn.Embedding | Positions))
+    embeddings = {id(p) for table in tables for p in table.parameters()}
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
     for parameter in model.parameters():

@@ -66,6 +66,7 @@ def write_results(
         report = report_classes(evaluations["test"], data.splits["test"], data.label_names)
         write_json(folder.path / EVALUATION, report.to_json("test"))
     folder.write_results(results)  # the last, for it says that the run has finished
+    folder.write_config(config)  # of a finished run that was only evaluated anew, and had kept its own until now
     if report is not None:
         show_on_board(board, report, results["best_step"])
     metrics = {f"{split}/{name}": i.value for split, e in evaluations.items() for name, i in e.metrics.items()}

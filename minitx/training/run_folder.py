@@ -20,12 +20,16 @@ import yaml
 
 from minitx.config import Config, ConfigError, TransformerConfig, rule
 from minitx.config.attention import PLAIN
-from minitx.config.base import keys_with_role
+from minitx.config.base import in_one_line, keys_with_role
 from minitx.config.load import load, override
-from minitx.training.checkpoint import checkpoints_of
+from minitx.errors import RunError
+from minitx.training.checkpoint import DIGEST, checkpoints_of, digest_of
 
 EVALUATION = "evaluation.json"
 """A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
+
+CONFIG_SUM = "# sha256 of the lines above: "
+"""Last line of config.yaml."""
 
 _OUTSIDE_THE_HASH = frozenset(keys_with_role(Config, "place", "machine", "logging"))
 _CHANGEABLE = frozenset(keys_with_role(Config, "duration", "evaluation"))
@@ -133,25 +137,48 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        write_atomic(self.config_file, text)
+        write_atomic(self.config_file, f"{text}{CONFIG_SUM}{_sha256(text)}\n")
 
     def read_config(self, key: str = "run") -> Config:
         """The configuration that the run was started with. key: what an error calls the folder.
 
         Raises:
-            ConfigError: the folder holds no run.
+            ConfigError: the folder holds no run, or its config.yaml has changed since.
         """
         if not self.config_file.is_file():
             raise rule(key, self.path, "be a run folder with a config.yaml", "see outputs/runs for yours")
-        return load(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
+        remedy = "put the old file back; what is evaluated or continued otherwise is typed as an override"
+        try:
+            text = self.config_file.read_text(encoding="utf-8")
+            own, mark, digest = text.rpartition(CONFIG_SUM)
+            if mark and _sha256(own) != digest.strip():  # older ones have none
+                raise rule(key, self.path, "have the config.yaml that was written, it has changed", remedy)
+            return load(yaml.safe_load(text))
+        except (UnicodeDecodeError, yaml.YAMLError):
+            raise rule(key, self.path, "have a config.yaml that is YAML, it is damaged", remedy) from None
 
     def results(self) -> dict[str, Any] | None:
-        """What results.json says, or None while there is none."""
+        """What results.json says, or None while there is none.
+
+        Raises:
+            RunError: the file has changed since it was written.
+        """
         file = self.path / "results.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            digest = found.pop(DIGEST, None)
+            whole = digest in (None, digest_of(found))  # older ones have none
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            whole = False
+        if not whole:
+            remedy = f"remove it, and trainer.resume={self.path} evaluates anew"
+            raise RunError(f"{file} has changed since it was written; {remedy}")
+        return found
 
     def write_results(self, results: Mapping[str, Any]) -> None:
-        write_json(self.path / "results.json", results)
+        write_json(self.path / "results.json", {**results, DIGEST: digest_of(results)})
 
     def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint to go on from."""
@@ -171,12 +198,23 @@ class RunFolder:
     def was_trained(self) -> bool:
         """Whether training has left something here, be it without a checkpoint to go on from."""
         results, last = self.results() or {}, self.checkpoints / "last"
-        saved = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        # what is being written begins with a dot: a killed process leaves it, and it is no checkpoint
+        saved = self.checkpoints.is_dir() and any(not path.name.startswith(".") for path in self.checkpoints.iterdir())
         ended = results.get("status") == "finished" or (results.get("status") == "stopped" and saved)
         return self.begun or ended or last.is_symlink() or last.exists()
 
     def begin(self, config: Config) -> None:
-        """Forget the results of a shorter run, or of one that was evaluated otherwise."""
+        """Write the configuration; that and the results of a finished run stay until `forget_results`, for so long
+        nothing has replaced what they are of."""
+        if (self.results() or {}).get("status") != "finished":
+            self._forget(config)
+
+    def forget_results(self, config: Config) -> None:
+        """Results of a shorter run, once the first checkpoint of a longer one is there."""
+        if (self.path / "results.json").exists():
+            self._forget(config)
+
+    def _forget(self, config: Config) -> None:
         for name in ("results.json", EVALUATION):
             (self.path / name).unlink(missing_ok=True)
         self.write_config(config)
@@ -196,9 +234,8 @@ def continued_config(run: Path, overrides: Sequence[str]) -> Config:
     """
     groups = [o for o in overrides if "." not in o.split("=", 1)[0] and not o.startswith("seed=")]
     if groups:
-        raise ConfigError(
-            f"{groups[0]} must not be given with trainer.resume, because {run}/config.yaml says it; drop it"
-        )
+        line = f"{groups[0]} must not be given with trainer.resume, because {run}/config.yaml says it; drop it"
+        raise ConfigError(in_one_line(line))
     kept = [o for o in overrides if not o.startswith("trainer.resume=")]
     return override(RunFolder(run).read_config("trainer.resume"), [*kept, "trainer.resume=auto"])
 
@@ -262,6 +299,10 @@ def write_atomic(path: Path, text: str) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """`value`, indented, by `write_atomic`."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -83,6 +83,7 @@ class Saver:
         }
         tensors = {WEIGHTS: self._model.state_dict(), **more}
         self._write(link, progress.step, Checkpoint(tensors=tensors, texts=self._texts, state=state), keep)
+        self.folder.forget_results(self.config)
 
     def _write(self, link: str, step: int, checkpoint: Checkpoint, keep: int = 1) -> None:
         try:

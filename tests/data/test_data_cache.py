@@ -135,3 +135,15 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"^data\.cache_dir \(.*file\) must be a folder that can be written; "):
         cache.write(tmp_path / "file" / "entry", META, ARRAYS)
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numpy's own error of a short write has no number and names no file."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("13148 requested and 5872 written")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(ConfigError, match=r"data.cache_dir .* must have room for the prepared data; 13148 requested"):
+        cache.write(tmp_path / "entry", META, ARRAYS)
+    assert not list(tmp_path.iterdir())

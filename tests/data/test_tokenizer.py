@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,15 @@ from tokenizers import pre_tokenizers
 
 from minitx.batch import BOS, CLS, EOS, PAD, SPECIAL_TOKENS, UNK
 from minitx.config import ConfigError, TokenizerConfig
-from minitx.data.pipeline.tokenizer import BYTE_CHARS, RESERVED, Tokenizer, check_tokenizer
+from minitx.config.data import TokenizerKind
+from minitx.data.pipeline.tokenizer import (
+    BYTE_CHARS,
+    LONGEST_WORD,
+    RESERVED,
+    Tokenizer,
+    _with_short_words,
+    check_tokenizer,
+)
 
 TEXTS = [
     f"Das {word} ist schön, nicht wahr? [PAD] {RESERVED[0]}" for word in ("Haus", "Boot", "Brot", "Übel", "rote")
@@ -143,3 +152,47 @@ def test_byte_based_kinds_need_room(kind: str) -> None:
     with pytest.raises(ConfigError, match=rf"^data\.tokenizer\.vocab_size \(260\) must be at least 261.*{kind}"):
         check_tokenizer("data.tokenizer", TokenizerConfig.model_validate({"kind": kind, "vocab_size": 260}))
     check_tokenizer("data.tokenizer", TokenizerConfig.model_validate({"kind": kind, "vocab_size": 261}))
+
+
+# ---------------------------------------------------------------------------------------------------------- long texts
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "word", "char", "byte"])
+@given(
+    texts=st.lists(st.text(st.sampled_from("ab .!?\n é漢🙂ﬁİ"), max_size=23), min_size=1, max_size=3), data=st.data()
+)
+def test_marked_characters_are_found_as_the_library_finds_them(
+    kind: TokenizerKind, texts: list[str], data: st.DataObject
+) -> None:
+    """Also where one character is several tokens, where normalising makes several of one, and where none holds it."""
+    tokenizer = FITTED[kind]
+    marks = [sorted(data.draw(st.sets(st.integers(0, max(0, len(text) - 1)), max_size=5))) for text in texts]
+    _, found = tokenizer.encode_with_marks(texts, marks)
+    for text, of_text, tokens in zip(texts, marks, found, strict=True):
+        encoding = tokenizer._inner.encode(text, add_special_tokens=False)
+        assert tokens == [t for mark in of_text if (t := encoding.char_to_token(mark)) is not None]
+
+
+FITTED = {
+    kind: Tokenizer.fit(
+        TokenizerConfig(kind=kind, vocab_size=300, lowercase=True), ["ab ba. aé!", "b 漢 a? ﬁ İ", "🙂 a\n b"]
+    )
+    for kind in get_args(TokenizerKind)
+}
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@pytest.mark.parametrize("word", ["ab" * 300_000, "-" * 500_001, " " * 500_001, "漢字" * 200_000], ids=len)
+def test_a_very_long_word_is_fitted_on_by_its_beginning(kind: TokenizerKind, word: str) -> None:
+    """The library takes quadratic time for it, and with some lengths of it ends the process."""
+    config = TokenizerConfig(kind=kind, vocab_size=300)
+    short = word[:LONGEST_WORD]
+    fitted, of_short = (Tokenizer.fit(config, ["some words", f"x {w}y"]) for w in (word, short))
+    assert set(fitted._inner.get_vocab()) >= set(of_short._inner.get_vocab()) - {"xy", "Ġx"}
+    assert fitted.decode(fitted.encode_batch([f"x {short}y"])[0]) == f"x {short}y"
+
+
+def test_words_of_ordinary_length_are_fitted_on_whole() -> None:
+    texts = ["a" * LONGEST_WORD, "b" * 700 + " " * 700 + "." * 700, f"{'c' * 999}. " * 3, "short"]
+    assert list(_with_short_words(texts)) == texts
+    assert list(_with_short_words(["a" * 5003 + "!" * 2003 + "c"])) == ["a" * 1000 + "!" * 1000 + "c"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from minitx.nn.attention import kernels
 from minitx.nn.attention import masks as window
 from minitx.nn.attention.convert import grouped_to_split, split_to_grouped
+from minitx.nn.attention.kernels import attend
 from minitx.nn.attention.masks import Span
 from minitx.nn.attention.multi_head import MultiHeadAttention
 from minitx.nn.attention.positions import Positions
@@ -303,3 +304,18 @@ def test_fully_masked_row_on_a_gpu(dtype: torch.dtype) -> None:
     assert torch.equal(y[1], torch.zeros_like(y[1]))
     y.float().square().sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("n_keys", [7, 67, 131])
+@pytest.mark.parametrize("grad", [True, False])
+def test_bfloat16_scores_are_not_rounded(n_keys: int, grad: bool) -> None:
+    """Scores of up to 100: rounded to bf16, they change weights by a quarter, and the output by a tenth."""
+    torch.manual_seed(9)
+    q, k, v = (scale * torch.randn(2, 3, n_keys, 17) for scale in (6, 6, 1))
+    q, k, v = (x.bfloat16().requires_grad_(grad) for x in (q, k, v))
+    exact = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    for backend in ("auto", "naive", "sdpa"):
+        with torch.set_grad_enabled(grad):
+            y = attend(q, k, v, None, False, 0.0, backend)
+        assert y.dtype == torch.bfloat16
+        torch.testing.assert_close(y.double(), exact, rtol=0, atol=0.02)

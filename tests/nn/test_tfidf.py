@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from minitx.config import ConfigError, LinearConfig
-from minitx.nn.baselines.linear import MAX_PASSES, TOLERANCE, Ngrams, TfidfClassifier
+from minitx.nn.baselines.linear import MAX_PASSES, TOLERANCES, Ngrams, TfidfClassifier
 
 ODD = [
     "naïve café", "ﬁne 𝔘nicode", 'quo"te\\back', "snow☃man tab\there", "ÅNGSTRÖM İstanbul ǅ", "日本語 テキスト",
@@ -52,7 +52,10 @@ def reloaded(model: TfidfClassifier) -> TfidfClassifier:
         (2, {"ngrams": 3, "min_count": 2}),
     ],
 )
-def test_equals_the_pipeline_before_and_after_it_was_saved(n_classes: int, keys: dict[str, Any]) -> None:
+def test_equals_the_pipeline_before_and_after_it_was_saved(
+    n_classes: int, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minitx.nn.baselines.linear.AT_REST", np.inf)  # scikit-learn goes by its tolerance alone
     texts, labels = corpus(211, n_classes)
     new, _ = corpus(37, n_classes, seed=1)
     config = LinearConfig(**keys)
@@ -60,7 +63,7 @@ def test_equals_the_pipeline_before_and_after_it_was_saved(n_classes: int, keys:
         TfidfVectorizer(
             ngram_range=(1, config.ngrams), min_df=config.min_count, sublinear_tf=config.sublinear, lowercase=True
         ),
-        LogisticRegression(C=7.0, solver="sag", tol=TOLERANCE, max_iter=MAX_PASSES, random_state=0),
+        LogisticRegression(C=7.0, solver="sag", tol=TOLERANCES[0], max_iter=MAX_PASSES, random_state=0),
     ).fit(texts, labels)
     model = fitted(config, texts, labels, n_classes, 7.0)
     assert model.converged
@@ -132,3 +135,17 @@ def test_what_cannot_be_fitted_says_why() -> None:
 def test_a_solver_that_does_not_rest_is_told_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minitx.nn.baselines.linear.MAX_PASSES", 1)
     assert not fitted(LinearConfig(), *corpus(80, 2), 2, 1000.0).converged
+
+
+@pytest.mark.parametrize("n_classes", [2, 7])
+def test_what_says_converged_is_at_the_optimum_also_with_little_penalty(n_classes: int) -> None:
+    """At C = 100 the solver's own tolerance stops it with log-probabilities that are off by more than a half."""
+    texts, labels = corpus(409, n_classes)
+    ngrams, features = Ngrams.fit(LinearConfig(), texts)
+    exact = LogisticRegression(C=100.0, solver="lbfgs", tol=1e-9, max_iter=20_000).fit(features, labels)
+    early = LogisticRegression(C=100.0, solver="sag", tol=TOLERANCES[0], max_iter=MAX_PASSES, random_state=0)
+    wanted = exact.predict_log_proba(features)
+    off = np.abs(early.fit(features, labels).predict_log_proba(features) - wanted).max()
+    model = TfidfClassifier.fit(ngrams, features, labels, n_classes, 100.0)
+    assert model.converged
+    assert np.abs(model.log_probs(texts) - wanted).max() < 0.25 < 2 < off

@@ -89,3 +89,28 @@ def test_solved_or_not_is_a_matter_of_rates() -> None:
     assert (part.method, part.low, seeds) == ("solved", (1.0, -1.0), (3, 5))
     alone, _ = part_of(evidence(cells), contrast(at=1, solved_at=0.9, centre=0.5), SEEDS)
     assert (alone.method, alone.low, alone.centre) == ("rate", (1.0, 0.0), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [
+        ("slope", math.nan),
+        ("slope", math.inf),
+        ("exponent", math.nan),
+        ("exponent", math.inf),
+        ("excess_exponent", math.nan),
+    ],
+)
+def test_a_line_through_what_is_no_number_is_none(kind: str, bad: float) -> None:
+    cells = curve("a", {1: (1.0, 1.0), 2: (5.0, bad), 4: (23.0, 24.0), 8: (70.0, 90.0)})
+    found = contrast_values(evidence(cells), contrast(contrast=kind, centre=1.0))
+    assert math.isnan(found[5]) and not math.isnan(found[3])
+
+
+def test_what_is_no_number_is_neither_solved_nor_unsolved_nor_a_curve() -> None:
+    cells = curve("a", {1: (0.97, math.nan)}) | curve("b", {1: (0.5, 0.96)})
+    part, _ = part_of(evidence(cells), contrast(at=1, solved_at=0.9, centre=0.5), SEEDS)
+    assert part.low[0] == 1.0 and math.isnan(part.low[1]) and not part.is_known
+    cells = curve("a", {10: (0.2, 0.1), 100: (0.35, math.nan)}) | curve("b", {10: (0.5, 0.8), 100: (0.6, 0.9)})
+    found = contrast_bounds(evidence(cells), contrast(contrast="rows_ratio", against="b", centre=0.1))
+    assert all(math.isnan(bound) for bound in found[5]) and not any(math.isnan(bound) for bound in found[3])

@@ -73,3 +73,7 @@ def test_a_fit_that_means_nothing_is_none() -> None:
         [0.1405, 0.2456, 0.3923, 0.5062, 0.6065],
     ]  # measured; without the exponent's interval it was fitted with a limit of 3.6, of an accuracy
     assert learning_curve([100, 316, 1000, 3162, 10_000], straight) is None
+
+
+def test_equal_values_say_nothing_of_their_spread() -> None:
+    assert paired_interval([0.3] * 7) == (pytest.approx(0.3), -np.inf, np.inf)

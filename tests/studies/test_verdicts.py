@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -234,3 +235,20 @@ def test_power_grows_with_looks_and_falls_with_noise() -> None:
     assert power(Noise(2.0, 1.0), 300) > power(Noise(5.0, 1.0), 300) + 0.2
     assert power(Noise(0.5, 1.0), 300) >= 0.99
     assert finding(part(around(1.5))) == "above"
+
+
+@pytest.mark.parametrize("expect", ["above", "flat", "no_better", "exact"])
+@pytest.mark.parametrize("method", ["t", "sign", "rate"])
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_a_value_that_is_no_number_decides_nothing_wherever_it_stands(
+    expect: Expect, method: Method, place: int
+) -> None:
+    """And it changes nothing for the parts beside it: it counts as p = 1."""
+    spoiled = around(2.0, 0.01)
+    spoiled[place] = math.nan
+    parts = {"spoiled": part(spoiled, expect, method), "whole": part(around(2.0, 0.01))}
+    for order in (parts, dict(reversed(parts.items()))):
+        verdict, effects = evaluate(order)
+        assert verdict == "undecided"
+        assert (effects["spoiled"].state, effects["spoiled"].finding, effects["spoiled"].p) == ("open", "undecided", 1)
+        assert effects["whole"] == evaluate({"whole": parts["whole"]})[1]["whole"]

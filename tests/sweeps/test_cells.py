@@ -47,7 +47,7 @@ def test_a_sweep_ends_in_a_table_and_typed_again_runs_nothing(train_py: Train, t
         ]
         low, high = stats.t.interval(0.95, 1, loc=np.mean(pers), scale=stats.sem(pers))
         assert float(row["per_mean"]) == pytest.approx(np.mean(pers))
-        assert float(row["per_ci95"]) == pytest.approx((high - low) / 2)
+        assert float(row["per_ci95_half_width"]) == pytest.approx((high - low) / 2)
     assert len(rows_of(folder / "cells.csv")) == 4 and (folder / "table.png").read_bytes()[:4] == b"\x89PNG"
     assert "n_heads=2" in first.out and "± " in first.out
 

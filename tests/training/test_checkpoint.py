@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -120,3 +121,15 @@ def test_without_a_whole_one_the_first_damage_is_told(tmp_path: Path) -> None:
         load_newest(tmp_path, "last")
     with pytest.raises(CheckpointError, match="best is corrupt"):
         load_newest(tmp_path, "best")
+
+
+def test_a_digit_that_changed_in_the_state_is_noticed(tmp_path: Path) -> None:
+    """The step would be another, and nothing else would look wrong."""
+    save_checkpoint(tmp_path, "last", 5, made(5))
+    file = tmp_path / "last" / "state.json"
+    text = file.read_text()
+    file.write_text(text.replace('"step": 5', '"step": 4'))
+    with pytest.raises(CheckpointError, match=r"state\.json has changed since it was written"):
+        load_checkpoint(tmp_path / "last")
+    file.write_text(json.dumps({key: value for key, value in json.loads(text).items() if key != "digest"}))
+    assert load_checkpoint(tmp_path / "last").state["step"] == 5, "older ones have no sum of the state"

@@ -27,6 +27,7 @@ from minitx.predictor import LinearTextModel
 from minitx.training import linear as linear_run
 from minitx.training.linear import C_GRID
 from minitx.training.run import run
+from minitx.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +202,8 @@ def test_a_finished_run_is_not_fitted_again(
     copy = tmp_path / "run"
     shutil.copytree(linear, copy, symlinks=True)
     before = (copy / "results.json").read_bytes()
-    assert run(config_of(data, resume="auto"), copy) == json.loads(before)
+    assert run(config_of(data, resume="auto"), copy) == RunFolder(copy).results()
+    assert (copy / "results.json").read_bytes() == before
     assert capsys.readouterr().out == f"already finished: {copy}/results.json\n"
     with pytest.raises(ConfigError, match=r"must be empty, it holds a run; add trainer.resume=auto"):
         run(config_of(data), copy)

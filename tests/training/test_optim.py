@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from minitx.config import AverageConfig, OptimConfig
+from minitx.config import AverageConfig, OptimConfig, TransformerConfig
+from minitx.nn.classifier import Classifier
 from minitx.nn.losses import summed_cross_entropy
+from minitx.nn.translator import Translator
 from minitx.training.optim import WeightAverage, build_optimizer, learning_rate
 
 
@@ -124,3 +126,30 @@ def test_without_averaging_nothing_is_kept() -> None:
     average.after_step(1)
     average.at_validation()
     assert average.state() == {}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_which_parts_of_a_translator_decay(tied: bool) -> None:
+    """Matrices, the output projection among them; no token table, tied or not, no learned position, bias or norm."""
+    config = TransformerConfig(d_model=12, n_heads=3, d_ff=7, position="learned", tie_embeddings=tied)
+    model = Translator(config, src_vocab=11, tgt_vocab=13, joint=False, max_length=5)
+    decays = decaying(model)
+    assert {name for name in decays if not name.startswith(("encoder.layers", "decoder.layers"))} == (
+        set() if tied else {"output.weight"}
+    )
+    tables = {n for n, p in model.named_parameters() if p.ndim == 2 and n not in decays}
+    assert tables == {
+        "src_tokens.weight", "tgt_tokens.weight", "encoder.positions.learned", "decoder.positions.learned"
+    }  # fmt: skip
+
+
+def test_a_classifiers_head_decays_as_an_output_projection_does() -> None:
+    model = Classifier(TransformerConfig(d_model=12, n_heads=3, d_ff=7), src_vocab=11, n_classes=5, max_length=7)
+    assert "head.weight" in decaying(model) and "head.bias" not in decaying(model)
+
+
+def decaying(model: nn.Module) -> set[str]:
+    """Names of the parameters that have weight decay."""
+    groups = build_optimizer(model, OptimConfig(weight_decay=0.3)).param_groups
+    decay = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
+    return {name for name, p in model.named_parameters() if id(p) in decay}

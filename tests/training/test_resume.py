@@ -21,9 +21,11 @@ import pytest
 from tiny import fingerprint
 
 from minitx.config import Config, ConfigError, LstmConfig
+from minitx.config.load import load
 from minitx.predictor import Predictor
 from minitx.training import checkpoint, loop
 from minitx.training import run as session
+from minitx.training.run_folder import RunFolder
 
 N_STEPS = 60
 TRAINER: dict[str, Any] = {
@@ -236,3 +238,50 @@ def test_a_run_that_patience_ended_says_so(tiny: Callable[..., Config], tmp_path
     session.run(tiny(optim={"lr": 1e-9}, trainer={**limits, "max_steps": 500}), tmp_path / "run", quiet=True)
     log = (tmp_path / "run" / "train.log").read_text()
     assert f"trainer.patience (1) ended this run at step {first['steps']}" in log
+
+
+@pytest.mark.parametrize("kind", ["longer", "linear"])
+def test_results_stay_until_a_longer_run_has_saved(
+    tiny: Callable[..., Config],
+    tiny_classes: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """Killed or failed before its first checkpoint, it has cost nothing: configuration and results are the old ones."""
+    limits = {"resume": "auto", "max_steps": 6}
+    if kind == "linear":
+        raw = {"data": tiny_classes, "model": {"kind": "linear"}, "trainer": {"resume": "auto"}}
+        short, longer = load(raw), load({**raw, "decode": {"beam": 2}})
+        target = "minitx.training.linear.save_checkpoint"
+    else:
+        short, longer = tiny(trainer=limits), tiny(trainer={**limits, "max_steps": 12})
+        target = "minitx.training.saving.save_checkpoint"
+    folder = tmp_path / "run"
+    session.run(short, folder, quiet=True)
+    kept = {name: (folder / name).read_bytes() for name in ("results.json", "config.yaml")}
+
+    def die(*_: Any, **__: Any) -> None:
+        raise MemoryError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(target, die)
+        with pytest.raises(MemoryError):
+            session.run(longer, folder, quiet=True)
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    assert session.run(longer, folder, quiet=True)["status"] == "finished"
+    assert (folder / "config.yaml").read_bytes() != kept["config.yaml"]
+
+
+def test_a_longer_run_that_was_killed_after_saving_has_no_results(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the shorter run would be of other weights than `best` by then."""
+    session.run(tiny(trainer={"resume": "auto", "max_steps": 6}), tmp_path / "run", quiet=True)
+    monkeypatch.setattr("minitx.training.trainer.Trainer.evaluate_best", lambda self: 1 / 0)
+    longer = tiny(trainer={"resume": "auto", "max_steps": 12})
+    with pytest.raises(ZeroDivisionError):
+        session.run(longer, tmp_path / "run", quiet=True)
+    results = RunFolder(tmp_path / "run").results()
+    assert results is not None and results["status"] == "failed"
+    assert RunFolder(tmp_path / "run").read_config() == longer

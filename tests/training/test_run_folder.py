@@ -16,7 +16,8 @@ from tiny import ROOT, Output
 from minitx.config import Config, ConfigError
 from minitx.config.attention import PLAIN
 from minitx.config.load import load, override
-from minitx.training.run_folder import MetricsLog, RunFolder, run_hash, safe_name, write_atomic
+from minitx.errors import RunError
+from minitx.training.run_folder import MetricsLog, RunFolder, continued_config, run_hash, safe_name, write_atomic
 
 
 def digest(config: Config, *, changeable: bool = True) -> str:
@@ -195,3 +196,51 @@ def test_names_of_runs_stay(changes: dict[str, Any], expected: tuple[str, str]) 
     config = load(changes)
     found = tuple(run_hash(config, "f", "cpu", "fp32", changeable=changeable) for changeable in (True, False))
     assert found == expected
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "results.json"])
+def test_a_digit_that_changed_in_a_small_file_is_noticed(
+    tiny: Callable[..., Config], tmp_path: Path, name: str
+) -> None:
+    """One flipped bit makes 3 of 2, which any reader would take."""
+    folder = RunFolder(tmp_path)
+    folder.write_config(tiny())
+    folder.write_results({"status": "finished", "steps": 12})
+    assert folder.read_config() == tiny() and folder.results() == {"status": "finished", "steps": 12}
+    file = tmp_path / name
+    text = file.read_text()
+    for spoiled in (text.replace("12", "13", 1), text[: len(text) // 2], text.replace("s", "\x00", 1)):
+        file.write_text(spoiled)
+        with pytest.raises((ConfigError, RunError), match=name.replace(".", "[.]")) as caught:
+            folder.read_config() if name == "config.yaml" else folder.results()
+        assert "\n" not in str(caught.value)
+    file.write_bytes(b"\xff" + text.encode())
+    with pytest.raises((ConfigError, RunError), match=name.replace(".", "[.]")):
+        folder.read_config() if name == "config.yaml" else folder.results()
+
+
+def test_small_files_of_older_runs_are_read(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    """They carry no sum."""
+    folder = RunFolder(tmp_path)
+    folder.write_config(tiny())
+    file = tmp_path / "config.yaml"
+    file.write_text(file.read_text().partition("# sha256")[0])
+    (tmp_path / "results.json").write_text('{"status": "finished"}')
+    assert folder.read_config() == tiny() and folder.results() == {"status": "finished"}
+
+
+def test_what_a_killed_process_was_writing_is_no_checkpoint(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    """Killed in its first checkpoint, and stopped at step 0 when it was begun again: there is nothing to lose."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "checkpoints" / ".building-last-123").mkdir(parents=True)
+    folder.write_config(tiny())
+    folder.write_results({"status": "stopped"})
+    assert not folder.was_trained
+    (tmp_path / "checkpoints" / "best-00000006").mkdir()
+    assert folder.was_trained
+
+
+def test_a_group_with_a_line_break_is_refused_in_one_line(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    RunFolder(tmp_path).write_config(tiny())
+    with pytest.raises(ConfigError, match=r"^a\\nb=1 must not be given with trainer\.resume"):
+        continued_config(tmp_path, ["a\nb=1"])

@@ -88,6 +88,8 @@ def write(folder: Path, meta: Meta, arrays: Arrays) -> None:
         _write_json(partial / META, meta)
         _write_json(partial / SUMS, {path.name: _digest(path) for path in sorted(partial.iterdir())})
         _move(partial, folder)
+    except OSError as error:  # numpy's has no number: it says how much it has written
+        raise rule("data.cache_dir", folder.parent, "have room for the prepared data", str(error)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

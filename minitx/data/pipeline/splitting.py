@@ -7,7 +7,7 @@ leaves phrases of nearly every held-out text in training, and scores measure how
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,13 +29,12 @@ def cut_missing_splits(corpus: Corpus, config: DataConfig) -> Corpus:
     """All three splits; those that the source lacks are cut from train, each its fraction of the rows that train had
     at first. Raises ConfigError where train is too small."""
     splits, notes, n_rows = dict(corpus.splits), list(corpus.notes), len(corpus.splits["train"])
-    for name, size in (("test", config.test_size), ("validation", config.validation_size)):
-        if name in splits:
-            continue
-        train = splits["train"]
-        rows, phrases = _draw_rows(train, config.keep_together, round(size * n_rows), CUT_SEEDS[name])
-        left = np.setdiff1d(np.arange(len(train)), np.concatenate((rows, phrases)))
-        if not 0 < len(left) < len(train):
+    cut = [name for name in ("test", "validation") if name not in splits]
+    for name in cut:
+        size, train = getattr(config, f"{name}_size"), splits["train"]
+        rows, dropped = _draw_rows(train, config.keep_together, round(size * n_rows), CUT_SEEDS[name])
+        left = np.setdiff1d(np.arange(len(train)), np.concatenate((rows, dropped)))
+        if not (len(rows) and len(left)):
             remedy = "data.keep_together=text ties fewer of them together" if config.keep_together != "text" else ""
             must = f"cut at least one of {n_rows:,} training rows and leave one"
             raise rule(f"data.{name}_size", size, must, remedy)
@@ -43,9 +42,23 @@ def cut_missing_splits(corpus: Corpus, config: DataConfig) -> Corpus:
         null = config.source == "dataset" and getattr(config, f"{name}_split") is None
         why = f"data.{name}_split is null" if null else "the source has none"
         notes.append(f"{name}: {len(rows):,} rows cut from train (data.{name}_size {size}), because {why}")
-        if len(phrases):
-            notes[-1] += f"; {len(phrases):,} phrases of them are in no split (data.keep_together)"
+        if len(dropped):
+            what = "phrases of them" if config.keep_together == "phrases" else "pairs with a target of theirs"
+            notes[-1] += f"; {len(dropped):,} {what} are in no split (data.keep_together)"
+    notes += _target_notes(splits, cut)
     return replace(corpus, splits={name: splits[name] for name in SPLITS}, notes=tuple(notes))
+
+
+def _target_notes(splits: Mapping[str, Examples], cut: Sequence[str]) -> list[str]:
+    """Translation: how many targets of a split that was cut from train occur in training as well."""
+    known = set(_target_keys(splits["train"])) if cut else set[str]()
+    shared = {name: sum(key in known for key in _target_keys(splits[name])) for name in cut}
+    return [
+        f"{name}: {n:,} of {len(splits[name]):,} targets occur in training too, with other sources; "
+        "data.keep_together=both keeps them apart"
+        for name, n in shared.items()
+        if n
+    ]
 
 
 def merge_references(examples: Examples) -> Examples:
@@ -74,17 +87,44 @@ def subset_rows(n_rows: int, labels: IntArray | None, count: int, seed: int) -> 
 
 
 def _draw_rows(examples: Examples, keep_together: KeepTogether, count: int, seed: int) -> tuple[IntArray, IntArray]:
-    """`count` rows, and the rest of the last one's group: (whole texts, phrases of them), no group divided.
+    """`count` rows, and the rest of the last one's group: (rows to evaluate on, rows for no split), no group divided.
 
     Groups are drawn at random, stratified by the class of their head: heads have each class in its share to within
-    about one group. The other rows, which may be of other classes, have it by chance.
+    about one group. The other rows, which may be of other classes, have it by chance. In no split are phrases of what
+    is drawn, and with `both` the pairs left that share a target with it.
     """
     groups = group_texts(examples.texts, keep_together)
+    group: IntArray
     heads, group = np.unique(groups.head, return_inverse=True)
     labels = None if examples.labels is None else examples.labels[heads]
-    place = np.argsort(stratified_order(len(heads), labels, seed))
-    drawn = np.isin(group, group[np.argsort(place[group], kind="stable")[:count]])
-    return np.flatnonzero(drawn & groups.whole), np.flatnonzero(drawn & ~groups.whole)
+    place = np.argsort(stratified_order(len(heads), labels, seed))[group]
+    if keep_together != "phrases":  # texts that differ in case or white space alone come with the first of them
+        group = _numbered(text_key(text) for text in examples.texts)
+        first = np.full(len(place), len(place))
+        np.minimum.at(first, group, place)
+        place = first[group]
+    drawn = np.isin(group, group[np.argsort(place, kind="stable")[:count]])
+    dropped = drawn & ~groups.whole
+    if keep_together == "both":
+        targets = _numbered(_target_keys(examples))
+        dropped = np.isin(targets, targets[drawn]) & ~drawn
+    return np.flatnonzero(drawn & groups.whole), np.flatnonzero(dropped)
+
+
+def text_key(text: str) -> str:
+    """The same for texts that differ in case or white space alone; blank ones tell nothing of each other."""
+    return " ".join(text.casefold().split()) or text
+
+
+def _target_keys(examples: Examples) -> list[str]:
+    """Of each row's first reference; none in classification."""
+    return [text_key(references[0]) for references in examples.references or []]
+
+
+def _numbered(keys: Iterable[str]) -> IntArray:
+    """(rows,) the same number for the same key, from 0 in order of appearance."""
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(key, len(number)) for key in keys], np.int64)
 
 
 # -------------------------------------------------------------------------------------------------------- text groups
@@ -101,13 +141,13 @@ class TextGroups:
 
 
 def group_texts(texts: Sequence[str], keep_together: KeepTogether) -> TextGroups:
-    """text: the rows of one text are a group, its head the first; all rows are whole.
+    """text, both: the rows of one text are a group, its head the first; all rows are whole.
 
     phrases: a group is the texts that share a phrase of at least `MIN_SHARED_WORDS` words, directly or by way of other
     texts, with all their phrases; a shorter phrase goes with the longest text that holds it, of several the first. A
     phrase is a row of at most `LONGEST_PHRASE` words that occurs in another. Words end at white space, however much.
     """
-    if keep_together == "text":
+    if keep_together != "phrases":
         first: dict[str, int] = {}
         head = np.array([first.setdefault(text, row) for row, text in enumerate(texts)], np.int64)
         return TextGroups(head, np.ones(len(texts), np.bool_))

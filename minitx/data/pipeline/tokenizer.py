@@ -17,7 +17,8 @@ the checkpoint keep the fit that was used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ from minitx.data.pipeline.scripts import CHARACTER, begins_with_character, close
 
 RESERVED = [f"{token} (special)" for token in SPECIAL_TOKENS]
 N_BYTES = 256
+LONGEST_WORD = 1000
+"""Characters of a word (or of a run of marks, or of white space) on which `bpe` and `unigram` are fitted. For a longer
+one the library takes time that grows with the square of its length, and at some length it ends the process."""
+_LONG_WORD = re.compile("|".join(rf"({kind}{{{LONGEST_WORD}}}){kind}+" for kind in (r"\w", r"[^\w\s]", r"\s")))
 
 # Byte-level vocabularies spell each byte as one visible character: itself where it has one, else the next from 256 on.
 _VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -71,7 +76,8 @@ class Tokenizer:
             inner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         trainer = _trainer(config, least_frequency=2 if divides else 0)
         if trainer is not None:
-            inner.train_from_iterator(texts, trainer)
+            whole_words = config.kind in ("char", "word")
+            inner.train_from_iterator(texts if whole_words else _with_short_words(texts), trainer)
         return cls(inner.to_str())
 
     @property
@@ -97,7 +103,7 @@ class Tokenizer:
         """
         encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)
         positions = [
-            [token for mark in of_text if (token := encoding.char_to_token(mark)) is not None]
+            _tokens_at(encoding.offsets, of_text) if of_text else []
             for encoding, of_text in zip(encodings, marks, strict=True)
         ]
         return [encoding.ids for encoding in encodings], positions
@@ -145,6 +151,23 @@ class Tokenizer:
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
         return cls(text)
+
+
+def _tokens_at(offsets: Sequence[tuple[int, int]], marks: Sequence[int]) -> list[int]:
+    """The first token that holds each marked character, where there is one: the library's `char_to_token`, which looks
+    through all tokens for each mark, in one pass. offsets: (first character, one past the last) of each token."""
+    starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
+    tokens = np.searchsorted(np.maximum.accumulate(ends), marks, side="right")
+    return [
+        token
+        for token, mark in zip(tokens.tolist(), marks, strict=True)
+        if token < len(starts) and starts[token] <= mark
+    ]
+
+
+def _with_short_words(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, of each word that is longer than `LONGEST_WORD` its beginning alone."""
+    return (_LONG_WORD.sub(r"\1\2\3", text) if len(text) > LONGEST_WORD else text for text in texts)
 
 
 def check_tokenizer(key: str, config: TokenizerConfig) -> None:

@@ -7,6 +7,7 @@ of all of them is in this package's `__init__`.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minitx.config import DataConfig
 from minitx.data.splits import IntArray
@@ -86,19 +88,49 @@ def hash_files(files: Mapping[str, Path]) -> str:
     return total.hexdigest()
 
 
+MOST_OFF = 2.0
+"""Rows. Published sets of few classes are within it by the simpler order, on which results rest."""
+
+
 def stratified_order(n_rows: int, labels: IntArray | None, seed: int) -> IntArray:
-    """A random order of all rows in which every prefix has each class in its share, to within about one row.
+    """A random order of all rows in which every prefix has each class in its share, to within `MOST_OFF` rows.
 
     Row number r (0-based, in random order) of a class of n rows is placed at (r + 1/2) / n; sorting by place
-    interleaves the classes evenly. `labels` None: one class. A longer prefix contains every shorter one.
+    interleaves the classes evenly. Where that leaves a class further off (a large class beside many small ones),
+    rows go by deadlines instead, which keep it within one row. `labels` None: one class. A longer prefix contains
+    every shorter one.
     """
     shuffled = np.random.default_rng(seed).permutation(n_rows)
     if labels is None:
         return shuffled
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     _, first, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
-    rank = np.arange(n_rows) - np.repeat(first, counts)
-    place = (rank + 0.5) / np.repeat(counts, counts)
+    rank, size = np.arange(n_rows) - np.repeat(first, counts), np.repeat(counts, counts)
+    place = (rank + 0.5) / size
     # lexsort's last key is the main one; random ties keep small prefixes from preferring low class numbers
     tie = np.random.default_rng((seed, 1)).random(n_rows)
-    return by_class[np.lexsort((tie, place))]
+    order: IntArray = np.lexsort((tie, place))
+    taken = np.arange(n_rows) * size[order] / n_rows  # of a row's class, what should be there before it
+    if max(np.max(taken - rank[order]), np.max(rank[order] + 1 - taken - size[order] / n_rows)) > MOST_OFF:
+        order = _by_deadline(rank, size, tie)
+    return by_class[order]
+
+
+def _by_deadline(rank: IntArray, size: IntArray, tie: NDArray[np.float64]) -> IntArray:
+    """Row numbers such that every class has in every prefix its share, rounded up or down.
+
+    Row r of a class of n among N is due at the earliest at step floor(r N / n), where the class has room for it, and at
+    the latest by ceil((r + 1) N / n). Of those that may come, the one that must be first comes first: that meets all
+    deadlines (Baruah et al. 1996, "Proportionate progress", for one processor).
+    """
+    n_rows = len(rank)
+    earliest, latest = rank * n_rows // size, -((rank + 1) * n_rows // -size)
+    waiting = list(np.lexsort((tie, earliest))[::-1])
+    ready: list[tuple[int, float, int]] = []
+    order = np.empty(n_rows, np.int64)
+    for step in range(n_rows):
+        while waiting and earliest[waiting[-1]] <= step:
+            row = int(waiting.pop())
+            heapq.heappush(ready, (int(latest[row]), float(tie[row]), row))
+        order[step] = heapq.heappop(ready)[2]
+    return order

@@ -7,6 +7,7 @@ Letters in shapes: B rows, H heads, T queries, S keys, K head width.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Backend = Literal["auto", "naive", "sdpa"]
-LONGEST_PLAIN = {torch.float32: 64, torch.bfloat16: 512}
+LONGEST_PLAIN = {torch.float32: 64, torch.bfloat16: 160}
 """Keys up to which plain products are faster on a CPU than torch's fused kernel, by type."""
 
 
@@ -44,8 +45,8 @@ def attend(
 
 def _fastest(q: Tensor, k: Tensor, dropout: float) -> Literal["naive", "plain", "sdpa"]:
     """On a CPU. torch's fused kernel has no dropout there and falls back slowly. For short rows, forwards and
-    backwards, it took 1.1 to 1.5 times as long as `_PlainAttention` in float32 (8 to 64 keys), and 2 to 8 times in bf16
-    (8 to 256). For long ones it is better, for its memory grows with the length and not with its square."""
+    backwards, it took 1.1 to 1.5 times as long as `_PlainAttention` in float32 (8 to 64 keys), and 2 to 10 times in
+    bf16 (128 to 16). For long ones it is better, for its memory grows with the length and not with its square."""
     if dropout > 0:
         return "naive"
     if torch.compiler.is_exporting():  # for any length
@@ -63,7 +64,9 @@ def naive_attention(
     """The same from plain matrix products: (output (B, H, T, K), weights (B, H, T, S) before dropout)."""
     if is_causal:
         allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    with nullcontext() if q.is_meta else torch.autocast(q.device.type, enabled=False):  # there is none for meta
+        wide = _score_type(q)
+        scores = (q.to(wide) * q.shape[-1] ** -0.5) @ k.to(wide).transpose(-1, -2)
     if allowed is None:
         weights = scores.softmax(-1)
     else:
@@ -73,6 +76,12 @@ def naive_attention(
     return F.dropout(weights, dropout).to(v.dtype) @ v, weights
 
 
+def _score_type(q: Tensor) -> torch.dtype:
+    """Float32 at least. Scores of about 100, rounded to bf16, are off by 1/4, and so are the logarithms of the weights;
+    fused kernels keep them in float32 too."""
+    return torch.promote_types(q.dtype, torch.float32)
+
+
 class _PlainAttention(torch.autograd.Function):
     """`naive_attention` without dropout, its gradient written out: in fewer passes than autograd would make."""
 
@@ -80,11 +89,12 @@ class _PlainAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, is_causal: bool) -> Tensor:
         shape_BHTS = (*q.shape[:3], k.shape[2])
         q, k, v = (x.flatten(0, 1).contiguous() for x in (q, k, v))
-        lowest = torch.finfo(q.dtype).min
-        start, beta = q.new_empty(1, 1, 1), 0
+        wide = _score_type(q)
+        lowest = torch.finfo(wide).min
+        start, beta = q.new_empty(1, 1, 1, dtype=wide), 0
         if is_causal:
-            start, beta = q.new_full(shape_BHTS[2:], lowest).triu_(1), 1
-        scores = torch.baddbmm(start, q, k.transpose(1, 2), beta=beta, alpha=q.shape[2] ** -0.5)
+            start, beta = q.new_full(shape_BHTS[2:], lowest, dtype=wide).triu_(1), 1
+        scores = torch.baddbmm(start, q.to(wide), k.to(wide).transpose(1, 2), beta=beta, alpha=q.shape[2] ** -0.5)
         if allowed is None:
             weights = scores.softmax(-1)
         else:  # two fills, as in `naive_attention`
@@ -92,6 +102,7 @@ class _PlainAttention(torch.autograd.Function):
             scores.view(shape_BHTS).masked_fill_(blocked, lowest)
             weights = scores.softmax(-1)
             weights.view(shape_BHTS).masked_fill_(blocked, 0.0)
+        weights = weights.to(v.dtype)
         ctx.save_for_backward(q, k, v, weights)
         ctx.n_heads = shape_BHTS[1]
         return torch.unflatten(weights @ v, 0, (-1, ctx.n_heads))
@@ -101,7 +112,9 @@ class _PlainAttention(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, weights = ctx.saved_tensors
         dy = dy.flatten(0, 1)
-        d_scores = torch._softmax_backward_data(dy @ v.transpose(1, 2), weights, -1, weights.dtype)
+        wide = _score_type(q)
+        d_weights, of = (dy @ v.transpose(1, 2)).to(wide), weights.to(wide)
+        d_scores = torch._softmax_backward_data(d_weights, of, -1, wide).to(q.dtype)
         unused, scale = q.new_empty(1, 1, 1), q.shape[2] ** -0.5
         dq = torch.baddbmm(unused, d_scores, k, beta=0, alpha=scale)
         dk = torch.baddbmm(unused, d_scores.transpose(1, 2), q, beta=0, alpha=scale)

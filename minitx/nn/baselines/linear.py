@@ -25,8 +25,13 @@ Ints = npt.NDArray[np.int64]
 
 MAX_PASSES = 1000
 """Over the training texts; by then the solver has come to rest, or the log warns that it has not."""
-TOLERANCE = 1e-2
-"""Largest change of a coefficient in a pass, relative to the largest coefficient, at which the solver rests."""
+TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
+"""Largest change of a coefficient in a pass, relative to the largest coefficient, at which the solver stops; the next
+one is tried where the gradient is larger than `AT_REST` then, as it is with little regularisation."""
+AT_REST = 2.0
+"""Norm of the loss's gradient. The penalty curves the loss by 1 at least, so the coefficients are no further than this
+from the best ones; log-probabilities of banking77, ag_news and rotten_tomatoes were then within 0.1 of those at the
+optimum, where a tolerance of 1e-2 alone left them off by 0.04 to 0.3 with C = 10, and by 2 to 10 with C = 100."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,8 +103,8 @@ class TfidfClassifier:
         """Multinomial logistic regression with an L2 penalty of 1 / (2 c), the intercepts free.
 
         By stochastic average gradients (Schmidt et al. 2017), whose passes cost what the texts hold and not what the
-        vocabulary does: with twenty classes or more they are many times faster than L-BFGS. Its order is always the
-        same, so equal texts give equal bits.
+        vocabulary does: with twenty classes or more they are many times faster than L-BFGS. They go on until the
+        gradient is `AT_REST`. Their order is always the same, so equal texts give equal bits.
 
         Raises:
             ConfigError: the labels are all of one class.
@@ -111,10 +116,17 @@ class TfidfClassifier:
         if len(seen) < 2:
             must = "leave training texts of two or more classes"
             raise rule("data.train_size", len(labels_N), must, "raise it")
-        solver = LogisticRegression(C=c, solver="sag", tol=TOLERANCE, max_iter=MAX_PASSES, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says it
-            solver.fit(features_NF, labels_N)
+        solver = LogisticRegression(C=c, solver="sag", random_state=0, warm_start=True)
+        left, at_rest = MAX_PASSES, False
+        for tolerance in TOLERANCES:
+            solver.set_params(tol=tolerance, max_iter=left)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says it
+                solver.fit(features_NF, labels_N)
+            at_rest = _gradient_norm(solver, features_NF, labels_N) <= AT_REST
+            left -= int(solver.n_iter_.max())
+            if at_rest or left <= 0:
+                break
         return cls(
             ngrams=ngrams,
             coefficients_KF=solver.coef_,
@@ -122,7 +134,7 @@ class TfidfClassifier:
             seen_S=seen,
             n_classes=n_classes,
             n_train=len(labels_N),
-            converged=bool(solver.n_iter_.max() < MAX_PASSES),
+            converged=at_rest,
         )
 
     @property
@@ -178,3 +190,11 @@ class TfidfClassifier:
             n_classes=n_classes,
             n_train=int(arrays["n_train"]),
         )
+
+
+def _gradient_norm(solver: Any, features_NF: Any, labels_N: npt.NDArray[np.integer[Any]]) -> float:
+    """Of C x the summed cross-entropy + half the squared coefficients, with respect to the coefficients."""
+    wrong_NS = solver.predict_proba(features_NF) - (labels_N[:, None] == solver.classes_)
+    if len(solver.coef_) == 1:
+        wrong_NS = wrong_NS[:, 1:]
+    return float(np.linalg.norm(solver.coef_ + solver.C * (features_NF.T @ wrong_NS).T))
