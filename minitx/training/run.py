@@ -158,7 +158,7 @@ def _train(
             except KeyboardInterrupt:  # training itself is saved
                 stopped_by = signal.SIGINT
         if stopped_by is not None:
-            if world.is_first and folder.results() is None:  # else it has not come so far as to replace the finished run
+            if world.is_first and folder.results() is None:  # else nothing has replaced the finished run yet
                 folder.write_results(results_of(config, data, "stopped", trainer.summary()))
             line = trainer.stopped(parent_run or folder.path)
             reporter.info(line)
