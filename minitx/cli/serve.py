@@ -26,8 +26,8 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
     try:
-        from minitx.serve.app import LOCAL_HOSTS, make_app
-        from minitx.serve.limits import Limits
+        from minitx.serve.app import make_app
+        from minitx.serve.limits import LOCAL_HOSTS, Limits
         from minitx.serve.server import address, listen, serve
     except ModuleNotFoundError as error:
         if error.name not in NEEDED:

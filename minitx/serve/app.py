@@ -16,15 +16,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from minitx.analysis.attention_maps import Inspection
 from minitx.analysis.head_maps import LayerId
 from minitx.analysis.page import Live, inspect_page, inspection_json
-from minitx.nn.sizes import n_parameters
-from minitx.predictor import LinearTextModel, Predictor
+from minitx.config.base import in_one_line
+from minitx.predictor import Predictor
 from minitx.serve.batcher import Batcher, BusyError
-from minitx.serve.limits import LimitRequests, Limits
+from minitx.serve.limits import LimitRequests, Limits, LocalRequests
 from minitx.serve.schemas import (
     AnswerReply,
     AttentionReply,
@@ -38,8 +37,6 @@ from minitx.serve.schemas import (
 
 MAX_BATCH = 1024
 """Texts that go through the model together."""
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-"""A page of another site can make its name mean this machine (DNS rebinding); a request then names that site."""
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply} for status in (400, 404, 405, 408, 413, 422, 500, 503, 504)
 }
@@ -80,7 +77,7 @@ def make_app(
         app.add_exception_handler(error, handler)
     app.add_exception_handler(Exception, _failed)
     if local:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_HOSTS], www_redirect=False)
+        app.add_middleware(LocalRequests)
     app.add_middleware(LimitRequests, limits=limits)
     return app
 
@@ -101,7 +98,7 @@ class Service:
         return inspect_page([], title=self.predictor.folder.path.name, subtitle=self.predictor.subtitle(), live=live)
 
     async def run(self) -> RunReply:
-        processor, model = self.predictor.processor, self.predictor.text_model
+        processor = self.predictor.processor
         assert processor.task != "masked", "a run without answers is not served"
         return RunReply(
             run=self.predictor.folder.path.name,
@@ -109,7 +106,6 @@ class Service:
             task=processor.task,
             labels=None if processor.label_names is None else [*processor.label_names],
             max_tokens=processor.max_length,
-            n_parameters=None if isinstance(model, LinearTextModel) else n_parameters(model.models[0]),
         )
 
     async def predict(self, request: PredictRequest) -> PredictReply:
@@ -121,13 +117,13 @@ class Service:
 
     def _predictions(self, texts: list[str], n_answers: int) -> list[Prediction]:
         """In the model's thread."""
-        outputs = self.predictor.predict(texts)
+        outputs, some_cut = self.predictor.predict(texts), self.predictor.n_cut(texts) > 0
         answers = self.predictor.answers(texts, n_answers) if n_answers else [[] for _ in texts]
         return [
             Prediction(
                 output=output,
                 answers=[AnswerReply(text=a.text, probability=a.probability) for a in best],
-                cut=self.predictor.n_cut([text]) > 0,
+                cut=some_cut and self.predictor.n_cut([text]) > 0,
             )
             for text, output, best in zip(texts, outputs, answers, strict=True)
         ]
@@ -159,17 +155,29 @@ def _write_numbers(shown: dict[str, Any], found: Inspection) -> None:
 # -------------------------------------------------------------------------------------------------------------- errors
 
 
-def _invalid(_: Request, error: Exception) -> JSONResponse:
+def _invalid(request: Request, error: Exception) -> JSONResponse:
     """422: the first thing that is wrong with a request, and where."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-    return JSONResponse({"error": f"{where}: {first['msg']}; /openapi.json says what is expected"}, 422)
+    sent = request.headers.get("content-type", "none")
+    if first["type"] == "json_invalid":
+        line = f"the body must be JSON ({first['ctx']['error']} at character {first['loc'][-1]})"
+    elif "json" not in sent:
+        line = f"the header content-type ({sent}) must be application/json"
+    else:
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+        line = f"{where}: {first['msg']}"
+    return JSONResponse({"error": in_one_line(f"{line}; see /openapi.json")}, 422)
 
 
-def _refused(_: Request, error: Exception) -> JSONResponse:
+def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    line = {
+        400: "the body must be JSON in UTF-8",  # of which the parser says no more
+        404: f"there is no {request.url.path}; see /openapi.json",
+        405: f"{request.url.path} does not take {request.method}; see /openapi.json",
+    }.get(error.status_code, error.detail)
+    return JSONResponse({"error": in_one_line(line)}, error.status_code, error.headers)
 
 
 def _busy(_: Request, error: Exception) -> JSONResponse:

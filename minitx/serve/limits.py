@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,6 +36,25 @@ class Limits:
 DRAINED = 16
 """Of a body that is too large, so many times its limit is read and thrown away before the answer: a client that sends
 all before it reads would not hear an answer that comes earlier, but a broken connection."""
+
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
+
+class LocalRequests:
+    """The application for requests alone that name this machine as their host. A page of another site can make its own
+    name mean this machine (DNS rebinding), and its requests then name that site."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value.decode("latin-1") for name, value in scope.get("headers", []) if name == b"host"]
+        if scope["type"] != "http" or all(re.sub(r":\d+$", "", host) in LOCAL_HOSTS for host in hosts):
+            await self.app(scope, receive, send)
+        else:
+            must = f"the header host ({hosts[0]:.80}) must be one of {', '.join(LOCAL_HOSTS)}"
+            await _refuse(send, 400, f"{must}; minitx serve --host lets others in")
 
 
 class LimitRequests:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from minitx.serve.limits import Limits
 
 LIMITS = Limits()
 """Those of them that the schema states; they are no options of the command."""
 Encoding = Literal["numbers", "bytes"]
+
+
+def _whole_characters(text: str) -> str:
+    """JSON can write halves of characters (lone surrogates, as "\\ud800"), which no text in UTF-8 has."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("a text must consist of whole characters, not of halves of surrogate pairs")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole_characters)]
 
 
 class Strict(BaseModel):
@@ -34,7 +44,7 @@ class ErrorReply(Reply):
 class PredictRequest(Strict):
     """Texts to label or translate."""
 
-    texts: Annotated[list[str], Field(min_length=1, max_length=LIMITS.texts)]
+    texts: Annotated[list[Text], Field(min_length=1, max_length=LIMITS.texts)]
     answers: Annotated[int, Field(ge=0, le=LIMITS.answers)] = 0
     """How many of the likeliest labels, or of the best translations of a beam, to give with their probabilities."""
 
@@ -75,7 +85,7 @@ class HeadName(Strict):
 class AttentionRequest(Strict):
     """A text to look into."""
 
-    text: str
+    text: Text
     off: Annotated[list[HeadName], Field(max_length=4096)] = []
     """Heads that are switched off."""
     effects: bool = False
@@ -130,5 +140,3 @@ class RunReply(Reply):
     """Of a classifier."""
     max_tokens: int
     """That the model reads of a text."""
-    n_parameters: int | None
-    """None of a linear model."""

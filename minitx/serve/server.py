@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 
 import uvicorn
@@ -29,7 +30,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OverflowError:
         raise rule("--port", port, "lie between 0 and 65535") from None
     except OSError as error:
-        must = f"be free for a server on {host} ({(error.strerror or str(error)).lower()})"
+        must = f"be free for a server on {host} ({os.strerror(error.errno or 0).lower()})"
         raise rule("--port", port, must, "end the other program or choose another port, 0 = any that is free") from None
 
 

@@ -1,0 +1,381 @@
+"""A load test of `minitx serve`: many clients at once, some of whose requests are slow, wrong, too large or no HTTP.
+
+    python -m minitx.serve.load_test RUN -o serve.json
+
+starts the server, counts what is answered and how, watches its memory, and measures its speed beside the same texts
+predicted one by one. Written for Linux; elsewhere memory is not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minitx.errors import RunError
+from minitx.predictor import Predictor
+from minitx.training.device import cpu_name, prepare_process, usable_cores
+from minitx.training.run_folder import write_json
+
+Step = bytes | float
+"""Of a request: bytes to send, or seconds to wait."""
+SERVER_SECONDS, PATIENCE = 5.0, 60.0
+"""`--timeout` of the server; what a client waits for."""
+BODY_LIMIT = 1 << 20
+SYLLABLES = ("ba", "ren", "ti", "col", "mu", "sta", "ver", "ing", "o", "pli")
+
+
+# ------------------------------------------------------------------------------------------------------------ requests
+
+
+def word(rng: random.Random) -> str:
+    """An invented one."""
+    return "".join(rng.choices(SYLLABLES, k=rng.randint(1, 5)))
+
+
+def request(method: str, path: str, body: bytes = b"", kind: str = "application/json") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {kind}\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+def post(path: str, value: object) -> bytes:
+    return request("POST", path, json.dumps(value).encode())
+
+
+def predict(rng: random.Random) -> list[Step]:
+    return [post("/predict", {"texts": [word(rng) for _ in range(rng.choice((1, 1, 1, 2, 7)))]})]
+
+
+def answers(rng: random.Random) -> list[Step]:
+    return [post("/predict", {"texts": [word(rng)], "answers": rng.choice((1, 3))})]
+
+
+def attention(rng: random.Random) -> list[Step]:
+    return [post("/attention", {"text": word(rng), "effects": rng.random() < 0.5})]
+
+
+def malformed(rng: random.Random) -> list[Step]:
+    bodies = (b"", b"{", b'{"texts":["a"', b"texts=a", b"[" * 100_000, b'{"texts":["a"],"answers":' + b"9" * 9999 + b"}")
+    return [request("POST", "/predict", rng.choice(bodies))]
+
+
+def not_utf8(rng: random.Random) -> list[Step]:
+    return [request("POST", "/predict", b'{"texts":["' + bytes(rng.choices(range(128, 256), k=9)) + b'\xff"]}')]
+
+
+def wrong(rng: random.Random) -> list[Step]:
+    values: tuple[object, ...] = (
+        {}, [], 7, {"texts": "a"}, {"texts": [7]}, {"texts": []}, {"texts": ["a"], "beam": 3}, {"texts": ["a"] * 257},
+        {"texts": ["a"], "answers": -1}, {"texts": ["\ud800"]}, {"texts": [None]},
+    )  # fmt: skip
+    heads = [{"kind": "encoder", "layer": 99, "head": 0}]
+    return [rng.choice([*(post("/predict", value) for value in values), post("/attention", {"text": "a", "off": heads})])]
+
+
+def elsewhere(rng: random.Random) -> list[Step]:
+    paths = (("GET", "/nothing"), ("GET", "/predict"), ("DELETE", "/run"), ("POST", "/"), ("GET", "/../etc/passwd"))
+    return [request(*rng.choice(paths))]
+
+
+def oversized(rng: random.Random) -> list[Step]:
+    size = rng.choice((2, 5)) * BODY_LIMIT
+    if rng.random() < 0.5:
+        return [request("POST", "/predict", b"x" * size)]
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    return [head, *([b"10000\r\n" + b"x" * 0x10000 + b"\r\n"] * (size // 0x10000)), b"0\r\n\r\n"]
+
+
+def no_http(rng: random.Random) -> list[Step]:
+    return [rng.choice((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", b"hello\r\n\r\n", b"GET /run\r\n\r\n\r\n"))]
+
+
+def slow(rng: random.Random) -> list[Step]:
+    whole = post("/predict", {"texts": [word(rng)]})
+    pieces = [whole[start : start + 40] for start in range(0, len(whole), 40)]
+    return [step for piece in pieces for step in (piece, rng.uniform(0.1, 0.3))]
+
+
+def stalled_body(rng: random.Random) -> list[Step]:
+    return [post("/predict", {"texts": [word(rng)]})[:-2]]
+
+
+def stalled_headers(rng: random.Random) -> list[Step]:
+    return [b"POST /predict HTTP/1.1\r\nhost: local"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request, how many of a thousand are of it, and what a right answer's status is."""
+
+    make: Callable[[random.Random], list[Step]]
+    per_thousand: int
+    right: tuple[int, ...]
+
+
+KINDS = (
+    Kind(predict, 600, (200,)), Kind(answers, 80, (200,)), Kind(attention, 50, (200,)), Kind(malformed, 60, (400, 422)),
+    Kind(not_utf8, 50, (400,)), Kind(wrong, 60, (422,)), Kind(elsewhere, 20, (404, 405)), Kind(oversized, 20, (413,)),
+    Kind(no_http, 10, (400,)), Kind(slow, 40, (200,)), Kind(stalled_body, 6, (408,)), Kind(stalled_headers, 4, (408,)),
+)  # fmt: skip
+
+
+def requests(n: int, seed: int = 0) -> list[tuple[Kind, list[Step]]]:
+    """`n` requests of all kinds by their shares, at least one of each, in random order."""
+    rng = random.Random(seed)
+    rest = [kind for kind in KINDS[1:] for _ in range(max(1, round(n * kind.per_thousand / 1000)))]
+    kinds = [*([KINDS[0]] * (n - len(rest))), *rest]
+    rng.shuffle(kinds)
+    return [(kind, kind.make(rng)) for kind in kinds]
+
+
+# ------------------------------------------------------------------------------------------------------------- clients
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request's answer."""
+
+    status: int | None
+    """None = there was none."""
+    body: bytes
+    seconds: float
+
+
+def exchange(port: int, steps: Sequence[Step]) -> Exchange:
+    """Send a request step by step and read the answer to its end. A server may answer and leave before it has all."""
+    start, answer = time.perf_counter(), b""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+        try:
+            for step in steps:
+                if isinstance(step, float):
+                    time.sleep(step)
+                else:
+                    sock.sendall(step)
+        except ConnectionError:
+            pass  # its answer may lie there nevertheless
+        try:
+            while received := sock.recv(1 << 16):
+                answer += received
+        except (ConnectionError, TimeoutError):
+            pass  # counted by what has arrived
+    head, _, body = answer.partition(b"\r\n\r\n")
+    found = re.match(rb"HTTP/1\.1 (\d{3}) ", head)
+    return Exchange(int(found[1]) if found else None, body, time.perf_counter() - start)
+
+
+def send_all(port: int, wanted: Sequence[tuple[Kind, list[Step]]], n_clients: int) -> list[Exchange]:
+    """The answers in order, of `n_clients` who each send one request after the other."""
+    with ThreadPoolExecutor(n_clients) as clients:
+        return list(clients.map(lambda one: exchange(port, one[1]), wanted))
+
+
+def texts_per_second(port: int, texts: Sequence[str], n_clients: int) -> float:
+    """Of requests of one text each, by clients who keep their connections."""
+    parts, start = [texts[i::n_clients] for i in range(n_clients)], time.perf_counter()
+
+    def client(part: Sequence[str]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        for text in part:
+            body = json.dumps({"texts": [text]})
+            connection.request("POST", "/predict", body, {"content-type": "application/json"})
+            found = connection.getresponse()
+            if found.status != 200:
+                raise RunError(f"the server answered {found.status} to a right request: {found.read(200)!r}")
+            found.read()
+        connection.close()
+
+    with ThreadPoolExecutor(n_clients) as clients:
+        list(clients.map(client, parts))
+    return len(texts) / (time.perf_counter() - start)
+
+
+# -------------------------------------------------------------------------------------------------------------- server
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server process."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def memory_mib(self) -> float | None:
+        """Resident now; None where the system does not say."""
+        try:
+            lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return None
+        return next(round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmRSS:"))
+
+
+@contextmanager
+def running(run: Path, errors: Path) -> Iterator[Server]:
+    """`minitx serve` on a free port, ended as Ctrl-C does. errors: where its error stream goes."""
+    command = [sys.executable, "-m", "minitx.cli", "serve", str(run), "--port", "0", "--timeout", str(SERVER_SECONDS)]
+    with (
+        errors.open("w", encoding="utf-8") as stream,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            found = re.match(r"http://[^:]+:(\d+)/", process.stdout.readline())
+            if found is None:
+                process.wait()
+                raise RunError(f"minitx serve {run} did not start: {errors.read_text(encoding='utf-8').strip()}")
+            server = Server(process, int(found[1]))
+            _wait_until_it_answers(server)
+            yield server
+        finally:
+            process.send_signal(2)  # SIGINT
+            process.wait(timeout=PATIENCE)
+
+
+def _wait_until_it_answers(server: Server) -> None:
+    [found] = send_all(server.port, [(KINDS[0], [post("/predict", {"texts": ["a"]})])], 1)
+    if found.status != 200:
+        raise RunError(f"the server's first answer is {found.status}: {found.body[:200]!r}")
+
+
+@contextmanager
+def memory_watched(server: Server, seconds: float = 0.5) -> Iterator[list[float]]:
+    """MiB, again and again while the block runs; [] where it cannot be known."""
+    found: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(seconds):
+            if (now := server.memory_mib()) is not None:
+                found.append(now)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def load_test(run: Path, n_requests: int, n_clients: int, n_texts: int, errors: Path) -> dict[str, Any]:
+    """Everything in a dict for JSON. The same requests are sent twice: memory after the second time is compared with
+    that after the first, which grew what a process needs once."""
+    wanted, rng = requests(n_requests), random.Random(1)
+    texts = [word(rng) for _ in range(n_texts)]
+    with running(run, errors) as server:
+        memory = [server.memory_mib()]
+        send_all(server.port, wanted, n_clients)
+        memory.append(server.memory_mib())
+        with memory_watched(server) as watched:
+            start = time.perf_counter()
+            answered = send_all(server.port, wanted, n_clients)
+            seconds = time.perf_counter() - start
+        memory.append(server.memory_mib())
+        speed = {
+            "one client": texts_per_second(server.port, texts, 1),
+            f"{n_clients} clients": texts_per_second(server.port, texts, n_clients),
+        }
+    log = errors.read_text(encoding="utf-8")
+    return {
+        **count_answers(wanted, answered),
+        "clients": n_clients,
+        "seconds": round(seconds, 1),
+        "tracebacks": log.count("Traceback") + sum(b"Traceback" in one.body for one in answered),
+        "exit_code": server.process.returncode,
+        "memory_mib": dict(zip(("at start", "after once", "after twice"), memory, strict=True))
+        | {"most": max(watched, default=None)},
+        "texts_per_second": {name: round(value, 1) for name, value in {**alone(run, texts), **speed}.items()},
+        "texts": n_texts,
+    }
+
+
+def count_answers(wanted: Sequence[tuple[Kind, list[Step]]], answered: Sequence[Exchange]) -> dict[str, Any]:
+    """By kind of request: number, answers by status, and how long they took."""
+    by_kind: dict[str, list[Exchange]] = defaultdict(list)
+    for (kind, _), found in zip(wanted, answered, strict=True):
+        by_kind[kind.make.__name__].append(found)
+    right = {kind.make.__name__: kind.right for kind in KINDS}
+    return {
+        "requests": len(wanted),
+        "unanswered": sum(found.status is None for found in answered),
+        "wrong_status": sum(one.status not in right[name] for name, found in by_kind.items() for one in found),
+        "kinds": {
+            name: {
+                "requests": len(found),
+                "statuses": dict(sorted(Counter(str(one.status) for one in found).items())),
+                "median_ms": round(1000 * float(np.median([one.seconds for one in found])), 1),
+                "most_ms": round(1000 * max(one.seconds for one in found), 1),
+            }
+            for name, found in sorted(by_kind.items())
+        },
+    }
+
+
+def alone(run: Path, texts: Sequence[str]) -> dict[str, float]:
+    """Texts per second without a server: one by one, and all in one call."""
+    predictor = Predictor.from_run(run)
+    prepare_process(predictor.config.trainer.speed, predictor.device, predictor.config.trainer.threads)
+    predictor.predict(texts[:8])
+    start = time.perf_counter()
+    for text in texts:
+        predictor.predict([text])
+    between = time.perf_counter()
+    predictor.predict(texts)
+    end = time.perf_counter()
+    return {"no server, one by one": len(texts) / (between - start), "no server, one call": len(texts) / (end - between)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print where the report is; exit code 1 where a request was unanswered or wrongly answered, or the server failed."""
+    parser = argparse.ArgumentParser(prog="python -m minitx.serve.load_test", description="Load a server with requests.")
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--texts", type=int, default=512, help="for the comparison of speed")
+    parser.add_argument("-o", "--output", type=Path, default=Path("serve.json"))
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        errors = Path(folder) / "errors.txt"
+        found = load_test(options.run, options.requests, options.clients, options.texts, errors)
+    config = Predictor.from_run(options.run).config
+    report = {
+        "command": f"python -m minitx.serve.load_test RUN --requests {options.requests} --clients {options.clients}",
+        "run": {"data": config.data.name, "model": config.model.kind},
+        "machine": {
+            "cpu": cpu_name(),
+            "usable_cores": usable_cores(),
+            "load_average": [round(load, 2) for load in os.getloadavg()],
+            "niceness": os.nice(0),
+            "versions": {name: version(name) for name in ("minitx", "torch", "fastapi", "uvicorn")},
+        },
+        **found,
+    }
+    write_json(options.output, report)
+    print(options.output)
+    if found["unanswered"] or found["wrong_status"] or found["tracebacks"] or found["exit_code"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
