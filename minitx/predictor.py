@@ -30,7 +30,6 @@ from minitx.training.device import resolve_compute
 from minitx.training.run_folder import RunFolder
 from minitx.training.saving import load_model
 
-
 N_ANSWERS = 5
 """Likeliest answers that an inspection shows."""
 

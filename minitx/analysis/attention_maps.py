@@ -105,10 +105,11 @@ def value_weighted(attention: MultiHeadAttention, record: AttentionRecord) -> Te
     arXiv 2004.10102, section 3), as a share of the sum over keys. A key with a large weight and a small value counts
     little, as the first or last token of a text often does. Rows that may read nothing are 0."""
     assert record.values is not None, "attention with heads records its values"
-    output_HDW = attention.output.weight.unflatten(1, (attention.n_heads, attention.head_dim)).transpose(0, 1)
+    output_HDW = torch.unflatten(attention.output.weight, 1, (attention.n_heads, attention.head_dim)).transpose(0, 1)
     length_BHK = torch.einsum("bhkw,hdw->bhkd", record.values.float(), output_HDW.float()).norm(dim=-1)
     added_BHQK = record.weights.float() * length_BHK[:, :, None]
-    return added_BHQK / added_BHQK.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    shares: Tensor = added_BHQK / added_BHQK.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return shares
 
 
 def inspect_texts(
@@ -176,7 +177,7 @@ def _inspect_translation(
     src = processor.src_tokenizer.tokens(batch.src[0].tolist())
     queries, keys = (processor.output_tokenizer.tokens(tokens) for tokens in (written, fed[0].tolist()))
     answered = replace(batch, targets=targets, tgt_in=fed, target_index=torch.arange(len(written), device=fed.device))
-    tokens = {"cross": (queries, src), "encoder": (src, src), "decoder": (queries, keys)}
+    tokens: dict[Kind, Labels] = {"cross": (queries, src), "encoder": (src, src), "decoder": (queries, keys)}
     views = _views(model, maps, answered, tokens, effects)
     answers = _best_translations(model, batch, processor, decode, n_answers) if n_answers and text.strip() else []
     return Inspection(text, processor.text(ids), views, tuple(answers))
@@ -222,8 +223,8 @@ def _views(
 
 
 def _whole(layers: Sequence[Tensor], length: int | None) -> npt.NDArray[np.float32]:
-    """(L, H, Q, K) from the maps of one text, each (1, H, Q, K). With model.chunk its chunks were rows (chunks, H, K, K),
-    each read by itself; then length, that of the text, says what of the last is filling."""
+    """(L, H, Q, K) from the maps of one text, each (1, H, Q, K). With model.chunk its chunks were rows
+    (chunks, H, K, K), each read by itself; then length, that of the text, says what of the last is filling."""
     captured: Tensor = torch.stack(list(layers))
     if length is None or captured.shape[3] >= length:
         return captured[:, 0].cpu().numpy()

@@ -132,7 +132,8 @@ def without_heads(model: Model, heads: Sequence[tuple[LayerId, int]]) -> Iterato
     Raises:
         ValueError: the model has no such head.
     """
-    stacks, gates = head_attentions(model), {}
+    stacks = head_attentions(model)
+    gates: dict[LayerId, Tensor] = {}
     for layer_id, head in heads:
         stack = stacks.get(layer_id.role, [])
         if not 0 <= layer_id.layer < len(stack) or not 0 <= head < stack[layer_id.layer].n_heads:

@@ -1,7 +1,7 @@
 """The inspect page: one self-contained HTML file that shows every layer and head of a few texts' attention.
 
 `page.html` beside this file is its jinja2 template, `page.css` its style, `page.js` the script that draws; here are the
-values. All text is escaped and nothing is loaded from anywhere, so a page can be mailed, archived or opened from a disk.
+values. Text stays text and nothing is loaded from anywhere, so a page can be mailed, archived or opened from a disk.
 `minitx serve` adds `live.js`, which asks the server it came from for other texts.
 """
 

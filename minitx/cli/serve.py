@@ -16,7 +16,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "serve", run, summary, "minitx serve RUN --port 8000")
     add_run_options(parser, decoding=True)
     parser.add_argument("text", nargs="?", default="", help="what the page shows first")
-    where = "an address of this machine (default 127.0.0.1: this machine alone; 0.0.0.0: the whole network, unprotected)"
+    where = "an address of this machine (default 127.0.0.1: this machine alone; 0.0.0.0: the network, unprotected)"
     parser.add_argument("--host", default="127.0.0.1", help=where)
     parser.add_argument("--port", type=int, default=8000, help="default 8000; 0 = any that is free")
     parser.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="for a request (default 30)")

@@ -121,7 +121,9 @@ class Answer:
     """Of the class; of a translation, of all its tokens and its end."""
 
 
-def likeliest_labels(probabilities_NC: npt.NDArray[np.floating[Any]], names: Sequence[str], n: int) -> list[list[Answer]]:
+def likeliest_labels(
+    probabilities_NC: npt.NDArray[np.floating[Any]], names: Sequence[str], n: int
+) -> list[list[Answer]]:
     """The `n` likeliest classes of each row, or all where there are fewer, the likeliest first."""
     order_NC = np.argsort(-probabilities_NC, axis=1, kind="stable")[:, :n]
     return [

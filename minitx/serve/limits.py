@@ -19,7 +19,7 @@ class Limits:
     """What a server lets in."""
 
     seconds: float = 30.0
-    """For a request's body to arrive, and again for its answer to be computed."""
+    """For a request's headers to arrive, again for its body, and again for its answer to be computed."""
     body_bytes: int = 1 << 20
     texts: int = 256
     """Of one request."""
@@ -151,7 +151,12 @@ async def _refuse(send: Send, status: int, error: str) -> None:
 class Protocol(H11Protocol):
     """uvicorn's HTTP connection, which otherwise waits for a request's headers without end."""
 
-    HEADER_SECONDS: ClassVar[float] = 10.0
+    header_seconds: ClassVar[float]
+
+    @classmethod
+    def within(cls, limits: Limits) -> type[Protocol]:
+        """The class with its limit: uvicorn makes the connections itself."""
+        return type("LimitedProtocol", (cls,), {"header_seconds": limits.seconds})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -174,7 +179,7 @@ class Protocol(H11Protocol):
 
     def _wait_for_headers(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(self.HEADER_SECONDS, self._give_up)
+            self._deadline = self.loop.call_later(self.header_seconds, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -184,7 +189,7 @@ class Protocol(H11Protocol):
     def _give_up(self) -> None:
         if self.transport.is_closing():
             return
-        body = json.dumps({"error": f"the request's headers must arrive within {self.HEADER_SECONDS:g} s"}).encode()
+        body = json.dumps({"error": f"the request's headers must arrive within {self.header_seconds:g} s"}).encode()
         head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         self.transport.write(b"HTTP/1.1 408 Request Timeout\r\n" + head.encode() + body)
         self.transport.close()

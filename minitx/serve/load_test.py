@@ -38,8 +38,8 @@ from minitx.training.run_folder import write_json
 
 Step = bytes | float
 """Of a request: bytes to send, or seconds to wait."""
-SERVER_SECONDS, PATIENCE = 5.0, 60.0
-"""`--timeout` of the server; what a client waits for."""
+PATIENCE = 60.0
+"""Seconds that a client waits for an answer."""
 BODY_LIMIT = 1 << 20
 SYLLABLES = ("ba", "ren", "ti", "col", "mu", "sta", "ver", "ing", "o", "pli")
 
@@ -74,7 +74,14 @@ def attention(rng: random.Random) -> list[Step]:
 
 
 def malformed(rng: random.Random) -> list[Step]:
-    bodies = (b"", b"{", b'{"texts":["a"', b"texts=a", b"[" * 100_000, b'{"texts":["a"],"answers":' + b"9" * 9999 + b"}")
+    bodies = (
+        b"",
+        b"{",
+        b'{"texts":["a"',
+        b"texts=a",
+        b"[" * 100_000,
+        b'{"texts":["a"],"answers":' + b"9" * 9999 + b"}",
+    )
     return [request("POST", "/predict", rng.choice(bodies))]
 
 
@@ -88,7 +95,9 @@ def wrong(rng: random.Random) -> list[Step]:
         {"texts": ["a"], "answers": -1}, {"texts": ["\ud800"]}, {"texts": [None]},
     )  # fmt: skip
     heads = [{"kind": "encoder", "layer": 99, "head": 0}]
-    return [rng.choice([*(post("/predict", value) for value in values), post("/attention", {"text": "a", "off": heads})])]
+    return [
+        rng.choice([*(post("/predict", value) for value in values), post("/attention", {"text": "a", "off": heads})])
+    ]
 
 
 def elsewhere(rng: random.Random) -> list[Step]:
@@ -188,26 +197,6 @@ def send_all(port: int, wanted: Sequence[tuple[Kind, list[Step]]], n_clients: in
         return list(clients.map(lambda one: exchange(port, one[1]), wanted))
 
 
-def texts_per_second(port: int, texts: Sequence[str], n_clients: int) -> float:
-    """Of requests of one text each, by clients who keep their connections."""
-    parts, start = [texts[i::n_clients] for i in range(n_clients)], time.perf_counter()
-
-    def client(part: Sequence[str]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        for text in part:
-            body = json.dumps({"texts": [text]})
-            connection.request("POST", "/predict", body, {"content-type": "application/json"})
-            found = connection.getresponse()
-            if found.status != 200:
-                raise RunError(f"the server answered {found.status} to a right request: {found.read(200)!r}")
-            found.read()
-        connection.close()
-
-    with ThreadPoolExecutor(n_clients) as clients:
-        list(clients.map(client, parts))
-    return len(texts) / (time.perf_counter() - start)
-
-
 # -------------------------------------------------------------------------------------------------------------- server
 
 
@@ -217,6 +206,14 @@ class Server:
 
     process: subprocess.Popen[str]
     port: int
+
+    def cpu_seconds(self) -> float | None:
+        """Used so far; None where the system does not say."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory_mib(self) -> float | None:
         """Resident now; None where the system does not say."""
@@ -228,9 +225,9 @@ class Server:
 
 
 @contextmanager
-def running(run: Path, errors: Path) -> Iterator[Server]:
-    """`minitx serve` on a free port, ended as Ctrl-C does. errors: where its error stream goes."""
-    command = [sys.executable, "-m", "minitx.cli", "serve", str(run), "--port", "0", "--timeout", str(SERVER_SECONDS)]
+def running(run: Path, errors: Path, seconds: float) -> Iterator[Server]:
+    """`minitx serve` on a free port, ended as Ctrl-C does. errors: where its error stream goes. seconds: `--timeout`."""
+    command = [sys.executable, "-m", "minitx.cli", "serve", str(run), "--port", "0", "--timeout", str(seconds)]
     with (
         errors.open("w", encoding="utf-8") as stream,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True) as process,
@@ -275,38 +272,88 @@ def memory_watched(server: Server, seconds: float = 0.5) -> Iterator[list[float]
         thread.join()
 
 
+# --------------------------------------------------------------------------------------------------------------- speed
+
+
+def serve_speed(server: Server, texts: Sequence[str], n_clients: int) -> Speed:
+    """Of requests of one text each, by clients who keep their connections."""
+    parts, start, cpu = [texts[i::n_clients] for i in range(n_clients)], time.perf_counter(), server.cpu_seconds()
+
+    def client(part: Sequence[str]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        for text in part:
+            body = json.dumps({"texts": [text]})
+            connection.request("POST", "/predict", body, {"content-type": "application/json"})
+            found = connection.getresponse()
+            if found.status != 200:
+                raise RunError(f"the server answered {found.status} to a right request: {found.read(200)!r}")
+            found.read()
+        connection.close()
+
+    with ThreadPoolExecutor(n_clients) as clients:
+        list(clients.map(client, parts))
+    seconds, cpu_now = time.perf_counter() - start, server.cpu_seconds()
+    return speed_of(len(texts), seconds, None if cpu is None or cpu_now is None else cpu_now - cpu)
+
+
+Speed = dict[str, float | None]
+
+
+def speed_of(n: int, seconds: float, cpu_seconds: float | None) -> Speed:
+    """On a busy machine the second says more: processor time does not depend on what else runs."""
+    cpu = None if cpu_seconds is None else round(1000 * cpu_seconds / n, 2)
+    return {"texts_per_second": round(n / seconds, 1), "cpu_ms_per_text": cpu}
+
+
+def alone(run: Path, texts: Sequence[str]) -> dict[str, Speed]:
+    """Without a server: one text after the other, and all in one call."""
+    predictor = Predictor.from_run(run)
+    prepare_process(predictor.config.trainer.speed, predictor.device, predictor.config.trainer.threads)
+    predictor.predict(texts[:8])
+    calls = {"no server, one by one": [[text] for text in texts], "no server, one call": [[*texts]]}
+    found = {}
+    for name, parts in calls.items():
+        start, cpu = time.perf_counter(), time.process_time()
+        for part in parts:
+            predictor.predict(part)
+        found[name] = speed_of(len(texts), time.perf_counter() - start, time.process_time() - cpu)
+    return found
+
+
 # -------------------------------------------------------------------------------------------------------------- report
 
 
-def load_test(run: Path, n_requests: int, n_clients: int, n_texts: int, errors: Path) -> dict[str, Any]:
+def load_test(
+    run: Path, errors: Path, *, n_requests: int, n_clients: int, n_texts: int, seconds: float
+) -> dict[str, Any]:
     """Everything in a dict for JSON. The same requests are sent twice: memory after the second time is compared with
     that after the first, which grew what a process needs once."""
     wanted, rng = requests(n_requests), random.Random(1)
     texts = [word(rng) for _ in range(n_texts)]
-    with running(run, errors) as server:
+    with running(run, errors, seconds) as server:
         memory = [server.memory_mib()]
         send_all(server.port, wanted, n_clients)
         memory.append(server.memory_mib())
         with memory_watched(server) as watched:
             start = time.perf_counter()
             answered = send_all(server.port, wanted, n_clients)
-            seconds = time.perf_counter() - start
+            taken = time.perf_counter() - start
         memory.append(server.memory_mib())
         speed = {
-            "one client": texts_per_second(server.port, texts, 1),
-            f"{n_clients} clients": texts_per_second(server.port, texts, n_clients),
+            "one client": serve_speed(server, texts, 1),
+            f"{n_clients} clients": serve_speed(server, texts, n_clients),
         }
     log = errors.read_text(encoding="utf-8")
     return {
         **count_answers(wanted, answered),
         "clients": n_clients,
-        "seconds": round(seconds, 1),
+        "seconds": round(taken, 1),
         "tracebacks": log.count("Traceback") + sum(b"Traceback" in one.body for one in answered),
         "exit_code": server.process.returncode,
         "memory_mib": dict(zip(("at start", "after once", "after twice"), memory, strict=True))
         | {"most": max(watched, default=None)},
-        "texts_per_second": {name: round(value, 1) for name, value in {**alone(run, texts), **speed}.items()},
         "texts": n_texts,
+        "speed": {**alone(run, texts), **speed},
     }
 
 
@@ -332,23 +379,11 @@ def count_answers(wanted: Sequence[tuple[Kind, list[Step]]], answered: Sequence[
     }
 
 
-def alone(run: Path, texts: Sequence[str]) -> dict[str, float]:
-    """Texts per second without a server: one by one, and all in one call."""
-    predictor = Predictor.from_run(run)
-    prepare_process(predictor.config.trainer.speed, predictor.device, predictor.config.trainer.threads)
-    predictor.predict(texts[:8])
-    start = time.perf_counter()
-    for text in texts:
-        predictor.predict([text])
-    between = time.perf_counter()
-    predictor.predict(texts)
-    end = time.perf_counter()
-    return {"no server, one by one": len(texts) / (between - start), "no server, one call": len(texts) / (end - between)}
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print where the report is; exit code 1 where a request was unanswered or wrongly answered, or the server failed."""
-    parser = argparse.ArgumentParser(prog="python -m minitx.serve.load_test", description="Load a server with requests.")
+    parser = argparse.ArgumentParser(
+        prog="python -m minitx.serve.load_test", description="Load a server with requests."
+    )
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=16)
@@ -357,7 +392,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "errors.txt"
-        found = load_test(options.run, options.requests, options.clients, options.texts, errors)
+        found = load_test(
+            options.run,
+            errors,
+            n_requests=options.requests,
+            n_clients=options.clients,
+            n_texts=options.texts,
+            seconds=5.0,
+        )
     config = Predictor.from_run(options.run).config
     report = {
         "command": f"python -m minitx.serve.load_test RUN --requests {options.requests} --clients {options.clients}",

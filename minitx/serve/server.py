@@ -46,7 +46,7 @@ def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
     logging.getLogger("uvicorn.error").addFilter(WithoutScanners())
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=Protocol.within(limits),
         ws="none",
         log_level="warning",
         access_log=False,
