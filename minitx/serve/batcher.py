@@ -81,7 +81,7 @@ class Batcher(Generic[Key, Answer]):
                 await self._answer([one])
 
     def _next(self) -> list[_Waiting[Key, Answer]]:
-        """Requests of the first one's key, as many as fit a batch; those that nobody waits for any more are left out."""
+        """Requests of the first one's key, as many as fit a batch; those that nobody waits for any more are dropped."""
         present = [one for one in self._waiting if not one.answers.done()]
         batch: list[_Waiting[Key, Answer]] = []
         for one in present:

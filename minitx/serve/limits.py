@@ -196,7 +196,7 @@ class Protocol(H11Protocol):
 
 
 class WithoutScanners(logging.Filter):
-    """Leaves out uvicorn's warning of each request that is no HTTP: its sender is answered, and a log is not flooded."""
+    """Leaves out uvicorn's warning of each request that is no HTTP: its sender is answered, no log is flooded."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "Invalid HTTP request" not in record.getMessage()

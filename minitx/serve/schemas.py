@@ -110,7 +110,7 @@ class ViewReply(Reply):
     weights: str | list[Any]
     """Every row over the keys sums to 1."""
     value_weighted: str | list[Any] | None
-    """Shares of |weight * value W_O| by Kobayashi et al. (2020), rows that sum to 1; null of attention without heads."""
+    """Shares of |weight * value W_O|, Kobayashi et al. (2020); rows sum to 1; null of attention without heads."""
     loss_without: list[list[float]] | None
     """[layer][head]: rise of the loss of the model's own output without the head, nats per target."""
     before: str
