@@ -44,7 +44,6 @@ def inspect_page(
         "light": {"shades": SHADES, "nothing": NOTHING},
         "dark": {"shades": DARK_SHADES, "nothing": DARK_NOTHING},
         "texts": [inspection_json(inspection) for inspection in inspections],
-        "live": None if live is None else {"max_tokens": live.max_tokens, "translates": live.translates},
     }
     folder = files(__package__)
     names = {"page_style": "page.css", "page_script": "page.js", "live_script": "live.js"}
@@ -61,9 +60,6 @@ class Live:
 
     example: str
     """A text to begin with; may be empty."""
-    max_tokens: int
-    """Of a text whose attention is shown."""
-    translates: bool
 
 
 def inspection_json(inspection: Inspection) -> dict[str, Any]:

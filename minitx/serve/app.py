@@ -93,9 +93,8 @@ class Service:
 
     def page(self, example: str) -> str:
         """The inspect page, empty, with a field to type into."""
-        translates = self.predictor.processor.task == "translation"
-        live = Live(example=example, max_tokens=self.limits.attention_tokens, translates=translates)
-        return inspect_page([], title=self.predictor.folder.path.name, subtitle=self.predictor.subtitle(), live=live)
+        name, subtitle = self.predictor.folder.path.name, self.predictor.subtitle()
+        return inspect_page([], title=name, subtitle=subtitle, live=Live(example=example))
 
     async def run(self) -> RunReply:
         processor = self.predictor.processor

@@ -1,5 +1,7 @@
-"""The requests of the load test: right ones, and every way of being wrong, too large or slow. Each function makes one, as
-steps: bytes to send and seconds to wait."""
+"""The requests of the load test: right ones, and every way of being wrong, too large or slow.
+
+Each function makes one, as steps: bytes to send and seconds to wait.
+"""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def running(run: Path, errors: Path, seconds: float) -> Iterator[Server]:
             _wait_until_it_answers(server)
             yield server
         finally:
-            process.send_signal(2)  # SIGINT
+            process.send_signal(signal.SIGINT)
             process.wait(timeout=PATIENCE)
 
 
