@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> None:
             # Some settings are of a thread, and the model computes in one of its own.
             prepare=lambda: prepare_process(trainer.speed, predictor.device, trainer.threads),
         )
-        print_lines([f"{address(sock)}  (Ctrl-C ends it; programs: {address(sock)}openapi.json)"])
+        url = address(sock)
+        print_lines([f"{url}  the page; Ctrl-C ends the server", f"{url}openapi.json  for programs"])
         serve(app, sock, limits)
 
 

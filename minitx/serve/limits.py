@@ -195,8 +195,11 @@ class Protocol(H11Protocol):
         self.transport.close()
 
 
-class WithoutScanners(logging.Filter):
-    """Leaves out uvicorn's warning of each request that is no HTTP: its sender is answered, no log is flooded."""
+class WithoutNoise(logging.Filter):
+    """Leaves out what uvicorn logs of requests that are no HTTP (their senders are answered; a scan must not flood a
+    log), and of a connection that opens while the server ends."""
+
+    NOISE = ("Invalid HTTP request", "Cancel 0 running task")
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "Invalid HTTP request" not in record.getMessage()
+        return not record.getMessage().startswith(self.NOISE)

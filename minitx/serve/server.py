@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from minitx.config import rule
-from minitx.serve.limits import Limits, Protocol, WithoutScanners
+from minitx.serve.limits import Limits, Protocol, WithoutNoise
 
 GOODBYE_SECONDS = 5
 """For requests under way to be answered after Ctrl-C."""
@@ -22,13 +22,14 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the port is taken or not allowed, or the host is none of this machine.
     """
+    if not 0 <= port <= 65535:
+        raise rule("--port", port, "lie between 0 and 65535")
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except socket.gaierror as error:
-        raise rule("--host", host, "be an address of this machine", f"e.g. 127.0.0.1 ({error.strerror})") from None
-    except OverflowError:
-        raise rule("--port", port, "lie between 0 and 65535") from None
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise rule("--host", host, f"be an address of this machine ({error.strerror})", "e.g. 127.0.0.1") from None
+    try:
+        return socket.create_server(place[:2], family=family)
     except OSError as error:
         must = f"be free for a server on {host} ({os.strerror(error.errno or 0).lower()})"
         raise rule("--port", port, must, "end the other program or choose another port, 0 = any that is free") from None
@@ -43,7 +44,7 @@ def address(sock: socket.socket) -> str:
 
 def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
     """`server.run(sockets=[sock])` serves until SIGINT or SIGTERM."""
-    logging.getLogger("uvicorn.error").addFilter(WithoutScanners())
+    logging.getLogger("uvicorn.error").addFilter(WithoutNoise())
     config = uvicorn.Config(
         app,
         http=Protocol.within(limits),

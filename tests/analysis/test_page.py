@@ -105,7 +105,7 @@ def test_texts_and_views_keep_their_order() -> None:
 def test_a_live_page_asks_its_own_server_alone() -> None:
     html = inspect_page([], title=HOSTILE, live=Live(example=HOSTILE))
     page = Page(html)
-    assert "".join(page.texts["textarea"]) == HOSTILE and "onerror" not in [name for name, _ in page.attributes]
+    assert "".join(page.texts["textarea"]).strip() == HOSTILE and "onerror" not in [name for name, _ in page.attributes]
     [policy] = [value for value in page.values("content") if "default-src" in value]
     assert policy.startswith("default-src 'none'") and policy.endswith("connect-src 'self'")
     assert html.count("fetch(") == 1 and 'fetch("attention"' in html
