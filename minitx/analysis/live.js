@@ -69,6 +69,7 @@
   field.onkeydown = event => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); submit(); }
   };
+  field.setSelectionRange(field.value.length, field.value.length);
   say("Enter shows it, Shift+Enter begins a new line");
   if (field.value) submit();
 }

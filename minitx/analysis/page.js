@@ -6,6 +6,7 @@ const MEASURES = {
     + " row (Kobayashi et al. 2020, arXiv 2004.10102): what is looked at and also used.",
 };
 const MOST_PIXELS = 16e6;  // of one canvas, on phones
+const LEAST_EFFECT = .01;  // nats that a full bar stands for at least: smaller effects must look small
 const page = {measure: "weights", live: null, views: [], chosen: {}};  // live: set by live.js, where heads can be switched
 
 // ------------------------------------------------------------------------------------------------------------ shades
@@ -41,7 +42,7 @@ function percent(byte) {
   return byte === 0 ? "0 %" : value < 1 ? "under 1 %" : `${Math.round(value)} %`;
 }
 const probability = p => p < .001 ? "under 0.1 %" : p > .999 ? "over 99.9 %" : `${(100 * p).toFixed(1)} %`;
-const signed = x => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(Math.abs(x) < .1 ? 4 : 2)}`;
+const signed = x => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(Math.abs(x) < .1 ? 3 : 2)}`;
 const headName = (layer, head) => `Layer ${layer + 1}, head ${head + 1}`;
 
 function add(parent, tag, options = {}, text) {
@@ -87,9 +88,9 @@ class View {
     add(add(small, "h3", {}, "Heads "), "span", {className: "muted hint"}, "(choose one to enlarge it)");
     this.heads = add(small, "div", {className: "heads"});
     this.legend = add(small, "p", {className: "legend", hidden: this.view.loss_without === null});
-    this.most = Math.max(1e-9, ...(this.view.loss_without ?? []).flat().map(Math.abs));
+    this.most = Math.max(LEAST_EFFECT, ...(this.view.loss_without ?? []).flat().map(Math.abs));
     add(this.legend, "i");
-    this.legend.append(`rise of the output's loss without the head; the longest bar is ${this.most.toPrecision(2)} nats`);
+    this.legend.append(`rise of the output's loss without the head; a full bar is ${this.most.toPrecision(2)} nats`);
     this.large = add(this.parts, "div", {className: "large"});
     const headline = add(this.large, "div", {className: "headline"});
     this.title = add(headline, "h3");
@@ -237,7 +238,8 @@ class View {
     });
     const loss = this.loss(this.layer, this.head), off = this.isOff(this.layer, this.head);
     this.title.textContent = this.name(this.layer, this.head);
-    this.effect.textContent = loss === null ? "" : `without it the loss changes by ${signed(loss)}`;
+    this.effect.textContent = loss === null ? ""
+      : Math.abs(loss) < .0005 ? "without it the loss hardly changes" : `without it the loss changes by ${signed(loss)}`;
     this.switch.hidden = !this.canSwitch || this.head === this.view.heads;
     this.switch.textContent = off ? "Switch this head on" : "Switch this head off";
     for (const button of this.heads.querySelectorAll("button"))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import found_by, needs_chromium, with_script
 
 from minitx.analysis.attention_maps import AttentionView, Inspection
 from minitx.analysis.page import inspect_page
 from minitx.decoding.text import Answer
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = [pytest.mark.slow, needs_chromium]
 TOKENS = ("[CLS]", "很", "好", "看", "<b>")
 
 
@@ -35,20 +31,8 @@ def shown() -> Inspection:
 def in_browser(page: str, script: str, folder: Path, width: int = 1280) -> dict[str, Any]:
     """What `script` returns, which is run at the end of the page."""
     file = folder / "page.html"
-    ending = f'<script>addEventListener("load", () => {{ const found = (() => {{ {script} }})(); '
-    ending += 'document.body.dataset.found = encodeURIComponent(JSON.stringify(found)); });</script></body>'
-    file.write_text(page.replace("</body>", ending), encoding="utf-8")
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
-    out = subprocess.run(
-        [*command, f"--user-data-dir={folder / 'profile'}", "--dump-dom", file.as_uri()],
-        capture_output=True, text=True, check=True, timeout=120,
-    ).stdout  # fmt: skip
-    found = re.search(r'data-found="([^"]*)"', out)
-    assert found, out[-2000:]
-    from urllib.parse import unquote
-
-    answer: dict[str, Any] = json.loads(unquote(found[1]))
-    return answer
+    file.write_text(with_script(page, script), encoding="utf-8")
+    return found_by(file.as_uri(), folder, width)
 
 
 def test_what_it_shows(tmp_path: Path) -> None:
@@ -105,7 +89,7 @@ def test_a_long_text_fits_and_answers_quickly(tmp_path: Path, width: int) -> Non
     long = Inspection("x " * 499, "y", (AttentionView("encoder", weights, tokens, tokens, weights),))
     found = in_browser(
         inspect_page([long]),
-        'return {wider: document.documentElement.scrollWidth > innerWidth, n: page.views[0].Q, cell: page.views[0].cell}',
+        "return {wider: document.documentElement.scrollWidth > innerWidth, n: page.views[0].Q, cell: page.views[0].cell}",
         tmp_path,
         width,
     )

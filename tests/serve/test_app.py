@@ -124,7 +124,11 @@ MISTAKES = {
     "a number": ({"texts": ["a", 7]}, 422, "texts.1: Input should be a valid string; see /openapi.json"),
     "no texts": ({"texts": []}, 422, "texts: List should have at least 1 item"),
     "too many": ({"texts": ["a"] * 257}, 422, "texts: List should have at most 256 items"),
-    "half a character": (b'{"texts":["\\ud800"]}', 422, "texts.0: Value error, a text must consist of whole characters"),
+    "half a character": (
+        b'{"texts":["\\ud800"]}',
+        422,
+        "texts.0: Value error, a text must consist of whole characters",
+    ),
     "unknown key": ({"texts": ["a"], "beam": 3}, 422, "beam: Extra inputs are not permitted"),
     "negative": ({"texts": ["a"], "answers": -1}, 422, "answers: Input should be greater than or equal to 0"),
     "nothing": (b"", 422, "the body: Field required"),
@@ -209,9 +213,7 @@ class Blocked:
         monkeypatch.setattr(Predictor, "predict", wait)
 
 
-def test_an_answer_that_takes_too_long(
-    predictor: Predictor, serving: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_takes_too_long(predictor: Predictor, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked, client = Blocked(predictor, monkeypatch), serving(predictor, seconds=0.5)
     status, answer = client.post("/predict", {"texts": ["a"]})
     assert status == 504 and answer["error"].startswith("no answer within 0.5 s")

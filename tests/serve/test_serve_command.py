@@ -110,5 +110,8 @@ def test_the_load_test_sees_what_is_wrong() -> None:
 
 
 def test_the_load_test_of_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"did not start: run \(.* must be a run folder"), load_test.running(tmp_path, tmp_path / "e.txt", 1.0):
+    with (
+        pytest.raises(RunError, match=r"did not start: run \(.* must be a run folder"),
+        load_test.running(tmp_path, tmp_path / "e.txt", 1.0),
+    ):
         pass
