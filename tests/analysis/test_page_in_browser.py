@@ -41,7 +41,7 @@ def test_what_it_shows(tmp_path: Path) -> None:
         """
         const all = (query, of = "textContent") => [...document.querySelectorAll(query)].map(element => element[of]);
         return {terms: all("dd"), names: all(".answers .name"), values: all(".answers .value"), read: all(".read")[0],
-                title: all(".headline h3"), labels: [...document.querySelectorAll(".heads button")].map(b => b.ariaLabel),
+                title: all(".headline h3"), labels: all(".heads button", "ariaLabel"),
                 live: document.querySelector("form") !== null, wider: document.documentElement.scrollWidth > innerWidth,
                 switches: [...document.querySelectorAll(".switch")].filter(b => !b.hidden).length};
         """,
@@ -51,8 +51,8 @@ def test_what_it_shows(tmp_path: Path) -> None:
     assert found["names"] == ["好评", "<i>差评"] and found["values"] == ["75.1 %", "under 0.1 %"]
     assert found["title"] == ["Layer 2, mean of all heads"] and found["read"] == "[CLS] reads mostly 很: 40 %"
     assert found["labels"][:4] == [
-        "Layer 1, mean of all heads", "Layer 1, head 1, loss +0.50 without it", "Layer 1, head 2, loss +0.25 without it",
-        "Layer 1, head 3, loss −0.13 without it",
+        "Layer 1, mean of all heads", "Layer 1, head 1, loss +0.50 without it",
+        "Layer 1, head 2, loss +0.25 without it", "Layer 1, head 3, loss −0.13 without it",
     ]  # fmt: skip
     assert not found["live"] and found["switches"] == 0 and not found["wider"]
 
@@ -83,13 +83,14 @@ def test_clicks_keys_and_measures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [500, 1280])
 def test_a_long_text_fits_and_answers_quickly(tmp_path: Path, width: int) -> None:
-    """500 tokens: the page itself is no wider than the screen. (Headless Chromium makes no window narrower than 500.)"""
+    """500 tokens: the page is no wider than the screen. (Headless Chromium makes no window narrower than 500.)"""
     weights = np.full((2, 4, 499, 499), 1 / 499, np.float32)
     tokens = tuple(f"token{i}" for i in range(499))
     long = Inspection("x " * 499, "y", (AttentionView("encoder", weights, tokens, tokens, weights),))
     found = in_browser(
         inspect_page([long]),
-        "return {wider: document.documentElement.scrollWidth > innerWidth, n: page.views[0].Q, cell: page.views[0].cell}",
+        "const [view] = page.views;"
+        "return {wider: document.documentElement.scrollWidth > innerWidth, n: view.Q, cell: view.cell};",
         tmp_path,
         width,
     )

@@ -107,10 +107,12 @@ def test_nobody_s_texts_are_not_computed() -> None:
 def test_the_thread_is_prepared_once_before_it_works() -> None:
     seen: list[str] = []
 
+    def compute(texts: list[str], _: int) -> list[str]:
+        seen.append("work")
+        return texts
+
     async def use() -> None:
-        batcher: Batcher[int, str] = Batcher(
-            lambda texts, _: seen.append("work") or texts, max_batch=7, max_waiting=9, prepare=lambda: seen.append("ready")
-        )  # fmt: skip
+        batcher: Batcher[int, str] = Batcher(compute, max_batch=7, max_waiting=9, prepare=lambda: seen.append("ready"))
         work: list[Coroutine[Any, Any, Any]] = [batcher.submit(["a"], 0), batcher.alone(lambda: seen.append("alone"))]
         await asyncio.gather(*work)
         await batcher.submit(["b"], 0)

@@ -35,35 +35,33 @@ def served(
 
 
 def test_a_typed_text_and_switched_heads(
-    serving: Callable[..., Client], translator_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serving: Callable[..., Client], classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = """
-    field.value = "cab";
+    field.value = "0 3 7";
     field.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter", cancelable: true}));
     await answered();
     const whole = {terms: terms(), values: values(), kinds: page.views.map(view => view.view.kind)};
     for (const head of [0, 1]) {
-      document.querySelector(`.view .heads button[data-at="0/${head}"]`).click();
+      document.querySelector(`.heads button[data-at="0/${head}"]`).click();
       document.querySelector(".view .switch").click();
       await answered();
     }
-    const off = {terms: terms(), values: values(), listed: document.querySelectorAll(".off-list button").length,
-                 button: document.querySelector(".switch").textContent, marked: document.querySelectorAll(".off").length};
+    const count = query => document.querySelectorAll(query).length;
+    const off = {terms: terms(), values: values(), listed: count(".off-list button"), marked: count(".off"),
+                 button: document.querySelector(".switch").textContent};
     document.querySelector(".off-list button:last-child").click();
     await answered();
     return {whole, off, on: {terms: terms(), values: values()}};
     """
-    found = served(serving, translator_run, script, tmp_path, monkeypatch)
-    run = minitx.load(str(translator_run))
-    [whole] = run.inspections(["cab"])
-    [off] = run.inspections(["cab"], off=[(LayerId("cross", 0), 0), (LayerId("cross", 0), 1)])
-    assert found["whole"]["terms"] == ["cab", whole.output] and found["whole"]["kinds"] == [
-        "cross",
-        "encoder",
-        "decoder",
-    ]
-    assert found["off"]["terms"] == ["cab", off.output, whole.output]
-    assert len(found["whole"]["values"]) == len(whole.answers) and found["off"]["values"] != found["whole"]["values"]
+    found = served(serving, classifier, script, tmp_path, monkeypatch)
+    run = minitx.load(str(classifier))
+    [whole] = run.inspections(["0 3 7"])
+    [off] = run.inspections(["0 3 7"], off=[(LayerId("encoder", 0), 0), (LayerId("encoder", 0), 1)])
+    shown = [[f"{100 * answer.probability:.1f} %" for answer in one.answers] for one in (whole, off)]
+    assert shown[0] != shown[1] and [found["whole"]["values"], found["off"]["values"]] == shown
+    assert found["whole"]["terms"] == ["0 3 7", whole.output] and found["whole"]["kinds"] == ["encoder"]
+    assert found["off"]["terms"] == ["0 3 7", off.output, whole.output]
     assert (found["off"]["listed"], found["off"]["marked"], found["off"]["button"]) == (3, 2, "Switch this head on")
     assert found["on"] == {key: found["whole"][key] for key in ("terms", "values")}
 
