@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from minitx.analysis.attention_maps import inspect_texts
+from minitx.analysis.attention_maps import Inspection, inspect_texts
+from minitx.analysis.head_effects import without_heads
+from minitx.analysis.head_maps import LayerId
 from minitx.analysis.head_statistics import ROWS, HeadReport, head_statistics, sample_batches
 from minitx.analysis.page import inspect_page
 from minitx.config import Config, DataConfig, DecodeConfig, NetConfig, TransformerConfig, rule
 from minitx.config.load import override
 from minitx.data import TaskData, load_data
 from minitx.decoding.inference import TranslationScore
-from minitx.decoding.text import Answer, Candidate, TextModel, TextProcessor
+from minitx.decoding.text import Answer, Candidate, TextModel, TextProcessor, likeliest_labels
 from minitx.errors import ConfigError
 from minitx.metrics.class_report import N_HARDEST, ClassReport, report_classes
 from minitx.metrics.comparison import Comparison, compare_evaluations
@@ -26,6 +29,9 @@ from minitx.nn.capture import attentions
 from minitx.training.device import resolve_compute
 from minitx.training.run_folder import RunFolder
 from minitx.training.saving import load_model
+
+N_ANSWERS = 5
+"""Likeliest answers that an inspection shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,12 @@ class LinearTextModel:
         """`predict`, as answers."""
         classes = self.model.log_probs(texts).argmax(-1) if texts else []
         return [Answer(text=self.processor.label(index)) for index in classes]
+
+    def likeliest(self, texts: Sequence[str], n: int) -> list[list[Answer]]:
+        """The `n` likeliest labels of each text with their probabilities, the likeliest first."""
+        names = self.processor.label_names
+        assert names is not None, "a linear model is a classifier"
+        return likeliest_labels(np.exp(self.model.log_probs(texts)), names, n) if texts else []
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """None: texts are read whole."""
@@ -158,6 +170,10 @@ class Predictor:
         """The `n` best translations of each text, best first; see `TextModel.n_best`."""
         return self.nets().n_best(texts, n)
 
+    def likeliest(self, texts: Sequence[str], n: int) -> list[list[Answer]]:
+        """The `n` likeliest labels, or the `n` best translations (see `n_best`), of each text with probabilities."""
+        return self.text_model.likeliest(texts, n)
+
     def score(self, texts: Sequence[str], translations: Sequence[str], first: int = 1) -> list[TranslationScore]:
         """How probable each given translation is; see `TextModel.score`."""
         return self.nets().score(texts, translations, first)
@@ -267,8 +283,35 @@ class Predictor:
             must = f"attend to tokens, but model={model.kind} with model.pooling={model.pooling} does not"
             remedy = "train it with model.pooling=additive or attention to see what it reads"
             raise rule("run", self.folder.path, must, remedy)
-        inspections = inspect_texts(net, texts, self.processor, device=self.device, decode=self.decode)
-        return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self._subtitle())
+        inspections = self.inspections(texts)
+        return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self.subtitle())
+
+    def inspections(
+        self, texts: Sequence[str], *, off: Sequence[tuple[LayerId, int]] = (), effects: bool = True
+    ) -> list[Inspection]:
+        """Each text's output, likeliest answers and attention; of a model without attention the first two.
+
+        off: heads that are switched off meanwhile. effects: also what the output loses without each head.
+
+        Raises:
+            ValueError: the model has not the heads of `off`.
+        """
+        if isinstance(self.text_model, LinearTextModel):
+            if off:
+                raise ValueError("a linear model has no heads that could be switched off")
+            found = self.text_model.likeliest(texts, N_ANSWERS)
+            return [Inspection(t, a[0].text, (), tuple(a)) for t, a in zip(texts, found, strict=True)]
+        net = self.text_model.models[0]
+        with without_heads(net, off):
+            return inspect_texts(
+                net,
+                texts,
+                self.processor,
+                device=self.device,
+                decode=self.decode,
+                n_answers=N_ANSWERS,
+                effects=effects and not off,
+            )
 
     def head_statistics(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:
         """Every head of the first model in numbers, and how far its encoder reads, on some rows of a split.
@@ -289,9 +332,11 @@ class Predictor:
             must = "be a classifier or a translator, it predicts hidden tokens"
             raise rule("RUN", self.folder.path, must, "minitx evaluate says how well")
 
-    def _subtitle(self) -> str:
+    def subtitle(self) -> str:
+        """Data and model in a line, for people."""
         model = self.config.model
-        assert isinstance(model, NetConfig)
+        if not isinstance(model, NetConfig):
+            return f"{self.config.data.name}, {model.kind}"
         depth = f"{model.depth} layer{'s' if model.depth > 1 else ''}" if model.depth else "no layers"
         heads = f" of {model.n_heads} heads" if isinstance(model, TransformerConfig) else ""
         return f"{self.config.data.name}, {model.kind}: {depth}{heads}, width {model.d_model}"

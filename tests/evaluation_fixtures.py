@@ -119,5 +119,6 @@ def _config(**settings: object) -> NetConfig:
     common = {"d_model": 12, "n_layers": 2, "tie_embeddings": False, **settings}
     if common.get("kind") == "lstm":
         return LstmConfig.model_validate({"hidden": 7, **common})
-    attention = AttentionConfig.model_validate({"span": common.pop("span", "global"), "window": 2})
+    of_attention = {key: common.pop(key) for key in ("span", "heads", "n_kv_heads") if key in common}
+    attention = AttentionConfig.model_validate({"window": 2, **of_attention})
     return TransformerConfig.model_validate({"n_heads": 3, "d_ff": 17, **common, "attention": attention})

@@ -1,27 +1,37 @@
-"""Attention maps of single texts: the weights of every head of every layer while a model reads a text."""
+"""Attention maps of single texts: the weights of every head of every layer while a model reads a text.
+
+Beside the weights: what they weigh (`value_weighted`), and what each head does for the output (`loss_without`).
+
+Letters in shapes: B rows, L layers, H heads, Q queries, K keys, W head width, D model width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from minitx.analysis.head_effects import losses_without
+from minitx.analysis.head_maps import LayerId, PerHead
 from minitx.batch import BOS, EOS, Batch
 from minitx.config import DecodeConfig
-from minitx.decoding.beam import translate
+from minitx.decoding.beam import beam_search, translate
 from minitx.decoding.inference import GREEDY, inference
-from minitx.decoding.text import TextProcessor
+from minitx.decoding.text import Answer, Candidate, TextProcessor, likeliest_labels, likeliest_translations
+from minitx.nn.attention.multi_head import MultiHeadAttention
+from minitx.nn.attention.record import AttentionRecord
 from minitx.nn.build import Model
-from minitx.nn.capture import capture_attention
+from minitx.nn.capture import AttentionMaps, Role, attentions, capture_attention
 from minitx.nn.classifier import Classifier
 from minitx.nn.translator import Translator
 
-Kind = Literal["cross", "encoder", "decoder", "pooling"]
+Kind = Role
+Labels = tuple[Sequence[str], Sequence[str]]
+"""Of queries and of keys."""
 
 TITLES: dict[Kind, str] = {
     "cross": "Cross-attention: the output reads the source",
@@ -54,6 +64,11 @@ class AttentionView:
     """Q labels. In a decoder, query t is labelled with the token that it writes, not with the one it was fed."""
     key_tokens: tuple[str, ...]
     """K labels."""
+    value_weighted: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    """(L, H, Q, K) shares, see `value_weighted`; None of attention without heads."""
+    loss_without: tuple[PerHead, ...] | None = None
+    """Of each layer, how much the loss per target of the model's own output rises without a head, in nats; None where
+    it was not asked for, or there are no heads."""
 
     def __post_init__(self) -> None:
         labelled = (len(self.query_tokens), len(self.key_tokens))
@@ -80,6 +95,20 @@ class Inspection:
     """The label, or the output text."""
     views: tuple[AttentionView, ...]
     """Those that the model has. For a translator: cross, encoder, decoder; for a classifier: encoder, pooling."""
+    answers: tuple[Answer, ...] = ()
+    """The likeliest labels, or the best translations of a beam, best first; () where they were not asked for."""
+
+
+def value_weighted(attention: MultiHeadAttention, record: AttentionRecord) -> Tensor:
+    """(B, H, Q, K): how much each key adds to a query through a head, |weight * value W_O| by Kobayashi et al. (2020,
+    arXiv 2004.10102, section 3), as a share of the sum over keys. A key with a large weight and a small value counts
+    little, as the first or last token of a text often does. Rows that may read nothing are 0."""
+    assert record.values is not None, "attention with heads records its values"
+    output_HDW = torch.unflatten(attention.output.weight, 1, (attention.n_heads, attention.head_dim)).transpose(0, 1)
+    length_BHK = torch.einsum("bhkw,hdw->bhkd", record.values.float(), output_HDW.float()).norm(dim=-1)
+    added_BHQK = record.weights.float() * length_BHK[:, :, None]
+    shares: Tensor = added_BHQK / added_BHQK.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return shares
 
 
 def inspect_texts(
@@ -89,12 +118,17 @@ def inspect_texts(
     *,
     device: torch.device,
     decode: DecodeConfig = GREEDY,
+    n_answers: int = 0,
+    effects: bool = False,
 ) -> list[Inspection]:
     """The model's output for each text, and its attention on the way.
 
     A translator first writes its output as `decode` says; then one captured pass over the source and that output shows
     every step at once, because each position sees exactly what it saw while it was written. In float32, one text at a
     time: nothing is padded, and a picture needs no speed.
+
+    n_answers: how many of the likeliest outputs to give; of a translator by a beam at least so wide. effects: also what
+    the output loses without each head, one pass for each.
     """
     split = processor.encode(texts)
     inspections = []
@@ -102,55 +136,100 @@ def inspect_texts(
         for row, text in enumerate(texts):
             batch = split.batch(np.array([row])).to(device)
             if isinstance(model, Translator):
-                inspections.append(_inspect_translation(model, batch, text, processor, decode))
+                inspections.append(_inspect_translation(model, batch, text, processor, decode, n_answers, effects))
             else:
                 assert isinstance(model, Classifier), "a masked model has no output for a text"
-                inspections.append(_inspect_class(model, batch, text, processor))
+                inspections.append(_inspect_class(model, batch, text, processor, n_answers, effects))
     return inspections
 
 
-def _inspect_class(model: Classifier, batch: Batch, text: str, processor: TextProcessor) -> Inspection:
+def _inspect_class(
+    model: Classifier, batch: Batch, text: str, processor: TextProcessor, n_answers: int, effects: bool
+) -> Inspection:
     with capture_attention(model) as maps:
         logits = model(batch)
+    answered = replace(batch, targets=logits.argmax(-1))
     src = processor.src_tokenizer.tokens(batch.src[0].tolist())
-    views = [_view("encoder", _whole(maps.encoder, len(src)), src, src), _view("pooling", maps.pooling, ["text"], src)]
-    return Inspection(text, processor.label(int(logits.argmax())), tuple(view for view in views if view is not None))
+    views = _views(model, maps, answered, {"encoder": (src, src), "pooling": (["text"], src)}, effects)
+    assert processor.label_names is not None, "a classification processor names its labels"
+    [answers] = likeliest_labels(logits.float().softmax(-1).cpu().numpy(), processor.label_names, n_answers)
+    return Inspection(text, processor.label(int(answered.targets)), views, tuple(answers))
 
 
 def _inspect_translation(
-    model: Translator, batch: Batch, text: str, processor: TextProcessor, decode: DecodeConfig
+    model: Translator,
+    batch: Batch,
+    text: str,
+    processor: TextProcessor,
+    decode: DecodeConfig,
+    n_answers: int,
+    effects: bool,
 ) -> Inspection:
     [ids] = translate([model], batch, decode)
     # An output that reached the limit has no EOS: then its last token is the last that was written.
     ended = len(ids) < model.output_limit(batch.src.shape[1])
     written = [*ids.tolist(), EOS] if ended else ids.tolist()
+    targets = torch.tensor(written, device=batch.src.device)
     fed = torch.tensor([[BOS, *written[:-1]]], device=batch.src.device)
     with capture_attention(model) as maps:
         model.decode(fed, model.encode(batch.src, batch.src_mask, batch.sentence), batch.src_mask)
     src = processor.src_tokenizer.tokens(batch.src[0].tolist())
     queries, keys = (processor.output_tokenizer.tokens(tokens) for tokens in (written, fed[0].tolist()))
-    views = [
-        _view("cross", maps.cross, queries, src),
-        _view("encoder", maps.encoder, src, src),
-        _view("decoder", maps.decoder, queries, keys),
-    ]
-    return Inspection(text, processor.text(ids), tuple(view for view in views if view is not None))
+    answered = replace(batch, targets=targets, tgt_in=fed, target_index=torch.arange(len(written), device=fed.device))
+    tokens: dict[Kind, Labels] = {"cross": (queries, src), "encoder": (src, src), "decoder": (queries, keys)}
+    views = _views(model, maps, answered, tokens, effects)
+    answers = _best_translations(model, batch, processor, decode, n_answers) if n_answers and text.strip() else []
+    return Inspection(text, processor.text(ids), views, tuple(answers))
 
 
-def _view(kind: Kind, captured: Tensor | None, queries: Sequence[str], keys: Sequence[str]) -> AttentionView | None:
-    """captured: (L, 1, H, Q, K), the maps of a batch of one; None where the model has no such attention."""
-    if captured is None:
-        return None
-    return AttentionView(kind, captured[:, 0].float().cpu().numpy(), tuple(queries), tuple(keys))
+def _best_translations(
+    model: Translator, batch: Batch, processor: TextProcessor, decode: DecodeConfig, n: int
+) -> list[Answer]:
+    [found] = beam_search([model], batch, max(n, decode.beam), length_penalty=decode.length_penalty, n_best=n)
+    return likeliest_translations(
+        Candidate(text=processor.text(h.ids), score=h.score, log_prob=h.log_prob) for h in found
+    )
 
 
-def _whole(captured: Tensor | None, length: int) -> Tensor | None:
-    """(L, 1, H, S, S) of one text: with model.chunk its chunks were rows (L, chunks, H, K, K), each read by itself."""
-    if captured is None or captured.shape[3] >= length:
-        return captured
+def _views(
+    model: Model, maps: AttentionMaps, answered: Batch, tokens: Mapping[Kind, Labels], effects: bool
+) -> tuple[AttentionView, ...]:
+    """What a pass over one text recorded, by kind in the order of `tokens` (the labels of queries and keys).
+
+    answered: the same text with the model's own output as targets.
+    """
+    losses = losses_without(model, [answered]) if effects else {}
+    views = []
+    for kind, (queries, keys) in tokens.items():
+        if kind not in maps.layers:
+            continue
+        records = [maps.layers[kind][i] for i in sorted(maps.layers[kind])]
+        layers = list(zip(attentions(model)[kind], records, strict=True))
+        shares = [value_weighted(a, record) for a, record in layers if isinstance(a, MultiHeadAttention)]
+        without = [losses[layer_id] for i in range(len(layers)) if (layer_id := LayerId(kind, i)) in losses]
+        length = len(keys) if kind == "encoder" else None
+        views.append(
+            AttentionView(
+                kind,
+                _whole([record.weights.float() for record in records], length),
+                tuple(queries),
+                tuple(keys),
+                _whole(shares, length) if shares else None,
+                tuple(without) or None,
+            )
+        )
+    return tuple(views)
+
+
+def _whole(layers: Sequence[Tensor], length: int | None) -> npt.NDArray[np.float32]:
+    """(L, H, Q, K) from the maps of one text, each (1, H, Q, K). With model.chunk its chunks were rows
+    (chunks, H, K, K), each read by itself; then length, that of the text, says what of the last is filling."""
+    captured: Tensor = torch.stack(list(layers))
+    if length is None or captured.shape[3] >= length:
+        return captured[:, 0].cpu().numpy()
     n_layers, n_chunks, n_heads, size, _ = captured.shape
-    whole = captured.new_zeros(n_layers, 1, n_heads, n_chunks * size, n_chunks * size)
+    whole = captured.new_zeros(n_layers, n_heads, n_chunks * size, n_chunks * size)
     for chunk in range(n_chunks):
         part = slice(chunk * size, (chunk + 1) * size)
-        whole[:, 0, :, part, part] = captured[:, chunk]
-    return whole[..., :length, :length]
+        whole[:, :, part, part] = captured[:, chunk]
+    return whole[..., :length, :length].cpu().numpy()

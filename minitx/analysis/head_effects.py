@@ -77,6 +77,18 @@ def head_effects(model: Model, batches: Sequence[Batch]) -> tuple[Performance, d
     return whole, found
 
 
+def losses_without(model: Model, batches: Sequence[Batch]) -> dict[LayerId, PerHead]:
+    """`HeadEffects.loss_without` of each layer's heads alone, in as many passes as heads and one more."""
+    whole = performance(model, batches).loss
+    return {
+        LayerId(role, i): tuple(
+            _without(model, LayerId(role, i), head, batches).loss - whole for head in range(attention.n_heads)
+        )
+        for role, stack in head_attentions(model).items()
+        for i, attention in enumerate(stack)
+    }
+
+
 def _without(model: Model, layer_id: LayerId, head: int, batches: Sequence[Batch]) -> Performance:
     weight = next(model.parameters())
     gate_H = weight.new_ones(head_attentions(model)[layer_id.role][layer_id.layer].n_heads)
@@ -111,6 +123,29 @@ def _gate_gradients(model: Model, batch: Batch) -> dict[LayerId, Tensor]:
         with gated(model, gates):
             loss = model.loss(batch)
     return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
+@contextmanager
+def without_heads(model: Model, heads: Sequence[tuple[LayerId, int]]) -> Iterator[None]:
+    """Within the block these heads give nothing: their gates are closed.
+
+    Raises:
+        ValueError: the model has no such head.
+    """
+    stacks = head_attentions(model)
+    gates: dict[LayerId, Tensor] = {}
+    for layer_id, head in heads:
+        stack = stacks.get(layer_id.role, [])
+        if not 0 <= layer_id.layer < len(stack) or not 0 <= head < stack[layer_id.layer].n_heads:
+            has = ", ".join(f"{role} {len(s)} x {s[0].n_heads}" for role, s in stacks.items()) or "none"
+            raise ValueError(
+                f"head {head} of {layer_id.role} layer {layer_id.layer} (from 0) must be one of the model's; "
+                f"layers x heads: {has}"
+            )
+        ones_H = next(model.parameters()).new_ones(stack[layer_id.layer].n_heads)
+        gates.setdefault(layer_id, ones_H)[head] = 0
+    with gated(model, gates):
+        yield
 
 
 @contextmanager

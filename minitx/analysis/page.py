@@ -1,21 +1,28 @@
 """The inspect page: one self-contained HTML file that shows every layer and head of a few texts' attention.
 
-`page.html` beside this file is its jinja2 template, with the style and the script that draws; here are the values. All
-text is escaped and nothing is loaded from anywhere, so a page can be mailed, archived or opened from a disk.
+`page.html` beside this file is its jinja2 template, `page.css` its style, `page.js` the script that draws; here are the
+values. Text stays text and nothing is loaded from anywhere, so a page can be mailed, archived or opened from a disk.
+`minitx serve` adds `live.js`, which asks the server it came from for other texts.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from minitx.analysis.attention_maps import CAPTIONS, NOTHING, SHADES, TITLES, AttentionView, Inspection
+
+DARK_SHADES = ("#18222e", "#1c3a58", "#1f5f97", "#3f8fd6", "#8fc3f3", "#eaf4ff")
+"""On a dark screen the same scale runs from dark to bright: the more, the brighter."""
+DARK_NOTHING = "#0d1218"
 
 # How the sentence about one cell begins ("Writing F reads p"), and what the map's corner says of its two sides.
 _WORDS = {
@@ -26,39 +33,65 @@ _WORDS = {
 }
 
 
-def inspect_page(inspections: Sequence[Inspection], *, title: str = "Attention", subtitle: str = "") -> str:
-    """The whole page as one string of HTML; `title` and `subtitle` are plain text (say, the run and its score)."""
-    views = [view for inspection in inspections for view in inspection.views]
-    numbers = iter(range(len(views)))
-    texts = [
-        {
-            "text": inspection.text,
-            "output": inspection.output,
-            "views": [
-                {"number": next(numbers), "title": TITLES[view.kind], "caption": CAPTIONS[view.kind]}
-                for view in inspection.views
-            ],
-        }
-        for inspection in inspections
-    ]
-    data = {"shades": SHADES, "nothing": NOTHING, "views": [_view_json(view) for view in views]}
+def inspect_page(
+    inspections: Sequence[Inspection], *, title: str = "Attention", subtitle: str = "", live: Live | None = None
+) -> str:
+    """The whole page as one string of HTML; `title` and `subtitle` are plain text (say, the run and its score).
+
+    live: the page also asks its server for other texts, and shows those without heads that are switched off.
+    """
+    data = {
+        "light": {"shades": SHADES, "nothing": NOTHING},
+        "dark": {"shades": DARK_SHADES, "nothing": DARK_NOTHING},
+        "texts": [inspection_json(inspection) for inspection in inspections],
+    }
+    folder = files(__package__)
+    names = {"page_style": "page.css", "page_script": "page.js", "live_script": "live.js"}
+    parts = {key: Markup(folder.joinpath(name).read_text(encoding="utf-8")) for key, name in names.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
-    return template.render(title=title, subtitle=subtitle, texts=texts, data=data)
+    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(title=title, subtitle=subtitle, live=live, data=data, **parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """What a page must know of the server that it asks."""
+
+    example: str
+    """A text to begin with; may be empty."""
+
+
+def inspection_json(inspection: Inspection) -> dict[str, Any]:
+    """One text as the page draws it: plain values, and maps as base64 text of bytes (see `to_bytes`)."""
+    return {
+        "text": inspection.text,
+        "output": inspection.output,
+        "answers": [{"text": a.text, "probability": a.probability} for a in inspection.answers],
+        "views": [_view_json(view) for view in inspection.views],
+    }
 
 
 def _view_json(view: AttentionView) -> dict[str, Any]:
     before, corner = _WORDS[view.kind]
     return {
+        "kind": view.kind,
+        "title": TITLES[view.kind],
+        "caption": CAPTIONS[view.kind],
         "layers": view.n_layers,
         "heads": view.n_heads,
         "queries": view.query_tokens,
         "keys": view.key_tokens,
-        "weights": base64.b64encode(to_bytes(view.weights).tobytes()).decode("ascii"),
+        "weights": _base64(view.weights),
+        "value_weighted": None if view.value_weighted is None else _base64(view.value_weighted),
+        "loss_without": view.loss_without,
         "before": before,
         "corner": corner,
     }
+
+
+def _base64(weights: npt.NDArray[np.float32]) -> str:
+    return base64.b64encode(to_bytes(weights).tobytes()).decode("ascii")
 
 
 def to_bytes(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from minitx.cli import bench, doctor, evaluate, export, inspect, match, predict, report, score
+from minitx.cli import bench, doctor, evaluate, export, inspect, match, predict, report, score, serve
 from minitx.errors import ConfigError, RunError
 from minitx.openmp import bound_waiting
 
-COMMANDS = (predict, score, evaluate, inspect, export, match, report, bench, doctor)
+COMMANDS = (predict, score, evaluate, inspect, serve, export, match, report, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +49,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="minitx",
-        description="Use a trained run: predict, score, evaluate, inspect, export. Report on studies: report. "
+        description="Use a trained run: predict, score, evaluate, inspect, serve, export. Report on studies: report. "
         "Measure this machine: bench. Describe it, for a report of a bug: doctor.",
         epilog="Training is `python train.py`. `minitx COMMAND --help` shows a command's options and an example.",
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from minitx.batch import Batch
@@ -105,6 +107,8 @@ class Answer:
 
     text: str
     """Label name, or output text."""
+    probability: float | None = None
+    """Of the class; of a translation, of all its tokens and its end. None where it was not asked for."""
     cut_off: bool = False
     """Translation: it reached the limit on its length before the model had ended it."""
 
@@ -120,6 +124,22 @@ class Candidate:
     """Natural logarithm of the probability of its tokens."""
     cut_off: bool = False
     """It reached the limit on its length before the model had ended it."""
+
+
+def likeliest_labels(
+    probabilities_NC: npt.NDArray[np.floating[Any]], names: Sequence[str], n: int
+) -> list[list[Answer]]:
+    """The `n` likeliest classes of each row, or all where there are fewer, the likeliest first."""
+    order_NC = np.argsort(-probabilities_NC, axis=1, kind="stable")[:, :n]
+    return [
+        [Answer(text=names[c], probability=float(row_C[c])) for c in order]
+        for row_C, order in zip(probabilities_NC, order_NC.tolist(), strict=True)
+    ]
+
+
+def likeliest_translations(candidates: Iterable[Candidate]) -> list[Answer]:
+    """The same candidates, in their order, each with its probability."""
+    return [Answer(text=c.text, probability=math.exp(c.log_prob)) for c in candidates]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +181,16 @@ class TextModel:
         wide = replace(self, decode=self.decode.model_copy(update={"beam": max(n, self.decode.beam)}))
         found = wide._in_order(self.processor.encode(texts), lambda batch: wide._candidates(batch, n))
         return [candidates if text.strip() else [] for text, candidates in zip(texts, found, strict=True)]
+
+    def likeliest(self, texts: Sequence[str], n: int) -> list[list[Answer]]:
+        """The `n` likeliest labels, or the `n` best translations (see `n_best`), of each text with probabilities."""
+        names = self.processor.label_names
+        if names is None:
+            return [likeliest_translations(candidates) for candidates in self.n_best(texts, n)]
+        return self._in_order(
+            self.processor.encode(texts),
+            lambda batch: likeliest_labels(mean_log_probs(self.models, batch).exp().cpu().numpy(), names, n),
+        )
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """How many texts are longer than the processor's `max_length` and are read in part."""

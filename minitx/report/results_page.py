@@ -72,6 +72,7 @@ def results_page(reference: Path) -> str:
         ("", [*decoding_lines(read("decoding"), read("r_drop"))]),
         ("Speed on a CPU", [*speed_table(read("bench_cpu")), *growth_lines(read("bench_cpu"))]),
         ("Speed on a GPU", [*gpu_lines(read("gpu"), read("default_gpu"))]),
+        ("A server under load", [*serve_lines(read("serve"))]),
         ("The default after three minutes, before and after work on speed", [*three_minutes(read("three_minutes"))]),
         ("What we tried to break", [*faults_table(read("faults"))]),
         ("Claims", [*ledger_table(read("claims")), *power_lines(read("power"))]),
@@ -298,6 +299,26 @@ def growth_lines(bench: Json) -> Iterator[str]:
     )
     yield from ("", "![Memory of one training step against the length](bench_cpu_memory.png)", "")
     yield f"One row, two layers of width 128; exponents of memory and time: {each}."
+
+
+def serve_lines(serve: Json) -> Iterator[str]:
+    """What `python -m minitx.serve.load_test` found."""
+    machine, memory = serve["machine"], serve["memory_mib"]
+    yield f"`{serve['command']}`: {machine['cpu']}, {machine['usable_cores']} cores, load average"
+    yield f"{machine['load_average'][0]:.1f} meanwhile; a {serve['run']['model']} on {serve['run']['data']}."
+    yield f"Of {serve['requests']:,} requests of {serve['clients']} clients {serve['unanswered']} were unanswered,"
+    yield f"{serve['wrong_status']} answered with another status than is right, {serve['tracebacks']} with a traceback;"
+    yield f"memory {memory['after once']:,.0f} MiB before and {memory['after twice']:,.0f} MiB after them."
+    yield ""
+    yield from header("requests", "number", "answers by status", "median, ms", "longest, ms")
+    for name, found in serve["kinds"].items():
+        statuses = ", ".join(f"{status}: {n}" for status, n in found["statuses"].items())
+        times = (f"{found[key]:,.0f}" for key in ("median_ms", "most_ms"))
+        yield row(name.replace("_", " "), str(found["requests"]), statuses, *times)
+    yield ""
+    yield from header(f"{serve['texts']} texts, one a request", "texts/s", "processor time a text, ms")
+    for name, speed in serve["speed"].items():
+        yield row(name, f"{speed['texts_per_second']:,.0f}", f"{speed['cpu_ms_per_text']:.1f}")
 
 
 def gpu_lines(gpu: Json, default: Json) -> Iterator[str]:

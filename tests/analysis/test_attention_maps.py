@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minitx.analysis.attention_maps import AttentionView, Inspection, inspect_texts
-from minitx.batch import BOS
+from minitx.batch import BOS, EOS
 from minitx.config import DecodeConfig
 from minitx.data import TaskData
 from minitx.decoding.greedy import greedy
@@ -172,3 +172,106 @@ def test_a_beam_s_output_is_shown_with_what_it_read(translator: MakeTranslator, 
     found = inspect_texts(model, texts, ready.processor, device=CPU, decode=decode)
     assert [shown.output for shown in found] == ready.predict(texts)
     assert [shown.output for shown in found] != [inspected(model, spelling, text).output for text in texts]
+
+
+# ------------------------------------------------------------------------------------- value-weighted maps, and effects
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"heads": "grouped"}, {"n_kv_heads": 1}, {"position": "rotary", "head_dim": 6}, {"chunk": 3}],
+    ids=["split", "grouped", "shared", "rotary", "chunks"],
+)
+def test_value_weighted_maps_against_the_output_matrix(
+    classifier: MakeClassifier, beginning: TaskData, settings: dict[str, object]
+) -> None:
+    """What a head adds to a query from one key, by sending that head's weighed value alone through the output layer."""
+    model = classifier(n_layers=2, **settings)
+    [view] = inspected(model, beginning, "baobab").views
+    assert view.value_weighted is not None and view.value_weighted.shape == view.weights.shape == (2, 3, 7, 7)
+    batch = TextProcessor.of(beginning, MAX_LENGTH).encode(["baobab"]).batch(np.array([0]))
+    with capture_attention(model) as maps, torch.no_grad():
+        model.eval()(batch)
+    for layer, attention in enumerate(model.encoder.attentions()):  # type: ignore[union-attr,operator]
+        record = maps.layers["encoder"][layer]
+        assert record.values is not None
+        chunk, row, start = (0, 4, 0) if "chunk" not in settings else (1, 1, 3)  # query 4 of the text
+        for head in range(3):
+            added = np.zeros(7)
+            for key in range(record.weights.shape[3]):
+                heads = torch.zeros(3, attention.head_dim)
+                heads[head] = record.weights[chunk, head, row, key] * record.values[chunk, head, key]
+                one = attention.output(heads.flatten()) - attention.output(torch.zeros(heads.numel()))
+                added[start + key] = float(one.detach().square().sum()) ** 0.5
+            np.testing.assert_allclose(view.value_weighted[layer, head, 4], added / added.sum(), atol=1e-6)
+    assert np.abs(view.value_weighted - view.weights).max() > 0.01
+
+
+def test_value_weighted_rows_sum_to_one_and_keep_the_mask(translator: MakeTranslator, spelling: TaskData) -> None:
+    for view in inspected(translator(2), spelling, "dab").views:
+        assert view.value_weighted is not None
+        np.testing.assert_allclose(view.value_weighted.sum(-1), 1, rtol=1e-5)
+        np.testing.assert_array_equal(view.value_weighted == 0, view.weights == 0)
+
+
+def test_attention_without_heads_has_no_values_to_weigh(translator: MakeTranslator, spelling: TaskData) -> None:
+    [cross] = inspected(translator(2, kind="lstm"), spelling, "dab").views
+    assert cross.value_weighted is None and cross.loss_without is None
+
+
+def test_answers_and_effects_of_a_classifier(classifier: MakeClassifier, beginning: TaskData) -> None:
+    """Probabilities of the label with and without each head, by gates set by hand."""
+    model, processor = classifier(n_layers=2), TextProcessor.of(beginning, MAX_LENGTH)
+    [found] = inspect_texts(model, ["cab"], processor, device=CPU, n_answers=3, effects=True)
+    [view] = found.views
+    batch = processor.encode(["cab"]).batch(np.array([0]))
+    model.eval()
+    with torch.no_grad():
+        log_probs = model(batch)[0].log_softmax(-1)
+        best = log_probs.argsort(descending=True)[:3].tolist()
+        assert beginning.label_names is not None
+        assert [answer.text for answer in found.answers] == [beginning.label_names[index] for index in best]
+        assert [a.probability for a in found.answers] == pytest.approx(log_probs[best].exp().tolist(), abs=1e-6)
+        assert found.output == found.answers[0].text and view.loss_without is not None
+        for layer, attention in enumerate(model.encoder.attentions()):  # type: ignore[union-attr,operator]
+            for head in range(3):
+                gates = torch.ones(3)
+                gates[head] = 0
+                attention.set_gates(gates)
+                loss = float(log_probs[best[0]] - model(batch)[0].log_softmax(-1)[best[0]])
+                attention.set_gates(None)
+                assert view.loss_without[layer][head] == pytest.approx(loss, abs=1e-5)
+    assert max(abs(loss) for of_layer in view.loss_without for loss in of_layer) > 1e-3
+
+
+def test_answers_and_effects_of_a_translator(translator: MakeTranslator, spelling: TaskData) -> None:
+    model, processor = translator(2), TextProcessor.of(spelling, MAX_LENGTH)
+    ready = TextModel(models=(model,), processor=processor, device=CPU)
+    [found] = inspect_texts(model, ["dab"], processor, device=CPU, n_answers=3, effects=True)
+    [best] = ready.n_best(["dab"], 3)
+    assert [a.text for a in found.answers] == [c.text for c in best]
+    assert [a.probability for a in found.answers] == pytest.approx([np.exp(c.log_prob) for c in best], rel=1e-6)
+    batch = processor.encode(["dab"]).batch(np.array([0]))
+    [ids] = greedy(model, batch)
+    written = torch.tensor([*ids.tolist(), EOS])
+    assert len(written) < output_limit(model, 4)
+
+    def loss() -> float:
+        with torch.no_grad():
+            hidden = model.decode(torch.tensor([[BOS, *ids.tolist()]]), model.encode(batch.src))
+            log_probs = (hidden[0] @ model.output_weight.T).log_softmax(-1)
+        return -float(log_probs[torch.arange(len(written)), written].mean())
+
+    whole, decoder = loss(), model.decoder
+    stacks = decoder.cross_attentions(), model.encoder.attentions(), decoder.attentions()  # type: ignore[union-attr,operator]
+    for view, stack in zip(found.views, stacks, strict=True):
+        assert view.loss_without is not None
+        for layer, attention in enumerate(stack):
+            attention.set_gates(torch.tensor([1.0, 0.0, 1.0]))
+            assert view.loss_without[layer][1] == pytest.approx(loss() - whole, abs=1e-5)
+            attention.set_gates(None)
+
+
+def test_nothing_more_is_computed_than_is_asked_for(translator: MakeTranslator, spelling: TaskData) -> None:
+    found = inspected(translator(2), spelling, "dab")
+    assert found.answers == () and all(view.loss_without is None for view in found.views)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from minitx.analysis.head_effects import gated, head_effects, performance
+from minitx.analysis.head_effects import gated, head_effects, losses_without, performance, without_heads
 from minitx.analysis.head_maps import LayerId, head_layers
 from minitx.analysis.head_statistics import sample_batches
 from minitx.config import MaskingConfig, TransformerConfig
@@ -142,3 +142,41 @@ def test_gates_that_were_there_come_back(classifier: Callable[..., Classifier]) 
         assert attention.gate_H is not before
         raise RuntimeError("boom")
     assert attention.gate_H is before
+
+
+def test_heads_without_are_gates_closed_and_opened_again(
+    translator: Callable[..., Translator], spelling: TaskData
+) -> None:
+    model = translator(2)
+    batch = spelling.splits["test"].batch(np.array([4]))
+    off = [(LayerId("encoder", 0), 2), (LayerId("cross", 1), 0), (LayerId("encoder", 0), 1)]
+    with torch.no_grad():
+        whole = model.eval().hidden(batch)
+        with without_heads(model, off):
+            closed = model.hidden(batch)
+        gates = {LayerId("encoder", 0): torch.tensor([1.0, 0, 0]), LayerId("cross", 1): torch.tensor([0.0, 1, 1])}
+        with gated(model, gates):
+            torch.testing.assert_close(closed, model.hidden(batch), rtol=0, atol=0)
+        torch.testing.assert_close(whole, model.hidden(batch), rtol=0, atol=0)
+    assert not torch.allclose(whole, closed)
+
+
+@pytest.mark.parametrize(
+    ("role", "layer", "head"), [("encoder", 2, 0), ("encoder", 0, 3), ("encoder", 0, -1), ("pooling", 0, 0)]
+)
+def test_heads_that_are_not_there(translator: Callable[..., Translator], role: Any, layer: int, head: int) -> None:
+    has = "layers x heads: encoder 2 x 3, decoder 2 x 3, cross 2 x 3"
+    must = rf"head {head} of {role} layer {layer} \(from 0\) must be one of the model's; {has}"
+    with pytest.raises(ValueError, match=must), without_heads(translator(), [(LayerId(role, layer), head)]):
+        pass
+
+
+@pytest.mark.parametrize(("task", "settings"), CASES)
+def test_losses_without_are_those_of_the_effects(
+    made: Callable[..., tuple[Model, TaskData]], task: str, settings: dict[str, Any]
+) -> None:
+    model, data = made(task, settings)
+    batches = sample_batches(model, data.splits["test"], data, device=CPU, rows=7, batch_tokens=31)
+    with inference([model], CPU, "fp32"):
+        _, effects = head_effects(model, batches)
+        assert losses_without(model, batches) == {layer_id: of.loss_without for layer_id, of in effects.items()}

@@ -195,7 +195,7 @@ def test_inspect_writes_one_self_contained_page(
     main(["inspect", str(trained), "<b>word</b>", "-o", str(page)])
     assert capsys.readouterr().out.strip() == str(page)
     text = page.read_text(encoding="utf-8")
-    assert "&lt;b&gt;word" in text and "<b>word" not in text and "src=" not in text and "url(" not in text
+    assert "\\u003cb\\u003eword" in text and "<b>word" not in text and "src=" not in text and "url(" not in text
     main(["inspect", str(classifier), "1 2 3"])
     assert (classifier / "inspect.html").is_file()
 
@@ -224,7 +224,7 @@ def test_inspect_shows_heads_in_numbers(
     assert f"7 validation rows: loss {report.performance.loss:.4f}" in out[0]
     out = lines_of(capsys, "inspect", classifier, "--heads", "--rows", 3, "--split", "test", "1 2 3", "4")
     assert out[-2:] == [str(classifier / name) for name in ("heads.json", "inspect.html")]
-    assert (classifier / "inspect.html").read_text(encoding="utf-8").count('class="view"') == 2
+    assert (classifier / "inspect.html").read_text(encoding="utf-8").count('"kind": "encoder"') == 2
 
 
 def test_inspect_of_other_models(
@@ -237,7 +237,7 @@ def test_inspect_of_other_models(
         run(load({**raw, "model": {"kind": "lstm", "d_model": 8, "pooling": pooling}}), folder, quiet=True)
     main(["inspect", str(tmp_path / "additive"), "1 2 3"])
     page = (tmp_path / "additive" / "inspect.html").read_text(encoding="utf-8")
-    assert "digits, lstm: 1 layer, width 8" in page and page.count('class="view"') == 1
+    assert "digits, lstm: 1 layer, width 8" in page and page.count('"kind": "pooling"') == 1
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["inspect", str(tmp_path / "max"), "1 2 3"])

@@ -158,3 +158,22 @@ def test_classifiers_go_by_the_mean_of_their_probabilities(beginning: TaskData, 
     )
     assert evaluated.predictions == wanted
     assert evaluated.loss == pytest.approx(-float(mean[torch.arange(len(split)), batch.targets].log().mean()), rel=1e-5)
+
+
+def test_answers_have_probabilities(case: Case) -> None:
+    """Of a classifier all classes, which sum to 1, the predicted one first; of a translator its best translations."""
+    _, model, processor, texts = case
+    ready = TextModel(models=(model,), processor=processor, device=CPU, batch_tokens=53)
+    found = ready.likeliest(texts, 3 if processor.task == "translation" else 99)
+    if processor.task == "translation":
+        best = ready.n_best(texts, 3)
+        for of, candidates in zip(found, best, strict=True):
+            assert [answer.text for answer in of] == [candidate.text for candidate in candidates]
+            log_probs = [candidate.log_prob for candidate in candidates]
+            assert np.log([answer.probability for answer in of]) == pytest.approx(log_probs, abs=1e-9)
+    else:
+        assert [of[0].text for of in found] == ready.predict(texts)
+        assert all(len(of) == 7 and sum(a.probability for a in of) == pytest.approx(1) for of in found)
+        assert [[a.probability for a in of] == sorted((a.probability for a in of), reverse=True) for of in found]
+        assert [of[:2] for of in found] == ready.likeliest(texts, 2)
+    assert ready.likeliest([], 2) == []

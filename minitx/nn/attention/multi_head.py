@@ -172,7 +172,7 @@ class MultiHeadAttention(nn.Module):
             k, v = k[:, :, -mask.n_keys :], v[:, :, -mask.n_keys :]
         if self.recorder is not None:
             y, weights = naive_attention(q, k, v, mask.allowed, mask.is_causal, dropout)
-            self.recorder(AttentionRecord(weights, y, mask.n_readable(q.shape[2], q.device)))
+            self.recorder(AttentionRecord(weights, y, mask.n_readable(q.shape[2], q.device), v))
             return y
         if mask.blocks is None:
             return attend(q, k, v, mask.allowed, mask.is_causal, dropout, self.backend)

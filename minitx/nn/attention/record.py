@@ -22,12 +22,13 @@ class AttentionRecord:
     """(B, H, Q, W): each head's weighted values, before its gate and the output projection."""
     n_readable: Tensor | None = None
     """(B or 1, Q or 1) int64: how many keys each query may read."""
+    values: Tensor | None = None
+    """(B, H, K, W): what each head reads of each key."""
 
     def detach(self) -> AttentionRecord:
         """The same without gradients."""
-        return AttentionRecord(
-            self.weights.detach(), None if self.outputs is None else self.outputs.detach(), self.n_readable
-        )
+        outputs, values = (None if x is None else x.detach() for x in (self.outputs, self.values))
+        return AttentionRecord(self.weights.detach(), outputs, self.n_readable, values)
 
 
 Recorder = Callable[[AttentionRecord], None]

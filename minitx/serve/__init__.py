@@ -1,0 +1,1 @@
+"""A trained run behind HTTP: a page to type texts into, and JSON with an OpenAPI schema. Needs the extra `[serve]`."""
