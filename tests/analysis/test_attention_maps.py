@@ -254,7 +254,7 @@ def test_answers_and_effects_of_a_translator(translator: MakeTranslator, spellin
     batch = processor.encode(["dab"]).batch(np.array([0]))
     [ids] = greedy(model, batch)
     written = torch.tensor([*ids.tolist(), EOS])
-    assert len(written) < output_limit(model, 4)
+    assert len(written) < model.output_limit(4)
 
     def loss() -> float:
         with torch.no_grad():
