@@ -94,7 +94,7 @@ def test_the_load_test_has_all_kinds_of_requests() -> None:
 def test_every_request_of_many_clients_is_answered(translator_run: Path, tmp_path: Path) -> None:
     """The load test in short; whole: `python -m minitx.serve.load_test RUN`."""
     errors = tmp_path / "errors.txt"
-    found = load_test.load_test(translator_run, errors, n_requests=97, n_clients=16, n_texts=23, seconds=2.5)
+    found = load_test.load_test(translator_run, errors, n_requests=97, n_clients=16, n_texts=23, seconds=10.0)
     assert found["requests"] == 97 and found["exit_code"] == 0
     assert (found["unanswered"], found["wrong_status"], found["tracebacks"]) == (0, 0, 0), found["kinds"]
     assert errors.read_text() == ""
