@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from minitx.config import DataConfig, rule
-from minitx.data.sources.records import Table, check_columns, examples_of
+from minitx.data.sources.records import Table, check_columns, examples_of, read_columns
 from minitx.data.sources.source import SPLITS, Corpus, Source, hash_files
 from minitx.errors import ConfigError
 
+BATCH = 1000
+"""Records read at a time."""
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -70,9 +72,10 @@ def read_dataset(config: DataConfig) -> dict[str, Table]:
 
 def _table(data: Any, where: str, config: DataConfig) -> Table:
     check_columns(config, where, data.column_names)
-    columns = data.with_format("arrow")[:]
-    inputs, targets = (columns.column(name).to_pylist() for name in config.columns)
-    return Table(where, inputs, targets, _class_names(data.features[config.columns[1]]))
+    chosen = data.select_columns(list(dict.fromkeys(config.columns))).with_format("arrow")
+    batches = ([batch.column(name).to_pylist() for name in config.columns] for batch in chosen.iter(BATCH))
+    pairs = (pair for inputs, targets in batches for pair in zip(inputs, targets, strict=True))
+    return Table(where, *read_columns(pairs, config), _class_names(data.features[config.columns[1]]))
 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:
@@ -92,7 +95,7 @@ def _loaded(config: DataConfig) -> Iterator[Any]:
         stack.enter_context(_no_progress_bars())
         where: dict[str, Any] = {"path": path, "revision": config.revision}
         if folder is not None:  # our own cache holds the result; theirs would be a second copy
-            where = {"path": str(folder), "cache_dir": stack.enter_context(tempfile.TemporaryDirectory())}
+            where = {"path": str(folder), "cache_dir": stack.enter_context(_temporary_folder(config))}
         elif not _hub_is_reachable():
             stack.enter_context(_offline())
         try:
@@ -102,6 +105,13 @@ def _loaded(config: DataConfig) -> Iterator[Any]:
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise _unloadable(config, error) from None
         yield data
+
+
+def _temporary_folder(config: DataConfig) -> tempfile.TemporaryDirectory[str]:
+    """On the disk of the cache, because /tmp may be in memory; left by a kill, it goes when the cache tidies up."""
+    place = Path(config.cache_dir)
+    place.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=place, prefix=".", suffix=".partial")
 
 
 def _unreachable(path: str) -> ConfigError:

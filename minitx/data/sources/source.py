@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitx.config import DataConfig
+from minitx.data.sources.columns import pick
 from minitx.data.splits import IntArray
 
 SPLITS = ("train", "validation", "test")
@@ -25,12 +26,15 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Examples:
-    """One split before tokenising: texts with either labels (classification) or references (translation)."""
+    """One split before tokenising: texts with either labels (classification) or references (translation).
 
-    texts: list[str]
+    Texts and references of a large set are read from a file where they are asked for.
+    """
+
+    texts: Sequence[str]
     labels: IntArray | None = None
     """(rows,) int64 class numbers."""
-    references: list[tuple[str, ...]] | None = None
+    references: Sequence[tuple[str, ...]] | None = None
     """Accepted translations of each text, at least one; the first is the target of training and of the loss."""
 
     def __len__(self) -> int:
@@ -39,9 +43,17 @@ class Examples:
     def take(self, rows: IntArray) -> Self:
         """These rows, in this order."""
         return type(self)(
-            texts=[self.texts[row] for row in rows],
+            texts=pick(self.texts, rows),
             labels=None if self.labels is None else self.labels[rows],
-            references=None if self.references is None else [self.references[row] for row in rows],
+            references=None if self.references is None else pick(self.references, rows),
+        )
+
+    def read(self, start: int, stop: int) -> Self:
+        """The rows from `start` to before `stop`, in memory."""
+        return type(self)(
+            texts=self.texts[start:stop],
+            labels=None if self.labels is None else self.labels[start:stop],
+            references=None if self.references is None else self.references[start:stop],
         )
 
 
