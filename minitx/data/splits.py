@@ -5,7 +5,7 @@ Rows of different lengths lie in two flat arrays, the form in which they are cac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -20,6 +20,9 @@ from minitx.data.pipeline.tokenizer import Tokenizer
 
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
+
+BLOCK = 4096
+"""Rows counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,15 @@ class Ragged:
     def lengths_of(self, rows: IntArray) -> IntArray:
         """(B,) int64: lengths of some rows."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+
+    def count(self, which: Callable[[IntArray], BoolArray]) -> IntArray:
+        """(rows,) int64: how many values of each row `which` is true of; in blocks of rows, for `flat` may be large."""
+        counts = [np.zeros(0, np.int64)]
+        for start in range(0, len(self), BLOCK):
+            ends = self.offsets[start : start + BLOCK + 1]
+            before = np.cumsum(which(self.flat[ends[0] : ends[-1]]))
+            counts.append(np.diff(np.concatenate([[0], before])[ends - ends[0]]))
+        return np.concatenate(counts)
 
     def take(self, rows: IntArray) -> Ragged:
         """These rows (at least one), one after another."""

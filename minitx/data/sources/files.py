@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from minitx.config import DataConfig, rule
+from minitx.data.progress import Progress, Report, silent
+from minitx.data.sources.digests import Digests, hash_files
 from minitx.data.sources.records import Table, check_columns, examples_of, read_columns
-from minitx.data.sources.source import Corpus, Source, hash_files
-
+from minitx.data.sources.source import Corpus, Source
 
 BATCH = 1000
 """Records of a Parquet file read at a time."""
@@ -46,10 +47,10 @@ class Files(Source):
             check_file(key, path)
 
     def fingerprint(self, config: DataConfig) -> str:
-        return hash_files({key: expanded(key, path) for key, path in _paths(config).items()})
+        return hash_files({key: expanded(key, path) for key, path in _paths(config).items()}, Digests.of(config))
 
-    def read(self, config: DataConfig) -> Corpus:
-        tables = {_PATHS[key]: read_file(key, path, config) for key, path in _paths(config).items()}
+    def read(self, config: DataConfig, report: Report = silent) -> Corpus:
+        tables = {_PATHS[key]: read_file(key, path, config, report) for key, path in _paths(config).items()}
         return examples_of(tables, config)
 
 
@@ -86,7 +87,7 @@ def expanded(key: str, path: str) -> Path:
         raise rule(key, path, "begin with the home folder of a user that there is", "name the whole path") from None
 
 
-def read_file(key: str, path: str, config: DataConfig) -> Table:
+def read_file(key: str, path: str, config: DataConfig, report: Report = silent) -> Table:
     """The two columns of one file; `key` is the configuration key that names it in messages."""
     file = expanded(key, path)
     try:
@@ -96,7 +97,9 @@ def read_file(key: str, path: str, config: DataConfig) -> Table:
             raise rule(key, path, "hold at least one record", "there is none below the header")
         check_columns(config, file.name, found.columns)
         pairs = ([record.get(column) for column in config.columns] for record in chain([first], found.rows))
-        inputs, targets = read_columns(((one, two) for one, two in pairs), config)
+        inputs, targets = read_columns(
+            ((one, two) for one, two in pairs), config, Progress(file.name, "records", report)
+        )
     except UnicodeDecodeError:
         raise rule(key, path, "be UTF-8 text", f"{_not_utf8(file)} is not; convert the file") from None
     except _Malformed as error:

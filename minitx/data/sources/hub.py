@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from minitx.config import DataConfig, rule
+from minitx.data.progress import Progress, Report, silent
+from minitx.data.sources.digests import Digests, hash_files
 from minitx.data.sources.records import Table, check_columns, examples_of, read_columns
-from minitx.data.sources.source import SPLITS, Corpus, Source, hash_files
+from minitx.data.sources.source import SPLITS, Corpus, Source
 from minitx.errors import ConfigError
 
 BATCH = 1000
@@ -51,13 +53,13 @@ class HubOrFolder(Source):
             return f"{config.path}@{config.revision or 'main'}"
         inside = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
         visible = [name for name in inside if not any(part.startswith(".") for part in name.parts)]
-        return hash_files({name.as_posix(): inside[name] for name in visible})
+        return hash_files({name.as_posix(): inside[name] for name in visible}, Digests.of(config))
 
-    def read(self, config: DataConfig) -> Corpus:
-        return examples_of(read_dataset(config), config)
+    def read(self, config: DataConfig, report: Report = silent) -> Corpus:
+        return examples_of(read_dataset(config, report), config)
 
 
-def read_dataset(config: DataConfig) -> dict[str, Table]:
+def read_dataset(config: DataConfig, report: Report = silent) -> dict[str, Table]:
     """The splits that the source has, of `train`, `validation` and `test`; train is always there."""
     with _loaded(config) as data:
         named = {split: getattr(config, f"{split}_split") for split in SPLITS}
@@ -67,15 +69,20 @@ def read_dataset(config: DataConfig) -> dict[str, Table]:
             given = split == "train" or name != type(config).model_fields[f"{split}_split"].default
             if given and name not in data:
                 raise rule(f"data.{split}_split", name, "be a split of the data set", f"it has: {', '.join(data)}")
-        return {split: _table(data[name], f"the {name} split", config) for split, name in names.items() if name in data}
+        return {
+            split: _table(data[name], f"the {name} split", config, report)
+            for split, name in names.items()
+            if name in data
+        }
 
 
-def _table(data: Any, where: str, config: DataConfig) -> Table:
+def _table(data: Any, where: str, config: DataConfig, report: Report) -> Table:
     check_columns(config, where, data.column_names)
     chosen = data.select_columns(list(dict.fromkeys(config.columns))).with_format("arrow")
     batches = ([batch.column(name).to_pylist() for name in config.columns] for batch in chosen.iter(BATCH))
     pairs = (pair for inputs, targets in batches for pair in zip(inputs, targets, strict=True))
-    return Table(where, *read_columns(pairs, config), _class_names(data.features[config.columns[1]]))
+    progress = Progress(where, "records", report, len(chosen))
+    return Table(where, *read_columns(pairs, config, progress), _class_names(data.features[config.columns[1]]))
 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minitx.config import DataConfig, rule
+from minitx.data.progress import Progress
 from minitx.data.sources.columns import Column, Singles
 from minitx.data.sources.source import Corpus, Examples
 from minitx.data.splits import IntArray
@@ -33,12 +34,14 @@ class Table:
     """For the user."""
 
 
-def read_columns(pairs: Iterable[tuple[Any, Any]], config: DataConfig) -> tuple[Sequence[Any], Sequence[Any]]:
+def read_columns(
+    pairs: Iterable[tuple[Any, Any]], config: DataConfig, progress: Progress
+) -> tuple[Sequence[Any], Sequence[Any]]:
     """The two columns of all records; texts may be more than fits into memory. pairs: (input, target) of each."""
     inputs = Column(Path(config.cache_dir))
     targets: Column | list[Any] = Column(Path(config.cache_dir)) if config.task == "translation" else []
     known: dict[str, str] = {}  # one string of each label, not one of each row
-    for value, target in pairs:
+    for value, target in progress.over(pairs):
         inputs.append(value)
         targets.append(known.setdefault(target, target) if isinstance(target, str) else target)
     return inputs, targets

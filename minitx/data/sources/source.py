@@ -6,18 +6,17 @@ of all of them is in this package's `__init__`.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minitx.config import DataConfig
+from minitx.data.progress import Report, silent
 from minitx.data.sources.columns import pick
 from minitx.data.splits import IntArray
 
@@ -87,17 +86,8 @@ class Source(ABC):
         """Identifies the content without interpreting it."""
 
     @abstractmethod
-    def read(self, config: DataConfig) -> Corpus:
-        """The examples, every record checked."""
-
-
-def hash_files(files: Mapping[str, Path]) -> str:
-    """SHA-256 over names and contents."""
-    total = hashlib.sha256()
-    for name in sorted(files):
-        with files[name].open("rb") as file:
-            total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return total.hexdigest()
+    def read(self, config: DataConfig, report: Report = silent) -> Corpus:
+        """The examples, every record checked. report: hears of long readings."""
 
 
 MOST_OFF = 2.0
