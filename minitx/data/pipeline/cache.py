@@ -128,12 +128,13 @@ class Builder:
         """Write what makes an entry of the arrays."""
         self.arrays()
         with _disk(self.folder):
-            (self.folder / PROGRESS).unlink(missing_ok=True)
             _write_json(self.folder / META, meta)
             for name in self._dtypes:
                 with self._file(name).open("rb+") as file:
                     os.fsync(file.fileno())
-            _write_json(self.folder / SUMS, {path.name: digests[path] for path in sorted(self.folder.iterdir())})
+            paths = [self.folder / META, *map(self._file, self._dtypes)]
+            _write_json(self.folder / SUMS, {path.name: digests[path] for path in sorted(paths)})
+            (self.folder / PROGRESS).unlink(missing_ok=True)
 
 
 @contextmanager
