@@ -21,8 +21,8 @@ from minitx.data.pipeline.tokenizer import Tokenizer
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 
-BLOCK = 4096
-"""Rows counted at a time."""
+BLOCK = 2**18
+"""Values counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,16 @@ class Ragged:
 
     def count(self, which: Callable[[IntArray], BoolArray]) -> IntArray:
         """(rows,) int64: how many values of each row `which` is true of; in blocks of rows, for `flat` may be large."""
-        counts = [np.zeros(0, np.int64)]
-        for start in range(0, len(self), BLOCK):
-            ends = self.offsets[start : start + BLOCK + 1]
+        counts = np.zeros(len(self), np.int64)
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self.offsets, self.offsets[start] + BLOCK, side="right")) - 1
+            stop = max(stop, start + 1)
+            ends = self.offsets[start : stop + 1]
             before = np.cumsum(which(self.flat[ends[0] : ends[-1]]))
-            counts.append(np.diff(np.concatenate([[0], before])[ends - ends[0]]))
-        return np.concatenate(counts)
+            counts[start:stop] = np.diff(np.concatenate([[0], before])[ends - ends[0]])
+            start = stop
+        return counts
 
     def take(self, rows: IntArray) -> Ragged:
         """These rows (at least one), one after another."""
