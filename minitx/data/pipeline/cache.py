@@ -19,19 +19,19 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from minitx.config import rule
 from minitx.data.progress import Report, silent
 from minitx.data.sources.digests import Digests
+from minitx.locks import locked
 
 Meta = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
@@ -194,23 +194,14 @@ def _mapped(path: Path) -> NDArray[Any]:
 @contextmanager
 def _only_builder(path: Path, entry: str, report: Report) -> Iterator[None]:
     """No other process of this machine makes the entry meanwhile. path: of the lock file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+    with ExitStack() as held:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            report(f"waiting for another process, which prepares {entry}")
-            lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise rule("data.cache_dir", path.parent, "be a folder that can be written", str(why)) from None
-    try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path, lambda: report(f"waiting for another process, which prepares {entry}")))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise rule("data.cache_dir", path.parent, "be a folder that can be written", why) from None
         yield
-    finally:
-        with suppress(OSError):  # Windows keeps a file that is open; those who wait for it notice that it is gone
-            path.unlink()
-        lock.release()
 
 
 def _make(folder: Path, partial: Path, make: Make, digests: Digests) -> None:
