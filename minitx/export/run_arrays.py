@@ -12,7 +12,8 @@ import numpy as np
 HERE = Path(__file__).parent
 ABOUT = json.loads((HERE / "signature.json").read_text(encoding="utf-8"))
 PLACE = {term: i for i, term in enumerate(json.loads((HERE / "vocabulary.json").read_text(encoding="utf-8")))}
-MODEL = np.load(HERE / "model.npz")
+with np.load(HERE / "model.npz") as arrays:
+    MODEL = dict(arrays)
 COEFFICIENTS, IDF = MODEL["coefficients"], MODEL["idf"]
 
 
