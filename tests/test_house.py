@@ -20,7 +20,7 @@ LAYERS = {
     "analysis": 5,
     "training": 6,
     "predictor": 7,
-    "bench": 8, "export": 8, "serve": 8,
+    "bench": 8, "export": 8, "serve": 8, "tour": 8,
     "sweeps": 9,
     "studies": 10,
     "report": 11,

@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from minitx.cli import bench, doctor, evaluate, export, inspect, match, predict, report, score, serve
+from minitx.cli import bench, doctor, evaluate, export, inspect, match, predict, report, score, serve, tour
 from minitx.errors import ConfigError, RunError
 from minitx.openmp import bound_waiting
 
-COMMANDS = (predict, score, evaluate, inspect, serve, export, match, report, bench, doctor)
+COMMANDS = (predict, score, evaluate, inspect, serve, export, match, report, bench, tour, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="minitx",
         description="Use a trained run: predict, score, evaluate, inspect, serve, export. Report on studies: report. "
-        "Measure this machine: bench. Describe it, for a report of a bug: doctor.",
+        "Measure this machine: bench. Describe it, for a report of a bug: doctor. New here: tour.",
         epilog="Training is `python train.py`. `minitx COMMAND --help` shows a command's options and an example.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -130,6 +130,12 @@ class TrainerConfig(Section):
     head_statistics: int = setting(0, "logging", ge=0)
     """Validation examples on which each head's entropy and distance are measured for TensorBoard, at every validation;
     0 = none."""
+    projector: int = setting(1000, "logging", ge=0)
+    """Points in TensorBoard's projector at the end of a run: so many tokens, and of a classifier so many validation
+    texts; 0 = none. The cells of sweeps and studies have none."""
+    profile: bool = setting(False, "logging")
+    """Record three early steps with torch.profiler: RUN/tensorboard/steps.pt.trace.json, for ui.perfetto.dev or
+    chrome://tracing, and a table of the operations in TensorBoard."""
     average: AverageConfig = AverageConfig()
     calibrate: bool = setting(False, "evaluation")
     """Classification by a net: in the end divide its logits by a temperature, the one at which validation rows are

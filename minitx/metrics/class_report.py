@@ -57,7 +57,7 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True)
 class HardExample:
-    """A row whose true class the model gave a low probability."""
+    """A row whose true class the model gave a low probability, or of the surest ones a high one."""
 
     row: int
     """Of the split, counted from 0."""
@@ -84,6 +84,8 @@ class ClassReport:
     calibration: Calibration
     hardest: tuple[HardExample, ...]
     """The highest loss first."""
+    surest: tuple[HardExample, ...] = ()
+    """The lowest loss first."""
 
     def worst(self, n: int) -> tuple[ClassScore, ...]:
         """The n classes of the lowest F1, the lowest first; those that do not occur come last."""
@@ -120,6 +122,7 @@ def report_classes(
         confused=most_confused(confusion, names),
         calibration=calibrate(log_probs, labels),
         hardest=hardest_examples(evaluation, split, names, n_hardest),
+        surest=hardest_examples(evaluation, split, names, n_hardest, least=True),
     )
 
 
@@ -157,11 +160,14 @@ def most_confused(confusion_CC: Ints, names: Sequence[str], most: int = N_CONFUS
     )
 
 
-def hardest_examples(evaluation: Evaluation, split: Split, names: Sequence[str], most: int) -> tuple[HardExample, ...]:
-    """The rows with the highest loss, equals in their order."""
+def hardest_examples(
+    evaluation: Evaluation, split: Split, names: Sequence[str], most: int, *, least: bool = False
+) -> tuple[HardExample, ...]:
+    """The rows with the highest loss, equals in their order; or those with the least."""
     assert evaluation.log_probs is not None and evaluation.labels is not None
     log_probs, labels = evaluation.log_probs.astype(np.float64), evaluation.labels
-    order = np.argsort(log_probs[np.arange(len(labels)), labels], kind="stable")[:most]
+    true = log_probs[np.arange(len(labels)), labels]
+    order = np.argsort(-true if least else true, kind="stable")[:most]
     predicted = log_probs.argmax(axis=1)
     return tuple(
         HardExample(

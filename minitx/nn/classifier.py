@@ -72,9 +72,12 @@ class SourceRows:
 
 
 def source_rows(batch: Batch, chunk: int | None) -> SourceRows:
-    """The texts of a batch, those longer than a chunk cut. chunk: None = all whole."""
+    """The texts of a batch, those longer than a chunk cut. chunk: None = all whole.
+
+    An exported program is for any number of whole chunks, and cuts one as well.
+    """
     rows = SourceRows(batch.src, batch.src_mask, batch.sentence)
-    if chunk is None or batch.src.shape[1] <= chunk:
+    if chunk is None or (not torch.compiler.is_exporting() and batch.src.shape[1] <= chunk):
         return rows
     sentence = None if batch.sentence is None else folded(batch.sentence, chunk)
     return SourceRows(folded(batch.src, chunk), folded(rows.real, chunk), sentence)
@@ -82,9 +85,10 @@ def source_rows(batch: Batch, chunk: int | None) -> SourceRows:
 
 def folded(x_BS: Tensor, chunk: int) -> Tensor:
     """(B, S) -> (B * chunks, K): a row's chunks one after another, the last filled up with zeros (PAD, False)."""
+    if not torch.compiler.is_exporting():  # whose texts are filled up already
+        x_BS = F.pad(x_BS, (0, -x_BS.shape[1] % chunk))
     n_rows, length = x_BS.shape
-    n_chunks = -(-length // chunk)
-    return F.pad(x_BS, (0, n_chunks * chunk - length)).view(n_rows * n_chunks, chunk)
+    return x_BS.view(n_rows * (length // chunk), chunk)
 
 
 def unfolded(states: Tensor, n_rows: int, length: int) -> Tensor:
@@ -101,7 +105,7 @@ class TextReader(nn.Module):
 
     def __init__(self, config: NetConfig, src_vocab: int, max_length: int) -> None:
         super().__init__()
-        self.chunk = config.chunk
+        self.chunk = None if config.chunk is None or config.chunk >= max_length else config.chunk
         self.noise = TokenNoise(config.token_dropout, config.word_dropout)
         self.src_tokens = make_token_table(config, src_vocab)
         self.encoder = make_encoder(config, max_length)

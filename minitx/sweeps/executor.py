@@ -297,7 +297,7 @@ def run_cell(cell: Cell, path: Path) -> None:
     if cell.timing is not None:
         _time(cell, path)
         return
-    trainer = cell.config.trainer.model_copy(update={"resume": "auto"})
+    trainer = cell.config.trainer.model_copy(update={"resume": "auto", "projector": 0})  # a file of tables each
     run(cell.config.model_copy(update={"trainer": trainer}), path, quiet=True)
     add_measures(path, cell.measures)
 

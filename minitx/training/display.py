@@ -15,11 +15,12 @@ from minitx.analysis.head_maps import HeadStats, LayerId
 from minitx.analysis.head_statistics import HeadReport, LayerHeads, head_stats, sample_batches
 from minitx.analysis.receptive_field import HELD
 from minitx.config import DecodeConfig, MaskingConfig, TrainerConfig
-from minitx.data.splits import TaskData
+from minitx.data.splits import Split, TaskData
 from minitx.decoding.text import TextProcessor
 from minitx.metrics.class_report import ClassReport, ClassScore, HardExample
 from minitx.metrics.comparison import Comparison
 from minitx.metrics.evaluate import Evaluation
+from minitx.metrics.ranking import ranked_outputs
 from minitx.metrics.scores import in_points
 from minitx.nn.build import Model
 from minitx.nn.capture import attentions, head_attentions
@@ -163,13 +164,37 @@ def figures(report: ClassReport) -> dict[str, Figure]:
 
 
 def show_on_board(board: Board, report: ClassReport, step: int) -> None:
-    """Two pictures and three tables under `whole_test/`."""
+    """Two pictures, four tables and a precision-recall curve of each class (of many, the worst) under `whole_test/`."""
     for name, figure in figures(report).items():
         board.figure(f"whole_test/{name}", figure, step)
     board.table("whole_test/classes", [class_cells(score) for score in report.classes], CLASS_COLUMNS, step)
     pairs = [(c.true, c.predicted, f"{c.n:,}", f"{100 * c.share:.1f} %") for c in report.confused]
     board.table("whole_test/most_confused", pairs, CONFUSED_COLUMNS, step)
     board.table("whole_test/hardest", [hard_cells(example) for example in report.hardest], HARD_COLUMNS, step)
+    board.table("whole_test/surest", [hard_cells(example) for example in report.surest], HARD_COLUMNS, step)
+    found = report.evaluation
+    assert found.log_probs is not None and found.labels is not None, "a classifier's evaluation has both"
+    drawn = {score.name for score in report.worst(FEW_CLASSES) if score.n}
+    for number, name in enumerate(report.names):
+        if name in drawn:
+            p_N = np.exp(found.log_probs[:, number])
+            board.precision_recall(f"whole_test/{name}", found.labels == number, p_N, step)
+
+
+TRANSLATED_COLUMNS = ("row", "text", "wanted", "predicted", "edits")
+N_TRANSLATED = 50
+
+
+def show_translations(board: Board, evaluation: Evaluation, split: Split, by_symbol: bool, step: int) -> None:
+    """The worst and the best outputs on test, as tables under `whole_test/`. by_symbol: what white space separates is
+    edited as one; else characters are."""
+    found = ranked_outputs(evaluation, split, by_symbol)
+    rows = [
+        (str(o.row), split.text(o.row), " / ".join(split.references(o.row)), o.text, f"{100 * o.edits:.0f} %")
+        for o in found
+    ]
+    board.table("whole_test/worst", rows[:N_TRANSLATED], TRANSLATED_COLUMNS, step)
+    board.table("whole_test/best", rows[::-1][:N_TRANSLATED], TRANSLATED_COLUMNS, step)
 
 
 COLUMNS = ("layer", "head", "entropy", "spread", "distance", "importance", "loss without", "accuracy without", "rank")

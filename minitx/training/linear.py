@@ -172,8 +172,8 @@ class LinearTrainer:
 
     attends = False
 
-    def show_maps(self) -> None:
-        """None: nothing attends."""
+    def show_weights(self) -> None:
+        """None: nothing attends, and n-grams have no vectors."""
 
     def close(self) -> None:
         """Write out what TensorBoard still holds."""

@@ -61,6 +61,7 @@ class Hooks:
     on_validation: Callable[[Evaluation, bool], None]
     """After each validation, inside the averaged weights; True when it is the best so far."""
     save_last: Callable[[], None]
+    after_step: Callable[[], None] = lambda: None
 
 
 class Loop:
@@ -138,6 +139,7 @@ class Loop:
         validated_at = saved_at = self.progress.step
         while not self.finished and not self._stops:
             self._train_step()
+            hooks.after_step()
             step = self.progress.step
             ends = self.finished
             if step % self.config.log_every == 0 or ends:

@@ -14,7 +14,14 @@ from minitx.data.splits import Split
 from minitx.metrics.class_report import ClassReport, report_classes
 from minitx.metrics.evaluate import Evaluation
 from minitx.training.console import Reporter
-from minitx.training.display import HARDEST, show_classes, show_on_board, shown_decoding, shown_metric
+from minitx.training.display import (
+    HARDEST,
+    show_classes,
+    show_on_board,
+    show_translations,
+    shown_decoding,
+    shown_metric,
+)
 from minitx.training.run_folder import EVALUATION, RunFolder, git_commit, versions, write_json
 from minitx.training.tensorboard import Board
 
@@ -75,6 +82,9 @@ def write_results(
     folder.write_config(config)  # of a finished run that was only evaluated anew, and had kept its own until now
     if report is not None:
         show_on_board(board, report, results["best_step"])
+    if data.task == "translation":
+        by_symbol = data.metrics == "error_rate"
+        show_translations(board, evaluations["test"], data.splits["test"], by_symbol, results["best_step"])
     metrics = {f"{split}/{name}": i.value for split, e in evaluations.items() for name, i in e.metrics.items()}
     board.hparams(_hparams(config), {f"whole_{k}": v for k, v in metrics.items()})
     board.flush()

@@ -181,7 +181,7 @@ def _finish(
     write_results(folder, config, data, results, evaluations, reporter, trainer.log.board)
     if parent_run is None:
         show_next_steps(reporter, folder, data, attends=trainer.attends)
-    trainer.show_maps()  # of the best weights
+    trainer.show_weights()  # the best ones
     return results
 
 

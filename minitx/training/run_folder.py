@@ -157,9 +157,13 @@ class RunFolder:
             own, mark, digest = text.rpartition(CONFIG_SUM)
             if mark and _sha256(own) != digest.strip():  # older ones have none
                 raise rule(key, self.path, "have the config.yaml that was written, it has changed", remedy)
-            return load(yaml.safe_load(text))
+            stored = yaml.safe_load(text)
         except (UnicodeDecodeError, yaml.YAMLError):
             raise rule(key, self.path, "have a config.yaml that is YAML, it is damaged", remedy) from None
+        try:
+            return load(stored)
+        except ConfigError as error:
+            raise rule(key, self.path, f"have a config.yaml of this version ({error})", remedy) from None
 
     def results(self) -> dict[str, Any] | None:
         """What results.json says, or None while there is none.

@@ -1,4 +1,5 @@
-"""TensorBoard: scalars, tables of text, figures and HParams, all in the one run of its folder; and what a run logs.
+"""TensorBoard: scalars, tables, figures, curves, the projector and HParams, in the one run of its folder; and what a
+run logs.
 
 TensorBoard shows tags by their first part in the order of the alphabet: `train`, `validation`, then `view_*` (attention
 maps, heads) and `whole_*` (the best weights on all rows, at the end). Its page of custom scalars has what one looks at
@@ -7,10 +8,14 @@ first: both losses in one chart, the scores, the learning rate and the speed.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from minitx.training.run_folder import MetricsLog, RunFolder
 
@@ -35,6 +40,7 @@ class Board:
             shutil.rmtree(folder, ignore_errors=True)
         from torch.utils.tensorboard import SummaryWriter  # half a second of imports, not before a run begins
 
+        self._folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else None, flush_secs=20)
 
     def overview(self) -> None:
@@ -51,6 +57,22 @@ class Board:
         lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
         lines += ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
         self._writer.add_text(tag, "\n".join(lines), step)
+
+    def precision_recall(
+        self, tag: str, is_class_N: npt.NDArray[np.bool_], p_N: npt.NDArray[np.floating[Any]], step: int
+    ) -> None:
+        """The curve of one class. is_class: True = an example of it; p: its probability."""
+        self._writer.add_pr_curve(tag, is_class_N, p_N, step)
+
+    def embedding(
+        self, tag: str, rows_ND: npt.NDArray[np.floating[Any]], labels: Sequence[Sequence[str]], header: Sequence[str]
+    ) -> None:
+        """Points of the projector, of which a later call with the same tag takes the place. labels: of each row, as
+        many as the header has."""
+        shutil.rmtree(self._folder / "00000" / tag, ignore_errors=True)
+        cells = [[_LINE_ENDS.sub(" ", cell) for cell in of_row] for of_row in labels]
+        points_ND = np.round(rows_ND.astype(np.float64), 4)  # more digits make long files
+        self._writer.add_embedding(points_ND, cells, metadata_header=list(header), tag=tag)
 
     def figure(self, tag: str, figure: Figure, step: int) -> None:
         self._writer.add_figure(tag, figure, step, close=False)
@@ -73,6 +95,9 @@ class Board:
 
     def close(self) -> None:
         self._writer.close()
+
+
+_LINE_ENDS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 
 def _plain(text: str, limit: int = 200) -> str:

@@ -6,7 +6,8 @@ Of several processes all train and evaluate; the first one alone shows, logs and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from minitx.training.display import ExampleDisplay
 from minitx.training.loop import Hooks, build_loop
 from minitx.training.optim import WeightAverage
 from minitx.training.pretrain import Start
+from minitx.training.profile import profiled
+from minitx.training.projector import show_embeddings
 from minitx.training.run_folder import RunFolder
 from minitx.training.saving import Saver, tokenizer_texts
 from minitx.training.signals import stop_on_signals
@@ -131,12 +134,6 @@ class Trainer:
 
     def fit(self) -> int | None:
         """Train to the end; or to the end of the step in which a signal came, which is returned. All is saved then."""
-        hooks = Hooks(
-            validate=lambda: self.evaluate("validation", GREEDY, self.config.trainer.eval_rows),
-            record=self._record,
-            on_validation=self._on_validation,
-            save_last=self._save_last,
-        )
         if self.world.is_first:
             self.folder.begin(self.config)
         if self.loop.out_of_patience:
@@ -144,9 +141,25 @@ class Trainer:
                 f"trainer.patience ({self.config.trainer.patience}) ended this run at step {self.loop.progress.step:,}"
             )
             self.reporter.warning(f"{was}; raise it, or set it to null, to train longer")
-        with stop_on_signals(quiet=self.world.size > 1) as stop, frozen_garbage(self.config.trainer.speed.freeze_gc):
-            self.loop.run(hooks, stop)
+        freeze, quiet = self.config.trainer.speed.freeze_gc, self.world.size > 1
+        with stop_on_signals(quiet=quiet) as stop, frozen_garbage(freeze), self._profiled() as after_step:
+            self.loop.run(self._hooks(after_step), stop)
         return None if self.loop.finished else stop.signal
+
+    def _profiled(self) -> AbstractContextManager[Callable[[], None]]:
+        """What is called after each step, to record some where that is asked for."""
+        if self.log is None or not self.config.trainer.profile:
+            return nullcontext(lambda: None)
+        return profiled(self.folder.tensorboard, self.log.board)
+
+    def _hooks(self, after_step: Callable[[], None]) -> Hooks:
+        return Hooks(
+            validate=lambda: self.evaluate("validation", GREEDY, self.config.trainer.eval_rows),
+            record=self._record,
+            on_validation=self._on_validation,
+            save_last=self._save_last,
+            after_step=after_step,
+        )
 
     def _on_validation(self, evaluation: Evaluation, better: bool) -> None:
         """Evaluate training rows too, where that is asked for; show examples; save what is the best so far."""
@@ -235,10 +248,14 @@ class Trainer:
         """Whether there are attention maps to look at."""
         return bool(attentions(self.model))
 
-    def show_maps(self) -> None:
-        """Attention maps of the model as it is now; they take a moment."""
+    def show_weights(self) -> None:
+        """Attention maps and embeddings of the model as it is now; they take a moment."""
+        trainer = self.config.trainer
         if self.examples is not None:
             self.examples.maps(self.loop.progress.best_step)
+        if self.log is not None and trainer.projector:
+            tokens = EVALUATION_BATCHES * trainer.batch_tokens
+            show_embeddings(self.log.board, self.model, self.data, self.compute, tokens, trainer.projector)
 
     def close(self) -> None:
         """Write out what TensorBoard still holds."""

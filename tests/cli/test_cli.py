@@ -18,6 +18,7 @@ from tiny import ROOT, TINY_MODEL, TINY_TRAINER, lines_of
 import minitx
 from minitx.cli import main
 from minitx.config.load import load
+from minitx.decoding.text import Answer
 from minitx.predictor import Predictor
 from minitx.training.run import run
 
@@ -346,7 +347,7 @@ def test_an_answer_with_a_line_break_stays_one_line(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ["two\nlines", "one\r"]
-    monkeypatch.setattr(Predictor, "predict", lambda self, texts: answers)
+    monkeypatch.setattr(Predictor, "answers", lambda self, texts: [Answer(text=answer) for answer in answers])
     assert lines_of(capsys, "predict", trained, "a", "b") == ["two\\nlines", "one\\r"]
     as_json = lines_of(capsys, "predict", trained, "--json", "a", "b")
     assert [json.loads(line) for line in as_json] == [{"text": answer} for answer in answers]

@@ -25,7 +25,8 @@ def report(n_classes: int, long: int = 0) -> ClassReport:
     labels = rng.integers(0, n_classes, 53)
     names = tuple(f"name_{c}{'_long' * long}" for c in range(n_classes))
     confusion = confusion_matrix(log_probs.argmax(1), labels, n_classes)
-    found = Evaluation(loss=1.0, metrics={"ece": ece(log_probs, labels)}, main="ece", rows=labels, predictions=[])
+    found = Evaluation(loss=1.0, metrics={"ece": ece(log_probs, labels)}, main="ece", rows=labels, predictions=[],
+                       log_probs=log_probs.astype(np.float32), labels=labels)  # fmt: skip
     nasty = HardExample(
         row=41, text="[red]bold[/red] \x1b[31mred\x07 | <b> " + "語" * 70, true=names[0], p_true=0.012,
         predicted=names[1], p_predicted=0.9,
@@ -94,7 +95,7 @@ def test_tensorboard_gets_pictures_and_tables(tmp_path: Path) -> None:
     assert set(events.Tags()["images"]) == {"whole_test/confusion", "whole_test/reliability"}
     texts = {
         name: events.Tensors(f"whole_test/{name}/text_summary")[0].tensor_proto.string_val[0].decode()
-        for name in ("classes", "most_confused", "hardest")
+        for name in ("classes", "most_confused", "hardest", "surest")
     }
     assert texts["classes"].count("\n") == 1 + 3 and "| name\\_0 |" in texts["classes"]
     assert "\\[red\\]bold" in texts["hardest"] and "\\| \\<b\\>" in texts["hardest"]

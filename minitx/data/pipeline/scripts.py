@@ -21,7 +21,9 @@ CHARACTER = f"[{_BLOCKS}]"
 """A character of a script without spaces, as a regular expression of Python's and of `tokenizers`."""
 _CHARACTER = re.compile(CHARACTER)
 _WIDE = f"[{_BLOCKS}\u3000-\u303f\uff00-\uffef]"  # with the punctuation that goes with them
-_GAP = re.compile(f"(?<={_WIDE}) (?={_WIDE})")
+GAP = f"(?<={_WIDE}) (?={_WIDE})"
+"""A space between two characters of such scripts, or their punctuation."""
+_GAP = re.compile(GAP)
 
 PRESENT = 0.01
 """Share of all characters from which such a script counts; a stray sign changes no vocabulary."""

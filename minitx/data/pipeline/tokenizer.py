@@ -29,7 +29,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 
 from minitx.batch import SPECIAL_TOKENS, UNK
 from minitx.config import TokenizerConfig, rule
-from minitx.data.pipeline.scripts import CHARACTER, begins_with_character, close_gaps, lacks_spaces
+from minitx.data.pipeline.scripts import CHARACTER, GAP, begins_with_character, close_gaps, lacks_spaces
 
 RESERVED = [f"{token} (special)" for token in SPECIAL_TOKENS]
 N_BYTES = 256
@@ -128,7 +128,12 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text that `ids` stand for; special tokens are left out."""
         text = str(self._inner.decode([int(i) for i in ids if i >= len(RESERVED)]))
-        return close_gaps(text) if self._divides and not self._bytes else text
+        return close_gaps(text) if self.no_space_between else text
+
+    @property
+    def no_space_between(self) -> str | None:
+        """A regular expression of the spaces that `decode` takes out of what the library writes; None = none."""
+        return GAP if self._divides and not self._bytes else None
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """One readable label per id: special tokens in brackets, a space as `␣`, a broken character as `<E2>`."""

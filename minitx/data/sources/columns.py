@@ -108,7 +108,7 @@ class Picked(_Rows[T]):
         return len(self._rows)
 
     def _row(self, row: int) -> T:
-        return self._of[self._rows[row]]
+        return self._of[int(self._rows[row])]
 
 
 class Singles(_Rows[tuple[T, ...]]):

@@ -90,6 +90,8 @@ class AttentionSpan:
         """How far a query may read before and after itself; None where the limit cuts nothing off."""
         before = self.window if self.span == "window" else None
         after = 0 if self.causal else before
+        if torch.compiler.is_exporting():  # for any length
+            return before, None if self.causal and n_queries == 1 else after
         return (
             before if before is not None and before < n_keys - 1 else None,
             after if after is not None and after < n_queries - 1 else None,

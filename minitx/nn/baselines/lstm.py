@@ -10,6 +10,7 @@ import math
 from contextlib import nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -38,7 +39,7 @@ class AdditiveAttention(nn.Module):
     def forward(self, x_BTH: Tensor, memory_MSD: Tensor, keys_MSA: Tensor, key_mask: Tensor | None = None) -> Tensor:
         """(B, T, H) -> (B, T, D), the memory weighed. keys_MSA: from `keys`; key_mask: (M, S) bool, True = real token,
         None = none is padded. Each row of the memory serves B / M rows, one after another."""
-        queries = self.query(x_BTH.reshape(len(memory_MSD), -1, x_BTH.shape[2]))
+        queries = self.query(x_BTH.reshape(memory_MSD.shape[0], -1, x_BTH.shape[2]))
         scores = additive_scores(queries, keys_MSA, self.v)
         weights = masked_softmax(scores, None if key_mask is None else key_mask[:, None])
         if self.recorder is not None:
@@ -59,7 +60,7 @@ def additive_scores(queries_MTA: Tensor, keys_MSA: Tensor, v: Tensor) -> Tensor:
     """
     n_rows, n_queries, width = queries_MTA.shape
     per_query, piece = n_rows * keys_MSA.shape[1] * width, PIECE["cuda" if queries_MTA.is_cuda else "cpu"]
-    if n_queries * per_query <= 4 * piece:
+    if torch.compiler.is_exporting() or n_queries * per_query <= 4 * piece:
         return _scores(queries_MTA, keys_MSA, v)
     pieces = torch.split(queries_MTA, max(1, piece // per_query), dim=1)
     scores = [
@@ -117,11 +118,35 @@ class BothWays(nn.Module):
 def run_lstm(layer: nn.Module, x: Tensor, state: LstmState | None = None) -> tuple[Tensor, LstmState]:
     """The layer's states and its last one. On a GPU in float32: there autocast means float16 to an LSTM, whatever type
     was asked for, and without scaling small gradients would be lost."""
+    if torch.compiler.is_exporting():
+        return _scanned_lstm(layer, x, state)
     with torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext():
         if x.is_cuda:
             x, state = x.float(), None if state is None else (state[0].float(), state[1].float())
         found: tuple[Tensor, LstmState] = layer(x, state)
         return found
+
+
+def _scanned_lstm(layer: nn.Module, x: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:
+    """The same written out as a loop over any number of positions: torch.export would unroll nn.LSTM over as many as
+    its example has (pytorch issue 115092)."""
+    from torch._higher_order_ops.scan import scan
+
+    weights = dict(layer.named_parameters())
+    in_BSG = F.linear(x, weights["weight_ih_l0"], weights["bias_ih_l0"] + weights["bias_hh_l0"])
+    again_HG = weights["weight_hh_l0"].t()
+    zeros_BH = x.new_zeros(x.shape[0], again_HG.shape[0])
+    first = (zeros_BH, zeros_BH.clone()) if state is None else (state[0][0], state[1][0])
+
+    def step(before: LstmState, in_BG: Tensor) -> tuple[LstmState, Tensor]:
+        h, cell = before
+        i, f, g, o = (in_BG + h @ again_HG).chunk(4, dim=1)  # torch's order of the gates
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * cell.tanh()
+        return (h, cell), h.clone()
+
+    (h, cell), states_SBH = scan(step, first, in_BSG.transpose(0, 1))
+    return states_SBH.transpose(0, 1), (h[None], cell[None])
 
 
 def mirror(key_mask: Tensor) -> Tensor:
@@ -166,7 +191,7 @@ class LstmDecoder(nn.Module):
         """(B, T, D) and memory (M, S, D) -> (B, T, D); see `TextDecoder`."""
         if cache is None:
             cache = LstmCache(self.attention.keys(memory))
-        states = cache.states or self._first_states(memory, src_mask, len(tokens))
+        states = cache.states or self.first_states(memory, src_mask, tokens.shape[0])
         x = self.dropout(tokens * self.scale)
         after = []
         for i, layer in enumerate(self.layers):
@@ -182,8 +207,8 @@ class LstmDecoder(nn.Module):
         with torch.no_grad():
             return LstmCache(self.attention.keys(memory))
 
-    def _first_states(self, memory: Tensor, src_mask: Tensor | None, n_rows: int) -> list[LstmState]:
-        """Of each layer, (1, B, H) each."""
+    def first_states(self, memory: Tensor, src_mask: Tensor | None, n_rows: int) -> list[LstmState]:
+        """Of each layer before the first token, (1, B, H) each. memory: (M, S, D)."""
         first = torch.tanh(self.first(self.mean(memory, src_mask)))  # (M, layers * H)
-        each = first.repeat_interleave(n_rows // len(memory), dim=0).view(n_rows, len(self.layers), -1)
+        each = first.repeat_interleave(n_rows // memory.shape[0], dim=0).view(n_rows, len(self.layers), -1)
         return [(h[None], torch.zeros_like(h[None])) for h in each.transpose(0, 1).contiguous()]
