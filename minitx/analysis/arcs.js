@@ -1,6 +1,7 @@
 "use strict";
 // One map as arcs between two columns of tokens: left who reads, right what is read; the more, the stronger the arc.
-const MOST_ARCS = 300;  // drawn at once, the strongest: more could neither be told apart nor be drawn at once
+const MOST_ARCS = 300;  // drawn at once, the strongest: more could not be told apart, and would be slow to draw
+const ARCS_PER_TOKEN = 3;  // of all tokens together
 
 class Arcs {
   // view: the View of page.js that has the tokens, the map on show and the sentence about it.
@@ -53,7 +54,8 @@ class Arcs {
     const cells = [];
     if (shown?.side === "query") for (let key = 0; key < K; key++) cells.push(shown.index * K + key);
     else if (shown) for (let query = 0; query < Q; query++) cells.push(query * K + shown.index);
-    const {least, count} = this.threshold(map, shown ? cells : null);
+    const most = shown ? MOST_ARCS : Math.min(MOST_ARCS, ARCS_PER_TOKEN * Math.max(Q, K));
+    const {least, count} = this.threshold(map, shown ? cells : null, most);
     const arcs = document.createDocumentFragment();
     const draw = cell => { if (map[cell] >= least) arcs.append(this.arc(Math.floor(cell / K), cell % K, map[cell])); };
     if (shown) cells.forEach(draw);
@@ -62,20 +64,21 @@ class Arcs {
     this.shade(map, shown);
     this.tell(map, shown, cells, least, count);
   }
-  // The least byte of which, and of all above, there are at most MOST_ARCS; and how many arcs there are at all.
-  threshold(map, cells) {
+  // The least byte of which, and of all above, there are at most `most`; and how many arcs there are at all. Where very
+  // many weights are equal, as in a model that is not trained, none of them is drawn: there is no strongest one.
+  threshold(map, cells, most) {
     const counts = new Uint32Array(256);
     if (cells) for (const cell of cells) counts[map[cell]]++;
     else for (const byte of map) counts[byte]++;
     let least = 256, drawn = 0;
-    while (least > 1 && drawn + counts[least - 1] <= MOST_ARCS) drawn += counts[--least];
+    while (least > 1 && drawn + counts[least - 1] <= most) drawn += counts[--least];
     return {least, count: counts.reduce((sum, n) => sum + n, 0) - counts[0]};
   }
   arc(query, key, byte) {
     const path = document.createElementNS(this.lines.namespaceURI, "path"), [from, to] = [query, key].map(i => (i + .5) * this.row);
     path.setAttribute("d", `M0 ${from}C50 ${from} 50 ${to} 100 ${to}`);
     const weight = weightOf(byte);
-    path.style.strokeOpacity = Math.max(.05, weight ** .7);
+    path.style.strokeOpacity = Math.min(1, .06 + 1.1 * Math.sqrt(weight));  // about as a cell is shaded
     path.style.strokeWidth = 1 + 3 * weight;
     return path;
   }
@@ -94,9 +97,10 @@ class Arcs {
   tell(map, shown, cells, least, count) {
     const {view} = this, {K} = view;
     if (!shown) {
-      const drawn = map.reduce((sum, byte) => sum + (byte >= least), 0);
-      view.read.textContent = (drawn < count ? `The ${drawn} strongest of ${count.toLocaleString("en")} arcs` : `All ${count} arcs`)
-        + "; choose a token to see its own alone";
+      const drawn = map.reduce((sum, byte) => sum + (byte >= least), 0), all = count.toLocaleString("en");
+      const which = drawn === count ? `All ${all} arcs` : drawn ? `The ${drawn} strongest of ${all} arcs`
+        : `None of the ${all} arcs is stronger than the others`;
+      view.read.textContent = `${which}; choose a token to see its own alone`;
       return;
     }
     const strongest = cells.reduce((best, cell) => map[cell] > map[best] ? cell : best, cells[0]);

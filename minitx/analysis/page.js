@@ -151,7 +151,7 @@ class View {
 
   drawHeads() {
     const columns = this.columns();
-    this.heads.style.gridTemplateColumns = `max-content repeat(${columns.length}, minmax(auto, 1fr))`;
+    this.heads.style.gridTemplateColumns = `max-content ${columns.map(head => `minmax(${SUMMARIES[head] ? 54 : 38}px, 1fr)`).join(" ")}`;
     add(this.heads, "span");
     for (const head of columns) add(this.heads, "span", {}, SUMMARIES[head] ? head : head + 1);
     for (let layer = 0; layer < this.view.layers; layer++) {

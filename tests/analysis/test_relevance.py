@@ -124,7 +124,9 @@ def test_gradients_are_those_of_the_predicted_logit(
         with capture_attention(model) as maps:
             logits = model(batch)
         assert maps.encoder is not None
-        weights = np.stack([maps.layers["encoder"][i].weights[0].double().numpy() for i in sorted(maps.layers["encoder"])])
+        weights = np.stack(
+            [maps.layers["encoder"][i].weights[0].double().numpy() for i in sorted(maps.layers["encoder"])]
+        )
         moved, calls = {}, [0]
 
         def with_one_moved(*arguments: object) -> tuple[Tensor, Tensor]:
