@@ -203,6 +203,12 @@ def recipe_table(found: Json) -> Iterator[str]:
     ]
     yield from ("", f"Words minus pieces for the others, on validation ({found['others']['device']}):")
     yield f"{'; '.join(others)}."
+    calibrated = [
+        f"{name} {100 * found['test_ece'][name]:.1f} %, then {100 * each['test_ece']:.1f} %"
+        for name, each in found["calibrated"]["runs"].items()
+    ]
+    yield from ("", "Expected calibration error on test, before (as above) and with the recipe's `trainer.calibrate`")
+    yield f"({found['calibrated']['device']}): {'; '.join(calibrated)}."
     chosen, linear = found["test"], found["linear"]["test"]
     gaps = {name: 100 * (chosen[name] - linear[name]) for name in found["sets"]}
     yield from (
