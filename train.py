@@ -35,6 +35,7 @@ from minitx.studies.run import run_study
 from minitx.studies.study import Study, load_study
 from minitx.sweeps import hydra_plugin
 from minitx.sweeps.recipes import with_recipe
+from minitx.training.results import validation_score
 from minitx.training.run import run
 from minitx.training.run_folder import continued_config
 
@@ -42,8 +43,9 @@ CONF = Path(__file__).parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(raw: DictConfig) -> dict[str, Any]:
-    """Train what Hydra composed, one run; a sweep calls this for each of its cells."""
+def main(raw: DictConfig) -> dict[str, Any] | float:
+    """Train what Hydra composed, one run; a sweep calls this for each of its cells and gets the validation score, which
+    Hydra's sweepers for one metric (Optuna's) go by."""
     job = HydraConfig.get()
     is_cell = job.mode == RunMode.MULTIRUN  # then the sweeper reports errors and results
     with nullcontext() if is_cell else hydra_plugin.errors_in_one_line():
@@ -57,7 +59,8 @@ def main(raw: DictConfig) -> dict[str, Any]:
                 raise rule("hydra.run.dir", folder, f"be left out with trainer.resume={resume}", "it goes on in place")
             config = continued_config(Path(resume), job.overrides.task)
         here = Path.cwd()
-        return run(config, folder.relative_to(here) if folder.is_relative_to(here) else folder, quiet=is_cell)
+        results = run(config, folder.relative_to(here) if folder.is_relative_to(here) else folder, quiet=is_cell)
+        return validation_score(results) if is_cell else results
 
 
 def register() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from minitx.analysis.attention_maps import Inspection, inspect_texts
 from minitx.analysis.head_effects import without_heads
 from minitx.analysis.head_maps import LayerId
 from minitx.analysis.head_statistics import ROWS, HeadReport, head_statistics, sample_batches
-from minitx.analysis.page import inspect_page
+from minitx.analysis.page import TwoRuns, inspect_page
 from minitx.config import Config, DataConfig, DecodeConfig, NetConfig, TransformerConfig, rule
 from minitx.config.load import override
 from minitx.data import TaskData, load_data
@@ -253,6 +254,13 @@ class Predictor:
         Raises:
             ConfigError: the other run has another task or other classes.
         """
+        self._check_same_task(other)
+        mine = self.evaluate(split, overrides)
+        on_same = replace(other, config=self.config)  # of which only how data is read and evaluated is used
+        their = on_same.evaluate(split, overrides)
+        return mine, their, compare_evaluations(mine, their)
+
+    def _check_same_task(self, other: Predictor) -> None:
         ours, theirs = (
             processor if processor.task == "masked" else (processor.task, processor.label_names)
             for processor in (self.processor, other.processor)
@@ -262,18 +270,16 @@ class Predictor:
             also = masked if self.processor.task == "masked" else ""
             must = f"have the task and the classes of {self.folder.path}{also}"
             raise rule("--against", other.folder.path, must, "compare runs on the same data")
-        mine = self.evaluate(split, overrides)
-        on_same = replace(other, config=self.config)  # of which only how data is read and evaluated is used
-        their = on_same.evaluate(split, overrides)
-        return mine, their, compare_evaluations(mine, their)
 
     # ------------------------------------------------------------------------------------------------------ attention
 
-    def inspect(self, *texts: str) -> str:
+    def inspect(self, *texts: str, against: Predictor | None = None) -> str:
         """One self-contained HTML page with every layer and head of each text's attention.
 
+        against: another run of the same task (and classes), whose maps and probabilities stand beside this one's.
+
         Raises:
-            ConfigError: the model makes nothing of a text, or has no attention.
+            ConfigError: the model makes nothing of a text, or has no attention; the other run has another task.
         """
         self.check_predicts()
         must = "be a run with attention, because inspect draws nothing else"
@@ -283,8 +289,41 @@ class Predictor:
             must = f"attend to tokens, but model={model.kind} with model.pooling={model.pooling} does not"
             remedy = "train it with model.pooling=additive or attention to see what it reads"
             raise rule("run", self.folder.path, must, remedy)
-        inspections = self.inspections(texts)
-        return inspect_page(inspections, title=f"Attention of {self.folder.path.name}", subtitle=self.subtitle())
+        title, subtitle = f"Attention of {self.folder.path.name}", self.subtitle()
+        if against is None:
+            return inspect_page(self.inspections(texts), title=title, subtitle=subtitle)
+        self._check_same_task(against)
+        ours, theirs = self.folder.path, against.folder.path
+        runs = (ours.name, theirs.name) if ours.name != theirs.name else (str(ours), str(theirs))
+        pairs = zip(self.inspections(texts), against.inspections(texts), strict=True)
+        compared = []
+        for mine, their in pairs:
+            answers = list(dict.fromkeys(answer.text for answer in (*mine.answers, *their.answers)))
+            both = zip(self._probabilities(mine, answers), against._probabilities(their, answers), strict=True)
+            probabilities = dict(zip(answers, both, strict=True))
+            compared.append(TwoRuns(runs=runs, inspections=(mine, their), probabilities=probabilities))
+        title = f"{runs[0]} against {runs[1]}"
+        return inspect_page(compared, title=title, subtitle=f"{subtitle}; against {against.subtitle()}")
+
+    def _probabilities(self, found: Inspection, answers: Sequence[str]) -> list[float | None]:
+        """Of labels, or of translations as a whole; None of a translation (or of a text) that is longer than this run
+        reads, if the run did not write it."""
+        known = {answer.text: answer.probability for answer in found.answers}
+        others = [answer for answer in answers if answer not in known]
+        names = self.processor.label_names
+        if names is not None and others:
+            [labels] = self.likeliest([found.text], len(names))
+            known |= {label.text: label.probability for label in labels if label.text in others}
+        elif names is None:
+            known |= {answer: self._translation_probability(found.text, answer) for answer in others}
+        return [known[answer] for answer in answers]
+
+    def _translation_probability(self, text: str, translation: str) -> float | None:
+        try:
+            [score] = self.score([text], [translation])
+        except ConfigError:  # too long
+            return None
+        return math.exp(score.log_prob)
 
     def inspections(
         self, texts: Sequence[str], *, off: Sequence[tuple[LayerId, int]] = (), effects: bool = True
@@ -311,6 +350,7 @@ class Predictor:
                 decode=self.decode,
                 n_answers=N_ANSWERS,
                 effects=effects and not off,
+                through_layers=True,
             )
 
     def head_statistics(self, split: str = "validation", rows: int = ROWS, seed: int = 0) -> HeadReport:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers divide the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # reads the number of threads
 from tiny import (
     SHARED_DATA,
     TINY_CLASSES,

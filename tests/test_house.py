@@ -13,7 +13,7 @@ from tiny import ROOT
 
 PACKAGE = ROOT / "minitx"
 LAYERS = {
-    "errors": 0, "fonts": 0, "openmp": 0, "config": 1, "batch": 1,
+    "errors": 0, "fonts": 0, "openmp": 0, "locks": 0, "config": 1, "batch": 1,
     "nn": 2, "data": 2, "distributed": 2,
     "decoding": 3,
     "metrics": 4,

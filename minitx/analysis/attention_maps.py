@@ -1,6 +1,7 @@
 """Attention maps of single texts: the weights of every head of every layer while a model reads a text.
 
-Beside the weights: what they weigh (`value_weighted`), and what each head does for the output (`loss_without`).
+Beside the weights: what they weigh (`value_weighted`), what each head does for the output (`loss_without`), and what
+reaches a token through all layers so far (`rollout`, `relevance`).
 
 Letters in shapes: B rows, L layers, H heads, Q queries, K keys, W head width, D model width.
 """
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from minitx.analysis.head_effects import losses_without
 from minitx.analysis.head_maps import LayerId, PerHead
+from minitx.analysis.relevance import arrived, relevance
 from minitx.batch import BOS, EOS, Batch
 from minitx.config import DecodeConfig
 from minitx.decoding.beam import beam_search, translate
@@ -69,6 +71,12 @@ class AttentionView:
     loss_without: tuple[PerHead, ...] | None = None
     """Of each layer, how much the loss per target of the model's own output rises without a head, in nats; None where
     it was not asked for, or there are no heads."""
+    rollout: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    """(L, Q, K) attention rollout after each layer; rows sum to 1. None where it was not asked for, and of what is not
+    self-attention."""
+    relevance: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    """(L, Q, K) gradient-weighted relevance that has arrived after each layer, as shares of the row; a row is 0 where
+    none has. None as of `rollout`."""
 
     def __post_init__(self) -> None:
         labelled = (len(self.query_tokens), len(self.key_tokens))
@@ -120,6 +128,7 @@ def inspect_texts(
     decode: DecodeConfig = GREEDY,
     n_answers: int = 0,
     effects: bool = False,
+    through_layers: bool = False,
 ) -> list[Inspection]:
     """The model's output for each text, and its attention on the way.
 
@@ -128,7 +137,8 @@ def inspect_texts(
     time: nothing is padded, and a picture needs no speed.
 
     n_answers: how many of the likeliest outputs to give; of a translator by a beam at least so wide. effects: also what
-    the output loses without each head, one pass for each.
+    the output loses without each head, one pass for each. through_layers: also rollout and gradient-weighted relevance,
+    of the label that the model chose, or of the text that it wrote; one pass forth and back.
     """
     split = processor.encode(texts)
     inspections = []
@@ -136,21 +146,29 @@ def inspect_texts(
         for row, text in enumerate(texts):
             batch = split.batch(np.array([row])).to(device)
             if isinstance(model, Translator):
-                inspections.append(_inspect_translation(model, batch, text, processor, decode, n_answers, effects))
+                inspections.append(
+                    _inspect_translation(model, batch, text, processor, decode, n_answers, effects, through_layers)
+                )
             else:
                 assert isinstance(model, Classifier), "a masked model has no output for a text"
-                inspections.append(_inspect_class(model, batch, text, processor, n_answers, effects))
+                inspections.append(_inspect_class(model, batch, text, processor, n_answers, effects, through_layers))
     return inspections
 
 
 def _inspect_class(
-    model: Classifier, batch: Batch, text: str, processor: TextProcessor, n_answers: int, effects: bool
+    model: Classifier,
+    batch: Batch,
+    text: str,
+    processor: TextProcessor,
+    n_answers: int,
+    effects: bool,
+    through_layers: bool,
 ) -> Inspection:
     with capture_attention(model) as maps:
         logits = model(batch)
     answered = replace(batch, targets=logits.argmax(-1))
     src = processor.src_tokenizer.tokens(batch.src[0].tolist())
-    views = _views(model, maps, answered, {"encoder": (src, src), "pooling": (["text"], src)}, effects)
+    views = _views(model, maps, answered, {"encoder": (src, src), "pooling": (["text"], src)}, effects, through_layers)
     assert processor.label_names is not None, "a classification processor names its labels"
     [answers] = likeliest_labels(logits.float().softmax(-1).cpu().numpy(), processor.label_names, n_answers)
     return Inspection(text, processor.label(int(answered.targets)), views, tuple(answers))
@@ -164,6 +182,7 @@ def _inspect_translation(
     decode: DecodeConfig,
     n_answers: int,
     effects: bool,
+    through_layers: bool,
 ) -> Inspection:
     [ids] = translate([model], batch, decode)
     # An output that reached the limit has no EOS: then its last token is the last that was written.
@@ -177,7 +196,7 @@ def _inspect_translation(
     queries, keys = (processor.output_tokenizer.tokens(tokens) for tokens in (written, fed[0].tolist()))
     answered = replace(batch, targets=targets, tgt_in=fed, target_index=torch.arange(len(written), device=fed.device))
     tokens: dict[Kind, Labels] = {"cross": (queries, src), "encoder": (src, src), "decoder": (queries, keys)}
-    views = _views(model, maps, answered, tokens, effects)
+    views = _views(model, maps, answered, tokens, effects, through_layers)
     answers = _best_translations(model, batch, processor, decode, n_answers) if n_answers and text.strip() else []
     return Inspection(text, processor.text(ids), views, tuple(answers))
 
@@ -192,13 +211,19 @@ def _best_translations(
 
 
 def _views(
-    model: Model, maps: AttentionMaps, answered: Batch, tokens: Mapping[Kind, Labels], effects: bool
+    model: Model,
+    maps: AttentionMaps,
+    answered: Batch,
+    tokens: Mapping[Kind, Labels],
+    effects: bool,
+    through_layers: bool,
 ) -> tuple[AttentionView, ...]:
     """What a pass over one text recorded, by kind in the order of `tokens` (the labels of queries and keys).
 
     answered: the same text with the model's own output as targets.
     """
     losses = losses_without(model, [answered]) if effects else {}
+    through = relevance(model, answered) if through_layers else {}
     views = []
     for kind, (queries, keys) in tokens.items():
         if kind not in maps.layers:
@@ -208,6 +233,7 @@ def _views(
         shares = [value_weighted(a, record) for a, record in layers if isinstance(a, MultiHeadAttention)]
         without = [losses[layer_id] for i in range(len(layers)) if (layer_id := LayerId(kind, i)) in losses]
         length = len(keys) if kind == "encoder" else None
+        reached = through.get(kind)
         views.append(
             AttentionView(
                 kind,
@@ -216,6 +242,8 @@ def _views(
                 tuple(keys),
                 _whole(shares, length) if shares else None,
                 tuple(without) or None,
+                None if reached is None else _whole_layers(reached.rollout, length),
+                None if reached is None else _whole_layers([arrived(r) for r in reached.gradient_weighted], length),
             )
         )
     return tuple(views)
@@ -233,3 +261,8 @@ def _whole(layers: Sequence[Tensor], length: int | None) -> npt.NDArray[np.float
         part = slice(chunk * size, (chunk + 1) * size)
         whole[:, :, part, part] = captured[:, chunk]
     return whole[..., :length, :length].cpu().numpy()
+
+
+def _whole_layers(layers: Sequence[Tensor], length: int | None) -> npt.NDArray[np.float32]:
+    """(L, Q, K), the same of maps (1, Q, K) of whole layers."""
+    return _whole([layer[:, None].float() for layer in layers], length)[:, 0]

@@ -1,13 +1,28 @@
-"use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const MEASURES = {
   weights: "How much of its attention a token gives to each other one; every row sums to 100 %.",
   value_weighted: "Each weight times the length of the value it weighs, after the head's output matrix, as a share of the"
     + " row (Kobayashi et al. 2020, arXiv 2004.10102): what is looked at and also used.",
 };
+// Beside the heads of a layer: their mean, and what has come through all layers so far.
+const SUMMARIES = {
+  mean: {name: layer => `Layer ${layer + 1}, mean of all heads`, note: "", reads: ["reads", ""], isRead: "is read mostly by"},
+  rollout: {
+    name: layer => layer ? `Rollout through layers 1 to ${layer + 1}` : "Rollout through layer 1",
+    note: "How much of each token has arrived here: half of each layer's mean weights and half of the token's own state,"
+      + " multiplied over the layers (attention rollout, Abnar & Zuidema 2020, arXiv 2005.00928).",
+    reads: ["receives", "from "], isRead: "goes mostly to",
+  },
+  relevance: {
+    name: layer => layer ? `Relevance through layers 1 to ${layer + 1}` : "Relevance through layer 1",
+    note: "What the output shown above depends on: weights times their gradients where positive, mean of the heads, added up"
+      + " over the layers, as a share of the row (gradient-weighted relevance, Chefer et al. 2021, arXiv 2103.15679).",
+    reads: ["receives", "from "], isRead: "goes mostly to",
+  },
+};
 const MOST_PIXELS = 16e6;  // of one canvas, on phones
 const LEAST_EFFECT = .01;  // nats that a full bar stands for at least: smaller effects must look small
-const page = {measure: "weights", live: null, views: [], chosen: {}};  // live: set by live.js, where heads can be switched
+const page = {measure: "weights", drawing: "map", beside: false, live: null, views: [], chosen: {}};  // live: set by live.js, where heads can be switched
 
 // ------------------------------------------------------------------------------------------------------------ shades
 
@@ -70,11 +85,12 @@ class View {
     Object.assign(this, {view, Q: view.queries.length, K: view.keys.length, query: 0, key: null});
     const decode = text => text === null ? null : Uint8Array.from(atob(text), char => char.charCodeAt(0));
     this.bytes = {weights: decode(view.weights), value_weighted: decode(view.value_weighted)};
+    this.through = {rollout: decode(view.rollout ?? null), relevance: decode(view.relevance ?? null)};
     this.means = {};
     this.canSwitch = page.live !== null && view.value_weighted !== null;
     const {layer, head} = page.chosen[view.kind] ?? {};
     this.layer = layer < view.layers ? layer : view.layers - 1;
-    this.head = head <= view.heads ? head : view.heads > 1 ? view.heads : 0;  // one past the last is their mean
+    this.head = this.columns().includes(head) ? head : view.heads > 1 ? "mean" : 0;
     this.lay(parent);
     this.drawHeads();
     this.build();
@@ -84,19 +100,22 @@ class View {
     add(section, "h2", {}, this.view.title);
     add(section, "p", {className: "muted"}, this.view.caption);
     this.parts = add(section, "div", {className: "parts"});
-    const small = add(this.parts, "div", {className: "small", hidden: this.view.layers * this.view.heads === 1});
+    const small = add(this.parts, "div", {className: "small", hidden: this.view.layers * this.columns().length === 1});
     add(add(small, "h3", {}, "Heads "), "span", {className: "muted hint"}, "(choose one to enlarge it)");
     this.heads = add(small, "div", {className: "heads"});
     this.legend = add(small, "p", {className: "legend", hidden: this.view.loss_without === null});
     this.most = Math.max(LEAST_EFFECT, ...(this.view.loss_without ?? []).flat().map(Math.abs));
     add(this.legend, "i");
     this.legend.append(`rise of the output's loss without the head; a full bar is ${this.most.toPrecision(2)} nats`);
+    if (this.view.kind === "cross")
+      add(small, "p", {className: "legend"}, "Rollout and relevance are of self-attention alone: see the encoder and the decoder.");
     this.large = add(this.parts, "div", {className: "large"});
     const headline = add(this.large, "div", {className: "headline"});
     this.title = add(headline, "h3");
     this.effect = add(headline, "span", {className: "muted"});
     this.switch = add(headline, "button", {type: "button", className: "switch", hidden: true});
     this.switch.onclick = () => page.live.toggle(this.view.kind, this.layer, this.head);
+    this.note = add(this.large, "p", {className: "muted note"});
     this.frame = add(this.large, "div", {className: "frame"});
     const detail = add(this.parts, "div", {className: "detail"});
     this.read = add(detail, "p", {className: "read"});
@@ -105,8 +124,9 @@ class View {
   }
   // (Q * K) bytes of one head, row by row.
   map(layer, head) {
+    if (this.through[head]) return this.through[head].subarray(layer * this.Q * this.K, (layer + 1) * this.Q * this.K);
     const measure = this.bytes[page.measure] ? page.measure : "weights";
-    if (head === this.view.heads) return this.means[`${measure}/${layer}`] ??= this.mean(layer);
+    if (head === "mean") return this.means[`${measure}/${layer}`] ??= this.mean(layer);
     const size = this.Q * this.K, start = (layer * this.view.heads + head) * size;
     return this.bytes[measure].subarray(start, start + size);
   }
@@ -116,23 +136,24 @@ class View {
       this.map(layer, head).forEach((byte, cell) => { sum[cell] += weightOf(byte); });
     return Uint8Array.from(sum, total => byteOf(total / this.view.heads));
   }
-  // The mean comes first, where a narrow screen shows it without scrolling.
+  // Names of summaries and numbers of heads. Summaries come first, where a narrow screen shows them without scrolling.
   columns() {
     const {heads} = this.view;
-    return heads > 1 ? [heads, ...Array(heads).keys()] : [0];
+    const has = {mean: heads > 1, rollout: this.through.rollout, relevance: this.through.relevance};
+    return [...Object.keys(SUMMARIES).filter(name => has[name]), ...Array(heads).keys()];
   }
   name(layer, head) {
-    if (this.view.layers * this.view.heads === 1) return "Weights";
-    return head === this.view.heads ? `Layer ${layer + 1}, mean of all heads` : headName(layer, head);
+    if (SUMMARIES[head]) return SUMMARIES[head].name(layer);
+    return this.view.layers * this.view.heads === 1 ? "Weights" : headName(layer, head);
   }
   isOff(layer, head) { return page.live !== null && page.live.isOff(this.view.kind, layer, head); }
   loss(layer, head) { return this.view.loss_without?.[layer][head] ?? null; }
 
   drawHeads() {
     const columns = this.columns();
-    this.heads.style.gridTemplateColumns = `max-content repeat(${columns.length}, minmax(38px, 1fr))`;
+    this.heads.style.gridTemplateColumns = `max-content ${columns.map(head => `minmax(${SUMMARIES[head] ? 54 : 38}px, 1fr)`).join(" ")}`;
     add(this.heads, "span");
-    for (const head of columns) add(this.heads, "span", {}, head === this.view.heads ? "mean" : head + 1);
+    for (const head of columns) add(this.heads, "span", {}, SUMMARIES[head] ? head : head + 1);
     for (let layer = 0; layer < this.view.layers; layer++) {
       add(this.heads, "span", {}, `layer ${layer + 1}`);
       for (const head of columns) this.drawHead(layer, head);
@@ -159,17 +180,22 @@ class View {
   }
   shadeHeads() {
     for (const button of this.heads.querySelectorAll("button")) {
-      const [layer, head] = button.dataset.at.split("/").map(Number);
+      const [layer, head] = button.dataset.at.split("/").map(part => SUMMARIES[part] ? part : Number(part));
       const pen = button.firstChild.getContext("2d"), image = pen.createImageData(this.K, this.Q);
       const pixels = new Uint32Array(image.data.buffer);
       this.map(layer, head).forEach((byte, cell) => { pixels[cell] = palette.pixels[byte]; });
       pen.putImageData(image, 0, 0);
     }
   }
+  // Side by side, the same head of both is shown, if both have it.
   choose(layer, head) {
-    Object.assign(this, {layer, head});
     page.chosen[this.view.kind] = {layer, head};
-    this.paint();
+    for (const view of page.views) {
+      const same = view.view.kind === this.view.kind && layer < view.view.layers && view.columns().includes(head);
+      if (view !== this && !(page.beside && same)) continue;
+      Object.assign(view, {layer, head});
+      view.paint();
+    }
   }
 
   build() {
@@ -200,6 +226,14 @@ class View {
   }
   // Cells fill the room there is, but stay large enough to read a label and to touch.
   resize() {
+    const arcs = page.drawing === "arcs";
+    this.grid.hidden = this.strip.hidden = arcs;
+    this.frame.classList.toggle("filled", arcs);
+    if (arcs) this.parts.classList.remove("wide");
+    else this.fit();
+    this.paint();
+  }
+  fit() {
     const least = 18, most = 46;
     const room = () => Math.floor((this.large.clientWidth - this.left.offsetWidth - 4) / this.K);
     this.parts.classList.remove("wide");
@@ -216,9 +250,16 @@ class View {
       label.classList.toggle("turned", turned[i]);
       Object.assign(label.style, {width: `${this.cell}px`, lineHeight: turned[i] ? `${this.cell}px` : ""});
     });
-    this.paint();
   }
   paint() {
+    this.paintHeadline();
+    if (page.drawing === "arcs") this.arcs ??= new Arcs(this.frame, this);
+    if (this.arcs) this.arcs.grid.hidden = page.drawing !== "arcs";
+    if (page.drawing === "arcs") { this.arcs.draw(); return; }
+    this.paintMap();
+    this.point(this.query, this.key);
+  }
+  paintMap() {
     const {canvas, cell, Q, K} = this, bytes = this.map(this.layer, this.head);
     const density = Math.min(Math.max(2, window.devicePixelRatio), Math.sqrt(MOST_PIXELS / (Q * K)) / cell);
     canvas.width = K * cell * density; canvas.height = Q * cell * density;
@@ -236,15 +277,18 @@ class View {
       pen.fillStyle = palette.ink[byte];
       pen.fillText(Math.round(100 * weightOf(byte)), x + cell / 2, y + cell / 2 + .5);
     });
+  }
+  paintHeadline() {
     const loss = this.loss(this.layer, this.head), off = this.isOff(this.layer, this.head);
     this.title.textContent = this.name(this.layer, this.head);
     this.effect.textContent = loss === null ? ""
       : Math.abs(loss) < .0005 ? "without it the loss hardly changes" : `without it the loss changes by ${signed(loss)}`;
-    this.switch.hidden = !this.canSwitch || this.head === this.view.heads;
+    this.note.textContent = SUMMARIES[this.head]?.note ?? "";
+    this.note.hidden = !this.note.textContent;
+    this.switch.hidden = !this.canSwitch || SUMMARIES[this.head];
     this.switch.textContent = off ? "Switch this head on" : "Switch this head off";
     for (const button of this.heads.querySelectorAll("button"))
       button.setAttribute("aria-pressed", button.dataset.at === `${this.layer}/${this.head}`);
-    this.point(this.query, this.key);
   }
   repaint() { this.shadeHeads(); this.paint(); }
   // Show what one query reads: all of its row in the strip, and the pointed key (or the strongest) in words.
@@ -259,11 +303,17 @@ class View {
       chip.title = percent(row[i]);
       chip.classList.toggle("on", i === shown);
     });
+    this.tell(query, shown, key === null, row[shown]);
+  }
+  // One cell in words. mostly: it is the strongest of its row.
+  tell(query, key, mostly, byte) {
+    const [verb, from] = (SUMMARIES[this.head] ?? SUMMARIES.mean).reads;
     this.read.replaceChildren(this.view.before);
     add(this.read, "b", {}, this.view.queries[query]);
-    this.read.append(key === null ? " reads mostly " : " reads ");
-    add(this.read, "b", {}, this.view.keys[shown]);
-    this.read.append(`: ${percent(row[shown])}`);
+    if (mostly && byte === 0) { this.read.append(` ${verb} nothing`); return; }
+    this.read.append(` ${verb} ${mostly ? "mostly " : ""}${from}`);
+    add(this.read, "b", {}, this.view.keys[key]);
+    this.read.append(`: ${percent(byte)}`);
   }
 }
 
@@ -273,6 +323,7 @@ class View {
 function drawSummary(article, shown, whole) {
   const summary = add(article, "div", {className: "summary"}), list = add(summary, "dl");
   const entry = (term, text) => { add(list, "dt", {}, term); add(list, "dd", {dir: "auto"}, text); };
+  if (shown.run) entry("Run", shown.run);
   entry("Text", shown.text);
   entry("Output", shown.output);
   if (whole) entry("All heads on", whole.output);
@@ -292,20 +343,51 @@ function drawAnswers(summary, answers, whole) {
   }
 }
 
-// Replace what is shown. whole: of the first text alone, see drawSummary.
-function show(texts, whole = null) {
+// What two runs make of one text: of each answer both probabilities, and by how much the second's is higher.
+function drawComparison(section, {text, runs, outputs, answers}) {
+  add(section, "h2", {dir: "auto"}, text);
+  const agree = outputs[0] === outputs[1];
+  add(section, "p", {className: "muted"}, agree ? "Both runs answer alike." : "The runs answer differently.");
+  const table = add(section, "table"), head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
+  for (const name of ["Answer", ...runs, "Difference"]) add(head, "th", {scope: "col"}, name);
+  for (const answer of answers) {
+    const row = add(body, "tr"), [before, after] = answer.probabilities;
+    add(row, "th", {scope: "row", dir: "auto"}, answer.text);
+    answer.probabilities.forEach((p, i) => {
+      const cell = add(row, "td", {}, p === null ? "not known" : probability(p));
+      if (outputs[i] === answer.text) cell.className = "output";
+    });
+    const cell = add(row, "td", {className: "difference"});
+    if (before === null || after === null) { cell.textContent = "–"; continue; }
+    const points = 100 * (after - before), bar = add(add(cell, "span", {className: "balance"}), "i");
+    Object.assign(bar.style, {[points < 0 ? "right" : "left"]: "50%", width: `${Math.abs(points) / 2}%`});
+    cell.append(Math.abs(points) < .05 ? "0.0" : `${points < 0 ? "−" : "+"}${Math.abs(points).toFixed(1)}`);
+  }
+  add(section, "p", {className: "legend"}, "Difference: percentage points, the second run less the first. Bold: what the run answers.");
+}
+
+// Replace what is shown. whole: of the first text alone, see drawSummary. comparisons: of every two texts in turn, which
+// are then one text as two runs read it.
+function show(texts, whole = null, comparisons = []) {
   const main = document.getElementById("texts"), contents = document.getElementById("contents");
   main.replaceChildren(); contents.replaceChildren();
-  contents.hidden = texts.length < 2;
+  const links = comparisons.length ? comparisons : texts;
+  links.forEach((shown, i) => add(contents, "a", {href: `#text-${i}`}, shown.text));
+  contents.hidden = links.length < 2;
+  document.getElementById("layout").hidden = texts.length < 2;
   page.views = [];
   texts.forEach((shown, i) => {
-    add(contents, "a", {href: `#text-${i}`}, shown.text);
-    const article = add(main, "article", {id: `text-${i}`});
+    if (comparisons.length && i % 2 === 0)
+      drawComparison(add(main, "section", {className: "view comparison", id: `text-${i / 2}`}), comparisons[i / 2]);
+    const article = add(main, "article");
+    if (!comparisons.length) article.id = `text-${i}`;
+    article.style.setProperty("--rows", 1 + Math.max(1, shown.views.length));
     drawSummary(article, shown, whole);
     if (!shown.views.length) add(article, "p", {className: "muted"}, "This model has no attention to show.");
     for (const view of shown.views) page.views.push(new View(article, view));
   });
   document.getElementById("scale").hidden = !page.views.length;
+  document.getElementById("drawing").hidden = !page.views.length;
   document.getElementById("measure").hidden = !page.views.some(view => view.bytes.value_weighted);
 }
 
@@ -318,10 +400,20 @@ for (const choice of document.querySelectorAll("input[name=measure]"))
     noteMeasure();
     page.views.forEach(view => view.repaint());
   };
+for (const choice of document.querySelectorAll("input[name=drawing]"))
+  choice.onchange = () => { page.drawing = choice.value; page.views.forEach(view => view.resize()); };
+function arrange(layout) {
+  page.beside = layout === "beside";
+  document.querySelector(`input[name=layout][value=${layout}]`).checked = true;
+  document.body.classList.toggle("beside", page.beside);
+  page.views.forEach(view => view.resize());
+}
+for (const choice of document.querySelectorAll("input[name=layout]")) choice.onchange = () => arrange(choice.value);
 darkScreen.onchange = () => { makePalette(); drawScale(); page.views.forEach(view => view.repaint()); };
 let waiting;
 addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => page.views.forEach(view => view.resize()), 120); });
 makePalette();
 drawScale();
 noteMeasure();
-show(data.texts);
+show(data.texts, null, data.comparisons);
+if (data.comparisons.length) arrange("beside");

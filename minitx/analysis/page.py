@@ -1,14 +1,15 @@
 """The inspect page: one self-contained HTML file that shows every layer and head of a few texts' attention.
 
-`page.html` beside this file is its jinja2 template, `page.css` its style, `page.js` the script that draws; here are the
-values. Text stays text and nothing is loaded from anywhere, so a page can be mailed, archived or opened from a disk.
-`minitx serve` adds `live.js`, which asks the server it came from for other texts.
+`page.html` beside this file is its jinja2 template, `page.css` its style, `page.js` the script that draws, helped by
+`arcs.js` for arcs between tokens; here are the values. Text stays text and nothing is loaded from anywhere, so a page
+can be mailed, archived or opened from a disk. `minitx serve` adds `live.js`, which asks the server it came from for
+other texts.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -34,7 +35,11 @@ _WORDS = {
 
 
 def inspect_page(
-    inspections: Sequence[Inspection], *, title: str = "Attention", subtitle: str = "", live: Live | None = None
+    inspections: Sequence[Inspection] | Sequence[TwoRuns],
+    *,
+    title: str = "Attention",
+    subtitle: str = "",
+    live: Live | None = None,
 ) -> str:
     """The whole page as one string of HTML; `title` and `subtitle` are plain text (say, the run and its score).
 
@@ -43,15 +48,49 @@ def inspect_page(
     data = {
         "light": {"shades": SHADES, "nothing": NOTHING},
         "dark": {"shades": DARK_SHADES, "nothing": DARK_NOTHING},
-        "texts": [inspection_json(inspection) for inspection in inspections],
+        "texts": [reading for one in inspections for reading in _readings(one)],
+        "comparisons": [_comparison_json(one) for one in inspections if isinstance(one, TwoRuns)],
     }
     folder = files(__package__)
-    names = {"page_style": "page.css", "page_script": "page.js", "live_script": "live.js"}
+    names = {"page_style": "page.css", "arcs_script": "arcs.js", "page_script": "page.js", "live_script": "live.js"}
     parts = {key: Markup(folder.joinpath(name).read_text(encoding="utf-8")) for key, name in names.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(title=title, subtitle=subtitle, live=live, data=data, **parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoRuns:
+    """One text as two runs read it."""
+
+    runs: tuple[str, str]
+    """Their names."""
+    inspections: tuple[Inspection, Inspection]
+    probabilities: Mapping[str, tuple[float | None, float | None]]
+    """Of each answer that either run has among its likeliest: what each run gives it; None = that is not known."""
+
+
+def _readings(one: Inspection | TwoRuns) -> list[dict[str, Any]]:
+    """What the page draws of it, one beside another: an inspection, or those of both runs, with their names."""
+    if isinstance(one, Inspection):
+        return [inspection_json(one)]
+    return [{**inspection_json(found), "run": run} for run, found in zip(one.runs, one.inspections, strict=True)]
+
+
+def _comparison_json(of: TwoRuns) -> dict[str, Any]:
+    """The answers whose probabilities differ most come first, those that cannot be compared last."""
+
+    def likeness(both: tuple[float | None, float | None]) -> float:
+        return 0.0 if both[0] is None or both[1] is None else -abs(both[1] - both[0])
+
+    by_difference = sorted(of.probabilities.items(), key=lambda item: likeness(item[1]))
+    return {
+        "text": of.inspections[0].text,
+        "runs": of.runs,
+        "outputs": [inspection.output for inspection in of.inspections],
+        "answers": [{"text": answer, "probabilities": both} for answer, both in by_difference],
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +124,8 @@ def _view_json(view: AttentionView) -> dict[str, Any]:
         "weights": _base64(view.weights),
         "value_weighted": None if view.value_weighted is None else _base64(view.value_weighted),
         "loss_without": view.loss_without,
+        "rollout": None if view.rollout is None else _base64(view.rollout),
+        "relevance": None if view.relevance is None else _base64(view.relevance),
         "before": before,
         "corner": corner,
     }

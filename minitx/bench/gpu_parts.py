@@ -70,7 +70,7 @@ def tests(bench: Bench) -> None:
     if not (PACKAGE_ROOT / "tests").is_dir():
         bench.note("pytest -m gpu", 0, {"status": "failed", "error": f"no folder tests beside {PACKAGE_ROOT}/minitx"})
         return
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-n", "0", "-p", "no:cacheprovider"]
     command += ["--collect-only", "tests/nn"] if bench.plan.dry else ["-rs"]
     bench.note("pytest -m gpu", 0, _said(bench, command, PACKAGE_ROOT))
     if bench.plan.device != "cuda":

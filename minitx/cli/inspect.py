@@ -20,6 +20,8 @@ def add_parser(commands: Commands) -> None:
     add_run_options(parser)
     parser.add_argument("text", nargs="*", help="one or more; may be left out with --heads")
     parser.add_argument("-o", "--output", type=Path, help="where to write it (default: RUN/inspect.html)")
+    beside = "another run of the same task: its maps and probabilities beside RUN's"
+    parser.add_argument("--against", metavar="RUN", help=beside)
     parser.add_argument("--heads", action="store_true", help="a table of all heads, and heads.json beside the page")
     parser.add_argument("--split", default="validation", choices=["train", "validation", "test"], help="for --heads")
     parser.add_argument("--rows", type=count, default=256, metavar="N", help="rows for --heads (default 256)")
@@ -29,9 +31,16 @@ def run(options: argparse.Namespace) -> None:
     """Write the page, the statistics of heads, or both, and print where they are."""
     if not options.text and not options.heads:
         raise ConfigError("inspect must be given a text, or --heads, or both")
+    if options.against is not None and not options.text:
+        raise ConfigError("--against must be given with a text, because only maps of texts stand side by side")
     output = options.output or Path(options.run) / "inspect.html"
     predictor = load_predictor(options)
-    page = predictor.inspect(*options.text) if options.text else None
+    page = None
+    if options.text:
+        from minitx.predictor import Predictor
+
+        other = options.against and Predictor.from_run(options.against, options.device, options.checkpoint)
+        page = predictor.inspect(*options.text, against=other)
     try:
         if options.heads:
             _write_heads(predictor, output.with_name("heads.json"), options)

@@ -26,7 +26,7 @@ Role = Literal[
 
 and these do not:
 
-    place       where files are
+    place       where files are, and how they are checked
     machine     what computes, and how fast: equal results but for rounding (device and precision, once `auto` is
                 resolved, are in the hash beside the configuration)
     logging     what is shown and stored on the way

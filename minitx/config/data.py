@@ -97,6 +97,9 @@ class DataConfig(Section):
     """Translation: the target side's own tokeniser; null = like `tokenizer`."""
     cache_dir: str = setting("data/cache", "place")
     """Where prepared token ids are kept."""
+    verify: Literal["quick", "full"] = setting("quick", "place")
+    """How files of the source and the cache are known to be unchanged at a start: quick = those below 64 MB by their
+    content, larger ones by size and time of the last change; full = all by their content (about a second per GB)."""
 
     @field_validator("task", "max_length", mode="before")
     @classmethod

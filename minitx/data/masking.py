@@ -75,8 +75,7 @@ class Masker:
 
 def ordinary_tokens(split: Split) -> IntArray:
     """(rows,) int64: the number of tokens of each row that are not special."""
-    ordinary = np.concatenate([[0], np.cumsum(split.src.flat >= FIRST_ORDINARY)])
-    return np.asarray(np.diff(ordinary[split.src.offsets]))
+    return split.src.count(lambda token: token >= FIRST_ORDINARY)
 
 
 def n_hidden(counts: IntArray, rate: float) -> IntArray:

@@ -5,7 +5,7 @@ Rows of different lengths lie in two flat arrays, the form in which they are cac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -20,6 +20,9 @@ from minitx.data.pipeline.tokenizer import Tokenizer
 
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
+
+BLOCK = 2**18
+"""Values counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ class Ragged:
     def lengths_of(self, rows: IntArray) -> IntArray:
         """(B,) int64: lengths of some rows."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+
+    def count(self, which: Callable[[IntArray], BoolArray]) -> IntArray:
+        """(rows,) int64: how many values of each row `which` is true of; in blocks of rows, for `flat` may be large."""
+        counts = np.zeros(len(self), np.int64)
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self.offsets, self.offsets[start] + BLOCK, side="right")) - 1
+            stop = max(stop, start + 1)
+            ends = self.offsets[start : stop + 1]
+            before = np.cumsum(which(self.flat[ends[0] : ends[-1]]))
+            counts[start:stop] = np.diff(np.concatenate([[0], before])[ends - ends[0]])
+            start = stop
+        return counts
 
     def take(self, rows: IntArray) -> Ragged:
         """These rows (at least one), one after another."""

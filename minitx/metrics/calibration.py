@@ -96,13 +96,13 @@ def fit_temperature(log_probs_NC: npt.ArrayLike, labels_N: npt.ArrayLike) -> flo
     """The number by which logits are to be divided so that these labels are likeliest (Guo et al. 2017, section 4.2).
 
     Log-probabilities do for logits: they differ by a constant in each row. N rows that are all right would ask for 0,
-    and leave no doubt on any other text; so each label has the share (N + 1) / (N + C) of its row, and every other
-    class 1 / (N + C), as in Platt 1999, section 2.2. Between 1 / 20 and 20.
+    and leave no doubt on any other text; so each label has the share (N + 1) / (N + 2) of its row, and the other
+    classes what is left, as in Platt 1999, section 2.2. Between 1 / 20 and 20.
     """
     logits_NC, labels_N = np.asarray(log_probs_NC, dtype=np.float64), np.asarray(labels_N)
     n, n_classes = logits_NC.shape
-    shares_NC = np.full((n, n_classes), 1 / (n + n_classes))
-    shares_NC[np.arange(n), labels_N] += n / (n + n_classes)
+    shares_NC = np.full((n, n_classes), 1 / (n + 2) / max(1, n_classes - 1))
+    shares_NC[np.arange(n), labels_N] = (n + 1) / (n + 2)
 
     def loss(log_temperature: float) -> float:
         scaled_NC = logits_NC / np.exp(log_temperature)

@@ -32,7 +32,7 @@ Attention = MultiHeadAttention | AdditiveAttention | Pooling
 
 @dataclass
 class AttentionMaps:
-    """What the last forward pass did, detached. By role the weights of all layers in float32, (layer, B, H, Q, K), see
+    """What the last forward pass did. By role the weights of all layers in float32, (layer, B, H, Q, K), see
     `AttentionRecord`; None where the model has none."""
 
     layers: dict[Role, dict[int, AttentionRecord]] = field(default_factory=dict)
@@ -60,17 +60,18 @@ class AttentionMaps:
 
 
 @contextmanager
-def capture_attention(model: Model) -> Iterator[AttentionMaps]:
+def capture_attention(model: Model, *, keep_graph: bool = False) -> Iterator[AttentionMaps]:
     """`with capture_attention(model) as maps: model(batch)`, then `maps.encoder`, `maps.decoder`, `maps.cross`.
 
     Every attention records until the block ends; a second forward pass replaces the first one's maps. Takes the model
-    itself, not a compiled wrapper.
+    itself, not a compiled wrapper. keep_graph: what is recorded stays part of the pass, so that a gradient by it can be
+    asked for; else it is detached.
     """
     maps = AttentionMaps()
     modules = [(role, i, m) for role, stack in attentions(model).items() for i, m in enumerate(stack)]
     try:
         for role, i, module in modules:
-            module.recorder = _Recorder(maps.layers.setdefault(role, {}), i)
+            module.recorder = _Recorder(maps.layers.setdefault(role, {}), i, keep_graph)
         yield maps
     finally:
         for _, _, module in modules:
@@ -107,6 +108,7 @@ class _Recorder:
 
     layers: dict[int, AttentionRecord]
     index: int
+    keep_graph: bool
 
     def __call__(self, reading: AttentionRecord) -> None:
-        self.layers[self.index] = reading.detach()
+        self.layers[self.index] = reading if self.keep_graph else reading.detach()

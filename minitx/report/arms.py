@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -192,7 +193,10 @@ def _digits(one: Measured) -> int:
 def _shown_mean(one: Measured | None) -> TableCell:
     if one is None:
         return TableCell(text=say("missing"))
-    return TableCell(strong=plain(one.mean, _digits(one)), text=interval(one.low, one.high, _digits(one)))
+    known = math.isfinite(one.low)  # not of one seed, nor of seeds that are all equal
+    return TableCell(
+        strong=plain(one.mean, _digits(one)), text=interval(one.low, one.high, _digits(one)) if known else ""
+    )
 
 
 def _runs(one: Measured | None, n_seeds: int) -> TableCell:

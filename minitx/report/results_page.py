@@ -196,6 +196,19 @@ def recipe_table(found: Json) -> Iterator[str]:
     complete = {n: o for n, o in tried.items() if len(o) == len(found["sets"])}
     means = {name: 100 * np.mean([*of_sets.values()]) for name, of_sets in complete.items()}
     yield row("mean", *(f"{means[name]:.1f}" if name in means else "–" for name in tried))
+    others = [
+        f"{model} on {name} {100 * (each['words'] - each['pieces']):+.1f}"
+        for model, of_sets in found["others"]["validation"].items()
+        for name, each in of_sets.items()
+    ]
+    yield from ("", f"Words minus pieces for the others, on validation ({found['others']['device']}):")
+    yield f"{'; '.join(others)}."
+    calibrated = [
+        f"{name} {100 * found['test_ece'][name]:.1f} %, then {100 * each['test_ece']:.1f} %"
+        for name, each in found["calibrated"]["runs"].items()
+    ]
+    yield from ("", "Expected calibration error on test, before (as above) and with the recipe's `trainer.calibrate`")
+    yield f"({found['calibrated']['device']}): {'; '.join(calibrated)}."
     chosen, linear = found["test"], found["linear"]["test"]
     gaps = {name: 100 * (chosen[name] - linear[name]) for name in found["sets"]}
     yield from (

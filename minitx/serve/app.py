@@ -146,9 +146,8 @@ class Service:
 
 def _write_numbers(shown: dict[str, Any], found: Inspection) -> None:
     for view, of in zip(shown["views"], found.views, strict=True):
-        view["weights"] = np.round(of.weights.astype(float), 4).tolist()
-        if of.value_weighted is not None:
-            view["value_weighted"] = np.round(of.value_weighted.astype(float), 4).tolist()
+        maps = {name: getattr(of, name) for name in ("weights", "value_weighted", "rollout", "relevance")}
+        view.update({name: np.round(x.astype(float), 4).tolist() for name, x in maps.items() if x is not None})
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

@@ -113,6 +113,11 @@ class ViewReply(Reply):
     """Shares of |weight * value W_O|, Kobayashi et al. (2020); rows sum to 1; null of attention without heads."""
     loss_without: list[list[float]] | None
     """[layer][head]: rise of the loss of the model's own output without the head, nats per target."""
+    rollout: str | list[Any] | None
+    """[layer][query][key], after each layer: attention rollout, Abnar & Zuidema (2020); rows sum to 1; null of what is
+    not self-attention."""
+    relevance: str | list[Any] | None
+    """The same: gradient-weighted relevance, Chefer et al. (2021), as shares of the row; a row is 0 where none came."""
     before: str
     corner: str
 

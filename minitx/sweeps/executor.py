@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from minitx import distributed
 from minitx.errors import RunError, Stopped
 from minitx.sweeps.cells import Cell, add_measures, is_done, write_measure
 from minitx.sweeps.machine import WAITS, TimingLock, machine_name, share_of_machine, workers_for
@@ -299,7 +300,8 @@ def run_cell(cell: Cell, path: Path) -> None:
         return
     trainer = cell.config.trainer.model_copy(update={"resume": "auto", "projector": 0})  # a file of tables each
     run(cell.config.model_copy(update={"trainer": trainer}), path, quiet=True)
-    add_measures(path, cell.measures)
+    if distributed.current().is_first:  # of the processes that have trained it together
+        add_measures(path, cell.measures)
 
 
 def _time(cell: Cell, path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from minitx import distributed
 from minitx.sweeps.cells import Cell, is_done
 from minitx.sweeps.executor import WORKERS_LOG, CellResult, LocalWorkers, attempt, run_cell
 from minitx.sweeps.progress import CellStatus
@@ -165,19 +166,23 @@ class _Call:
 
 
 def run_job(jobs: Mapping[str, Cell], folder: str) -> CellResult:
-    """What a launcher's job does: the cell whose folder is the job's."""
+    """What a launcher's job does: the cell whose folder is the job's. Tasks of one job train the cell together."""
     _join_tasks()
-    return attempt(run_cell, jobs[str(Path(folder).resolve())], Path(folder))
+    result = attempt(run_cell, jobs[str(Path(folder).resolve())], Path(folder))
+    if result == CellResult():  # after an error nobody waits for anybody
+        distributed.leave()
+    return result
 
 
 def _join_tasks() -> None:
-    """Where a job of submitit has several tasks, tell torch.distributed which one this is (RANK, WORLD_SIZE, ...)."""
+    """Where a job of submitit has several tasks, have them meet as the processes of one run."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return
     import submitit
 
     if submitit.JobEnvironment().num_tasks > 1:
         submitit.helpers.TorchDistributedEnvironment().export()
+        distributed.join()
 
 
 def _is_running(path: Path) -> bool:

@@ -57,7 +57,11 @@ WAITS = "waiting for another study on this machine, because timings run alone"
 
 
 class TimingLock:
-    """`with TimingLock() as lock: if lock.admits(...): ...`: trainings share the machine, a timing has it alone."""
+    """`with TimingLock() as lock: if lock.admits(...): ...`: trainings share the machine, a timing has it alone.
+
+    On flock itself, unlike `minitx.locks`: many have it at once, and it is of this machine, in its temporary folder.
+    What filelock offers for that is a database.
+    """
 
     def __init__(self) -> None:
         self._gate, self._work = _open("gate"), _open("work")

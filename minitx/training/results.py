@@ -58,6 +58,12 @@ def results_of(
     return {**results, "versions": versions(), "git": git_commit()}
 
 
+def validation_score(results: Mapping[str, Any]) -> float:
+    """The main metric on validation of a finished run, by which its best checkpoint was chosen: the first metric."""
+    main = next(iter(results["metrics"]["validation"].values()))
+    return float(main["value"])
+
+
 def write_results(
     folder: RunFolder,
     config: Config,

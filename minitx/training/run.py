@@ -143,7 +143,7 @@ def _train(
         if compute.compiled:
             torch.compiler.reset()  # a sweep's earlier cells have used up their number of recompilations
     reporter.info(f"run     {folder.path}")
-    data = load_data(config.data, fingerprint=fingerprint)
+    data = load_data(config.data, fingerprint=fingerprint, report=reporter.info)
     _show_data(reporter, config, data)
     trainer: Trainer | LinearTrainer
     if isinstance(config.model, LinearConfig):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -10,7 +9,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from minitx import locks
 from minitx.config import Config, ConfigError, TransformerConfig, rule
 from minitx.config.attention import PLAIN
 from minitx.config.base import in_one_line, keys_with_role
@@ -27,6 +27,9 @@ from minitx.training.checkpoint import DIGEST, checkpoints_of, digest_of
 
 EVALUATION = "evaluation.json"
 """A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
+
+LOCK = ".lock"
+"""There while a process has the folder, and after a kill."""
 
 CONFIG_SUM = "# sha256 of the lines above: "
 """Last line of config.yaml."""
@@ -122,18 +125,19 @@ class RunFolder:
 
         Raises:
             Busy: another process has the folder.
+            ConfigError: the folder's file system has no locks.
         """
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
+        with ExitStack() as held:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.enter_context(locks.locked(self.path / LOCK))
+            except locks.Taken:
                 raise Busy(
                     str(rule("hydra.run.dir", self.path, "be free", "another process is training in it"))
                 ) from None
+            except OSError as error:
+                must = "be a folder that can be locked"
+                raise rule("hydra.run.dir", self.path, must, error.strerror or str(error)) from None
             yield
-        finally:
-            os.close(handle)
 
     def write_config(self, config: Config) -> None:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
@@ -153,9 +157,13 @@ class RunFolder:
             own, mark, digest = text.rpartition(CONFIG_SUM)
             if mark and _sha256(own) != digest.strip():  # older ones have none
                 raise rule(key, self.path, "have the config.yaml that was written, it has changed", remedy)
-            return load(yaml.safe_load(text))
+            stored = yaml.safe_load(text)
         except (UnicodeDecodeError, yaml.YAMLError):
             raise rule(key, self.path, "have a config.yaml that is YAML, it is damaged", remedy) from None
+        try:
+            return load(stored)
+        except ConfigError as error:
+            raise rule(key, self.path, f"have a config.yaml of this version ({error})", remedy) from None
 
     def results(self) -> dict[str, Any] | None:
         """What results.json says, or None while there is none.

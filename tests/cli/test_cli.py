@@ -18,6 +18,7 @@ from tiny import ROOT, TINY_MODEL, TINY_TRAINER, lines_of
 import minitx
 from minitx.cli import main
 from minitx.config.load import load
+from minitx.decoding.text import Answer
 from minitx.predictor import Predictor
 from minitx.training.run import run
 
@@ -200,6 +201,47 @@ def test_inspect_writes_one_self_contained_page(
     assert (classifier / "inspect.html").is_file()
 
 
+def test_inspect_against_another_run(
+    trained: Path, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both runs' readings of each text, and of each answer the probability that each run gives it."""
+    raw = yaml.safe_load((classifier / "config.yaml").read_text())
+    other = tmp_path / "linear"
+    run(load({**raw, "model": {"kind": "linear"}}), other, quiet=True)
+    capsys.readouterr()
+    [file] = lines_of(capsys, "inspect", classifier, "1 2 3", "9", "--against", other, "-o", tmp_path / "page.html")
+    page = Path(file).read_text(encoding="utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert [text["run"] for text in data["texts"]] == [classifier.name, "linear"] * 2
+    assert [comparison["text"] for comparison in data["comparisons"]] == ["1 2 3", "9"]
+    for comparison in data["comparisons"]:
+        for i, folder in enumerate((classifier, other)):
+            [best] = minitx.load(str(folder)).likeliest([comparison["text"]], 1)
+            [found] = [answer for answer in comparison["answers"] if answer["text"] == best[0].text]
+            assert found["probabilities"][i] == pytest.approx(best[0].probability, rel=1e-4)
+            assert comparison["outputs"][i] == best[0].text
+    with pytest.raises(SystemExit):
+        main(["inspect", str(classifier), "1", "--against", str(trained)])
+    assert "--against" in (line := capsys.readouterr().err) and "must have the task and the classes of" in line
+
+
+def test_two_translators_against_each_other(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    ours, other = minitx.load(str(trained)), minitx.load(str(copy))
+    data = json.loads(ours.inspect("<b>a", against=other).split('id="data">')[1].split("</script>")[0])
+    [comparison] = data["comparisons"]
+    assert comparison["answers"] and len(data["texts"]) == 2
+    for answer in comparison["answers"]:
+        first, second = answer["probabilities"]
+        assert first == pytest.approx(second, rel=1e-6)
+    # What the other did not write itself is scored.
+    [found] = ours.inspections(["<b>a"])
+    answers = [answer.text for answer in found.answers if not answer.cut_off]
+    scored = ours._probabilities(replace(found, answers=()), answers)
+    assert [p for p in scored if p is not None] and scored[0] == pytest.approx(found.answers[0].probability, rel=1e-3)
+
+
 def test_inspect_shows_heads_in_numbers(
     trained: Path, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +325,10 @@ def test_last_checkpoint_can_be_asked_for(trained: Path) -> None:
             "--output (no/folder/x.html) must be a file that can be written",
         ),
         (["inspect", "RUN"], "inspect must be given a text, or --heads, or both\n"),
+        (
+            ["inspect", "RUN", "--heads", "--against", "RUN"],
+            "--against must be given with a text, because only maps of ",
+        ),
         (["inspect", "RUN", "--heads", "-o", "no/folder/x.html"], "--output (no/folder/x.html) must be a file that "),
         (["score", "RUN", "one"], "score (1 texts) must be given a text and its translation; quote each\n"),
         (["score", "RUN", "a", "b " * 500], "data.max_length ("),
@@ -346,7 +392,7 @@ def test_an_answer_with_a_line_break_stays_one_line(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ["two\nlines", "one\r"]
-    monkeypatch.setattr(Predictor, "predict", lambda self, texts: answers)
+    monkeypatch.setattr(Predictor, "answers", lambda self, texts: [Answer(text=answer) for answer in answers])
     assert lines_of(capsys, "predict", trained, "a", "b") == ["two\\nlines", "one\\r"]
     as_json = lines_of(capsys, "predict", trained, "--json", "a", "b")
     assert [json.loads(line) for line in as_json] == [{"text": answer} for answer in answers]

@@ -21,7 +21,7 @@ def table(tmp_path: Path, name: str, content: str | bytes) -> tuple[list[object]
     read = read_file("data.path", str(path), CONFIG)
     assert read.where == name
     assert read.class_names is None
-    return read.inputs, read.targets
+    return list(read.inputs), list(read.targets)
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_parquet(tmp_path: Path) -> None:
 
     parquet.write_table(pa.table({"n": [1, 2, 3], "text": WANTED[0], "label": [1, 0, None]}), tmp_path / "f.parquet")
     read = read_file("data.path", str(tmp_path / "f.parquet"), CONFIG)
-    assert (read.inputs, read.targets) == (WANTED[0], [1, 0, None])
+    assert (list(read.inputs), list(read.targets)) == (WANTED[0], [1, 0, None])
     with pytest.raises(ConfigError, match=r"^data\.text_column \(text\) must be a column of g\.parquet; it has: n$"):
         parquet.write_table(pa.table({"n": [1]}), tmp_path / "g.parquet")
         read_file("data.path", str(tmp_path / "g.parquet"), CONFIG)
@@ -80,9 +80,9 @@ MALFORMED = [
     ),
     ("f.csv", "text,label\n", r"hold at least one record; there is none below the header"),
     ("f.csv", b"text,label\n\xff,x\n", r"be UTF-8 text; byte 1 of line 2 is not"),
-    ("f.jsonl", '{"text": "a"}\n\n{"text": \n', r"hold one JSON object per line; record 2: "),
+    ("f.jsonl", '{"text": "a", "label": "x"}\n\n{"text": \n', r"hold one JSON object per line; record 2: "),
     ("f.jsonl", "[1]\n", r"hold JSON objects; record 1 is not one"),
-    ("f.json", '[{"text": "a"}, 3]', r"hold JSON objects; record 2 is not one"),
+    ("f.json", '[{"text": "a", "label": "x"}, 3]', r"hold JSON objects; record 2 is not one"),
     ("f.json", "[]", r"hold at least one record"),
     ("f.json", '{"text": "a"}', r"be a JSON list of objects; one object per line is \.jsonl"),
     ("f.json", "[\n{]", r"be a JSON list of objects; line 2: "),

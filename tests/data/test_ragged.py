@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minitx.data import splits
 from minitx.data.splits import Ragged, Texts
 
 rows_of_ids = st.lists(st.lists(st.integers(0, 65535), min_size=1, max_size=7), min_size=1, max_size=11)
@@ -38,3 +39,13 @@ def test_no_rows(dtype: type) -> None:
     empty = Ragged.of([], dtype)
     assert len(empty) == 0
     assert empty.flat.dtype == dtype
+
+
+@given(rows_of_ids, st.integers(0, 65535))
+def test_count(rows: list[list[int]], least: int) -> None:
+    ragged = Ragged.of([*rows, []], np.uint16)
+    with pytest.MonkeyPatch.context() as patched:
+        for block in (1, 5, 1000):
+            patched.setattr(splits, "BLOCK", block)
+            counts = ragged.count(lambda value: value >= least)
+            assert counts.tolist() == [sum(value >= least for value in row) for row in [*rows, []]]

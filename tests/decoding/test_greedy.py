@@ -115,7 +115,7 @@ def test_a_row_that_never_ends_stops_at_the_limit_of_the_model(
     """Learned positions end at max_length; one token more would be an error of theirs."""
     model, batch = translator(position="learned"), spelling.splits["test"].batch(np.arange(3))
     assert model.output is not None
-    project, no_end = model.project, one_hot(torch.tensor(EOS), model.output.num_embeddings)
+    project, no_end = model.project, one_hot(torch.tensor(EOS), model.output.out_features)
     monkeypatch.setattr(model, "project", lambda hidden: project(hidden) - 1e9 * no_end)
     most = model.decoder.max_length
     assert model.output_limit(1000) == most

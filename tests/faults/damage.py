@@ -21,13 +21,16 @@ from tests.faults.trainings import configuration, write_data
 from tests.tiny import fingerprint
 
 Question = Callable[[Path, dict[str, Any]], Any]
-FLIPS = 2
-"""Bits flipped of each file, one at a time."""
+HARMS = ("flip", "flip", "cut", "gone")
+"""What is done to each file, one at a time; a log gets the first."""
 KINDS = ("transformer classification", "linear classification")
 
 
-def damage(folder: Path, seed: int, kinds: tuple[str, ...] = KINDS, flips: int = FLIPS) -> dict[str, Any]:
-    """Damage each file of each kind of run; how often it was noticed, did no harm, or was wrong."""
+def damage(
+    folder: Path, seed: int, kinds: tuple[str, ...] = KINDS, harms: tuple[str, ...] = HARMS, inside: str = ""
+) -> dict[str, Any]:
+    """Damage each file of each kind of run; how often it was noticed, did no harm, or was wrong. inside: the folder
+    whose files are damaged, `run` or `cache`; all of them without."""
     rng, noticed, harmless, wrong = random.Random(seed), Counter[str](), Counter[str](), list[str]()
     write_data(folder / "data")
     for kind in kinds:
@@ -35,10 +38,9 @@ def damage(folder: Path, seed: int, kinds: tuple[str, ...] = KINDS, flips: int =
         tree = configuration(kind, folder / "data", place / "cache")
         session.run(load(tree), place / "run", quiet=True)
         expected = {name: _asked(ask, _copied(place, folder / "whole"), tree)[0] for name, ask in QUESTIONS.items()}
-        files = sorted(p for p in place.rglob("*") if p.is_file() and not p.is_symlink())
+        files = sorted(p for p in (place / inside).rglob("*") if p.is_file() and not p.is_symlink())
         for file in files:
-            harms = ["flip"] if _kind_of(file.relative_to(place)) == "log" else [*["flip"] * flips, "cut", "gone"]
-            for harm in harms:
+            for harm in harms[:1] if _kind_of(file.relative_to(place)) == "log" else harms:
                 what = _outcome(folder / "damaged", place, file, harm, tree, expected, rng)
                 name = f"{_kind_of(file.relative_to(place))}, {harm}"
                 if what == "noticed":

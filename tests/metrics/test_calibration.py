@@ -124,10 +124,13 @@ def test_json_form() -> None:
     assert shown["bins"][14] == {"low": 14 / 15, "high": 1.0, "n": 1, "confidence": 1.0, "accuracy": 1.0}
 
 
-@pytest.mark.parametrize(("sharpness", "n_classes"), [(0.5, 2), (1.0, 3), (2.3, 7)])
-def test_the_temperature_undoes_sharpening(sharpness: float, n_classes: int) -> None:
-    """Labels drawn from probabilities whose logits were then multiplied: the likeliest divisor is about that number."""
-    log_probs, labels = some_outputs(20_011, n_classes, sharpness)
+@pytest.mark.parametrize(
+    ("n", "sharpness", "n_classes"), [(20_011, 0.5, 2), (20_011, 1, 3), (20_011, 2.3, 7), (997, 1, 79)]
+)
+def test_the_temperature_undoes_sharpening(n: int, sharpness: float, n_classes: int) -> None:
+    """Labels drawn from probabilities whose logits were then multiplied: the likeliest divisor is about that number.
+    Also of as many classes as rows allow: the doubt about a label is not one about each of the others."""
+    log_probs, labels = some_outputs(n, n_classes, sharpness)
     assert fit_temperature(log_probs, labels) == pytest.approx(sharpness, rel=0.05)
 
 

@@ -43,7 +43,9 @@ def test_all_studies_in_the_order_of_their_claims(
     """`study=all` hands every study that has the tier to the same runner, and goes on after one that failed."""
     ran: list[tuple[Any, Any, int, list[str]]] = []
 
-    def run_study(node: dict[str, Any], root: Path, tuned: Path, compose: Any, identify: Any, typed: list[str]) -> None:
+    def run_study(
+        node: dict[str, Any], root: Path, tuned: Path, compose: Any, identify: Any, typed: list[str], launcher: None
+    ) -> None:
         ran.append((node["name"], node["tier"], len(node["claims"]), typed))
         if node["name"] == "distance":
             raise SystemExit(1)

@@ -59,7 +59,7 @@ def test_a_failing_cell_is_recorded(tiny_classes: dict[str, Any], tmp_path: Path
         arms={"bad": {}, "good": {"overrides": ["trainer.eval_train_rows=20", "optim.lr=0.002"]}},
     )  # fmt: skip
     with pytest.raises(SystemExit) as end:
-        run(study(tier, on_error=on_error), tmp_path, tiny_classes)
+        run(study(tier, on_error=on_error, workers=1), tmp_path, tiny_classes)  # the bad one first
     assert end.value.code == 1
     output = capfd.readouterr().out
     assert "trainer.eval_train_rows (0) must be set" in output

@@ -16,6 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from study_helpers import composer, heads, study
 from tiny import ROOT, tiny_overrides
 
@@ -149,9 +151,9 @@ def test_timings_stay_here(tiny_classes: dict[str, Any], tmp_path: Path) -> None
 EXTRAS = {"joblib": "hydra_plugins.hydra_joblib_launcher", "submitit_local": "hydra_plugins.hydra_submitit_launcher"}
 
 
-def sweep(folder: Path, data: dict[str, Any], *more: str) -> subprocess.Popen[bytes]:
-    """Three seeds, in `folder`."""
-    typed = [*tiny_overrides(data), "seed=0,1,2", "trainer.threads=1", f"hydra.sweep.dir={folder}", *more]
+def sweep(folder: Path, data: dict[str, Any], *more: str, seeds: str = "0,1,2") -> subprocess.Popen[bytes]:
+    """In `folder`."""
+    typed = [*tiny_overrides(data), f"seed={seeds}", "trainer.threads=1", f"hydra.sweep.dir={folder}", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (folder.parent / f"{folder.name}.log").open("ab") as log:
         return subprocess.Popen(
@@ -165,13 +167,17 @@ def cells(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in ("seconds", "folder")} for row in csv.DictReader(lines)]
 
 
+def skip_without(launcher: str) -> None:
+    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(EXTRAS[launcher]) is None:
+        pytest.skip(f'{launcher} is not installed; pip install -e ".[cluster]"')
+
+
 @pytest.mark.parametrize("launcher", EXTRAS)
 def test_a_sweep_whose_driver_is_killed_ends_in_the_same_table(
     launcher: str, tiny_data: dict[str, Any], tmp_path: Path
 ) -> None:
     """Killed when the first cell has finished; jobs that were begun may go on, and the same line waits for them."""
-    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(EXTRAS[launcher]) is None:
-        pytest.skip(f'{launcher} is not installed; pip install -e ".[cluster]"')
+    skip_without(launcher)
     here, there = tmp_path / "here", tmp_path / "there"
     assert sweep(here, tiny_data).wait(120) == 0
     typed = [f"hydra/launcher={launcher}", *(["hydra.launcher.n_jobs=1"] if launcher == "joblib" else [])]
@@ -184,3 +190,20 @@ def test_a_sweep_whose_driver_is_killed_ends_in_the_same_table(
     assert sweep(there, tiny_data, *typed).wait(120) == 0, (tmp_path / "there.log").read_text()
     assert "launch  " in (tmp_path / "there.log").read_text()
     assert cells(there) == cells(here)
+
+
+@pytest.mark.slow
+def test_two_tasks_of_a_job_train_a_cell_as_one_process_does(tiny_data: dict[str, Any], tmp_path: Path) -> None:
+    """In float32, whose sums are rounded otherwise when they are split."""
+    skip_without("submitit_local")
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert sweep(here, tiny_data, "trainer.accumulate=2", seeds="3").wait(120) == 0
+    together = ["hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=2", "trainer.accumulate=2"]
+    assert sweep(there, tiny_data, *together, seeds="3").wait(240) == 0, (tmp_path / "there.log").read_text()
+    assert len(list(there.rglob("*_1_log.out"))) == 1, "the second task"
+    one, two = (
+        load_file(next(folder.glob("*/checkpoints")) / "last" / "model.safetensors") for folder in (here, there)
+    )
+    assert one.keys() == two.keys()
+    for name, weights in one.items():
+        torch.testing.assert_close(two[name], weights, rtol=0, atol=1e-5)

@@ -15,6 +15,6 @@ CHECKS = Path(__file__).with_name("device_checks.py")
 @pytest.mark.slow
 def test_what_a_gpu_runs_runs_without_one() -> None:
     """Every model and task: no value asked for, no mixing of devices, and whole runs with resume (device_checks.py)."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(CHECKS)]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
     assert checked.returncode == 0, checked.stdout[-3000:]

@@ -143,7 +143,7 @@ def test_the_reader_is_taken_over_and_the_head_is_new(
     _, start = begun
     assert start.keys() == fresh.keys() and not set(start) & {"transform.0.weight"}
     taken = {name for name in start if name.startswith(("src_tokens.", "encoder."))}
-    assert set(start) - taken == {"pooling.query", "head.weight", "head.bias"}
+    assert set(start) - taken == {"pooling.query", "head.weight", "head.bias", "temperature"}
     assert all(torch.equal(start[name], best[name]) for name in taken)
     assert all(torch.equal(start[name], fresh[name]) for name in set(start) - taken)
     assert not torch.equal(start["src_tokens.weight"], fresh["src_tokens.weight"])

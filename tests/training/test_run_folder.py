@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -158,7 +159,20 @@ def test_a_folder_in_use_is_refused_and_freed_by_a_kill(tmp_path: Path) -> None:
         ):
             pass
         other.kill()
+    assert (tmp_path / ".lock").exists()
     with RunFolder(tmp_path).locked():
+        pass
+    assert not list(tmp_path.iterdir()), "a lock that is let go leaves nothing"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    line = rf"^hydra\.run\.dir .* must be a folder that can be locked; {os.strerror(number)}$"
+    with pytest.raises(ConfigError, match=line), RunFolder(tmp_path).locked():
         pass
 
 

@@ -1,34 +1,42 @@
 """Prepared data on disk: one folder per content key, complete or absent, safe to share between processes.
 
-An entry is written beside its place, synced, and renamed into it, so that a kill leaves at most a `.partial` folder
-(removed after a day) and two processes that build the same entry end with one of the two equal results. Every file has
-a checksum, and reading verifies it (about 1 GB/s): an entry that is damaged in any way is rebuilt like an absent one.
+An entry is made beside its place, in shards, and renamed into it. A kill leaves a `.partial` folder, and the next
+process on that machine that needs the entry goes on after the last shard in it; it is removed after a day. One process
+of a machine makes an entry and the others wait for it. Two machines that share the folder each make their own, and end
+with one of the two equal results, so that nothing rests on locks between machines. Every file has a checksum, and
+reading verifies it as `data.verify` says: an entry that is damaged is rebuilt like an absent one.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
+import io
 import json
 import os
+import platform
+import re
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from minitx.config import rule
+from minitx.data.progress import Report, silent
+from minitx.data.sources.digests import Digests
+from minitx.locks import locked
 
 Meta = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
 
-SUMS, META = "checksums.json", "meta.json"
+SUMS, META, PROGRESS = "checksums.json", "meta.json", "progress.json"
 STALE_SECONDS = 24 * 3600
 RACES = 10
 """Times to try again when other processes replace the same damaged entry."""
@@ -43,55 +51,172 @@ class Entry:
     """Memory-mapped, read-only."""
 
 
-def fetch(folder: Path, make: Callable[[], tuple[Meta, Arrays]]) -> Entry:
-    """The entry in `folder`, made first where it is absent or damaged."""
-    entry = read(folder)
+class Builder:
+    """An entry in the making: its arrays grow shard by shard, and what `commit` has kept outlives a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: the partial one, which may hold shards already."""
+        self.folder = folder
+        self.state: dict[str, Any] = {}
+        """What the last commit was given; empty at the beginning."""
+        self._dtypes: dict[str, np.dtype[Any]] = {}
+        with _disk(folder):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Go back to the last commit, or to nothing."""
+        try:
+            kept = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
+            arrays = {name: (size, np.dtype(kind)) for name, (size, kind) in kept["arrays"].items()}
+            if any(self._file(name).stat().st_size < size for name, (size, _) in arrays.items()):
+                raise ValueError("a file has lost its end")
+            self.state = dict(kept["state"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            arrays = {}
+        for path in list(self.folder.iterdir()):
+            if path.name != PROGRESS and path.stem not in arrays:
+                path.unlink()
+        for name, (size, _) in arrays.items():
+            os.truncate(self._file(name), size)
+        self._dtypes = {name: dtype for name, (_, dtype) in arrays.items()}
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def append(self, arrays: Arrays) -> None:
+        """More values at the end of arrays of one dimension; each keeps the type that it began with."""
+        with _disk(self.folder):
+            for name, array in arrays.items():
+                if self._dtypes.setdefault(name, array.dtype) != array.dtype:
+                    raise TypeError(f"{name}: {array.dtype} after {self._dtypes[name]}")
+                with self._file(name).open("ab") as file:
+                    if file.tell() == 0:
+                        file.write(self._header(name, 0))
+                    file.write(np.ascontiguousarray(array).data)
+
+    def _header(self, name: str, count: int) -> bytes:
+        """numpy's own, which has one length for every count."""
+        header = io.BytesIO()
+        descr = npy.dtype_to_descr(self._dtypes[name])
+        npy.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": (count,)})
+        return header.getvalue()
+
+    def commit(self, state: Mapping[str, Any]) -> None:
+        """Keep what has been appended, and `state` (for JSON), which says what that is."""
+        with _disk(self.folder):
+            sizes = {}
+            for name, dtype in self._dtypes.items():
+                with self._file(name).open("rb+") as file:
+                    os.fsync(file.fileno())
+                    sizes[name] = [file.seek(0, os.SEEK_END), dtype.str]
+            beside = self.folder / f"{PROGRESS}.new"
+            _write_json(beside, {"arrays": sizes, "state": dict(state)})
+            os.replace(beside, self.folder / PROGRESS)
+        self.state = dict(state)
+
+    def arrays(self) -> Arrays:
+        """All that has been appended, memory-mapped."""
+        with _disk(self.folder):
+            for name, dtype in self._dtypes.items():
+                with self._file(name).open("rb+") as file:
+                    size = file.seek(0, os.SEEK_END) - len(self._header(name, 0))
+                    file.seek(0)
+                    file.write(self._header(name, size // dtype.itemsize))
+        return {name: _mapped(self._file(name)) for name in self._dtypes}
+
+    def finish(self, meta: Meta, digests: Digests) -> None:
+        """Write what makes an entry of the arrays."""
+        self.arrays()
+        with _disk(self.folder):
+            _write_json(self.folder / META, meta)
+            for name in self._dtypes:
+                with self._file(name).open("rb+") as file:
+                    os.fsync(file.fileno())
+            paths = [self.folder / META, *map(self._file, self._dtypes)]
+            _write_json(self.folder / SUMS, {path.name: digests[path] for path in sorted(paths)})
+            (self.folder / PROGRESS).unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk(partial: Path) -> Iterator[None]:
+    """An OSError inside is a ConfigError: the disk of the cache is full, or has another fault."""
+    try:
+        yield
+    except OSError as error:
+        raise rule("data.cache_dir", partial.parent, "have room for the prepared data", str(error)) from error
+
+
+Make = Callable[[Builder], Meta]
+"""Fills the arrays of an entry, from the builder's state on, and returns the facts about them."""
+
+
+def fetch(folder: Path, make: Make, report: Report = silent, *, full: bool = False) -> Entry:
+    """The entry in `folder`, made first where it is absent or damaged; while another process makes it, waits for it.
+
+    full: verify large files by their content too.
+
+    Raises:
+        ConfigError: the folder cannot be written, or the disk is full.
+    """
+    digests = Digests(folder.parent, full)
+    entry = read(folder, digests)
     if entry is None:
-        write(folder, *make())
-        entry = read(folder)
+        name = f".{folder.name}.{re.sub(r'[^A-Za-z0-9-]', '_', platform.node())}"
+        with _only_builder(folder.with_name(f"{name}.lock"), folder.name, report):
+            entry = read(folder, digests)
+            if entry is None:
+                _make(folder, folder.with_name(f"{name}.partial"), make, digests)
+                entry = read(folder, digests)
     if entry is None:
         raise OSError(f"{folder}: the cache entry is damaged right after it was written; check the disk")
     return entry
 
 
-def read(folder: Path) -> Entry | None:
-    """The entry, or None where it is absent or damaged."""
+def read(folder: Path, digests: Digests | None = None) -> Entry | None:
+    """The entry, or None where it is absent or damaged. digests: None = computed of every file."""
+    digests = digests or Digests(folder.parent, full=True)
     try:
         files = json.loads((folder / SUMS).read_text(encoding="utf-8"))
         there = {path.name for path in folder.iterdir()} - {SUMS}
-        if not isinstance(files, dict) or files.keys() != there or any(_digest(folder / n) != files[n] for n in there):
+        if not isinstance(files, dict) or files.keys() != there or any(digests[folder / n] != files[n] for n in there):
             return None
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        # a memory map costs its subclass's overhead at every indexing; a plain view of it does not
-        arrays = {
-            name.removesuffix(".npy"): np.asarray(np.load(folder / name, mmap_mode="r"))
-            for name in files
-            if name != META
-        }
-        return Entry(meta, arrays)
+        return Entry(meta, {name.removesuffix(".npy"): _mapped(folder / name) for name in files if name != META})
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 
-def write(folder: Path, meta: Meta, arrays: Arrays) -> None:
-    """Put a complete entry in place, or keep the one that another process has put there in the meantime."""
-    partial = folder.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise rule("data.cache_dir", folder.parent, "be a folder that can be written", str(error.strerror)) from None
+def _mapped(path: Path) -> NDArray[Any]:
+    """A memory map costs its subclass's overhead at every indexing; a plain view of it does not."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+@contextmanager
+def _only_builder(path: Path, entry: str, report: Report) -> Iterator[None]:
+    """No other process of this machine makes the entry meanwhile. path: of the lock file."""
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path, lambda: report(f"waiting for another process, which prepares {entry}")))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise rule("data.cache_dir", path.parent, "be a folder that can be written", why) from None
+        yield
+
+
+def _make(folder: Path, partial: Path, make: Make, digests: Digests) -> None:
+    """Put a complete entry in place, or keep the one that another machine has put there in the meantime."""
     _remove_stale(folder.parent)
+    with _disk(partial):
+        partial.mkdir(exist_ok=True)
     try:
-        for name, array in arrays.items():
-            with _synced(partial / f"{name}.npy") as file:
-                np.save(file, array, allow_pickle=False)
-        _write_json(partial / META, meta)
-        _write_json(partial / SUMS, {path.name: _digest(path) for path in sorted(partial.iterdir())})
-        _move(partial, folder)
-    except OSError as error:  # numpy's has no number: it says how much it has written
-        raise rule("data.cache_dir", folder.parent, "have room for the prepared data", str(error)) from error
+        builder = Builder(partial)
+        builder.finish(make(builder), digests)
+        with _disk(partial):
+            _move(partial, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not (partial / PROGRESS).exists():  # nothing to go on with
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _move(partial: Path, folder: Path) -> None:
@@ -108,6 +233,8 @@ def _move(partial: Path, folder: Path) -> None:
         away = partial.with_name(f".{uuid.uuid4().hex}.partial")
         with suppress(FileNotFoundError):  # another process has just moved it
             folder.rename(away)
+        if away.is_file():
+            away.unlink()
         shutil.rmtree(away, ignore_errors=True)
 
 
@@ -119,20 +246,9 @@ def _remove_stale(parent: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-@contextmanager
-def _synced(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, on the disk when the block ends."""
+def _write_json(path: Path, value: object) -> None:
+    """On the disk when it returns."""
     with path.open("wb") as file:
-        yield file
+        file.write(json.dumps(value, ensure_ascii=False, indent=1).encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def _write_json(path: Path, value: object) -> None:
-    with _synced(path) as file:
-        file.write(json.dumps(value, ensure_ascii=False, indent=1).encode())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

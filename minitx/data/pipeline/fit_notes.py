@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from minitx.batch import UNK
 from minitx.config import DataConfig, TokenizerConfig
-from minitx.data.splits import BoolArray, IntArray, Ragged, Split, Texts
+from minitx.data.splits import Ragged, Split, Texts
 
 MORE_TOKENS = 2.0
 """Times as many tokens per character as in training. A thousand rows of English or German take up to 1.3 times as many
@@ -33,15 +31,10 @@ class _Side:
         whole = ids.lengths < max_length
         return cls(
             tokens=int((ids.lengths - 1)[whole].sum()),  # each row has one special token
-            characters=int(_per_row(texts.encoded, (texts.encoded.flat & 0xC0) != 0x80)[whole].sum()),
-            unknown=int(_per_row(ids, ids.flat == UNK)[whole].sum()),
+            # in UTF-8 every character has one byte that is no 10xxxxxx
+            characters=int(texts.encoded.count(lambda byte: (byte & 0xC0) != 0x80)[whole].sum()),
+            unknown=int(ids.count(lambda token: token == UNK)[whole].sum()),
         )
-
-
-def _per_row(ragged: Ragged, flags: BoolArray) -> IntArray:
-    """(rows,) how many of each row's values are flagged. In UTF-8 every character has one byte that is no 10xxxxxx."""
-    before = np.concatenate([[0], np.cumsum(flags)])
-    return np.asarray(before[ragged.offsets[1:]] - before[ragged.offsets[:-1]])
 
 
 def unlike_training(splits: Mapping[str, Split], config: DataConfig) -> Iterator[str]:
@@ -65,7 +58,9 @@ def _side(split: Split, side: str, max_length: int) -> _Side | None:
     elif split.tgt is None or split.reference_texts is None or split.reference_groups is None:
         return None
     else:
-        first = Texts(split.reference_texts.encoded.take(split.reference_groups[:-1]))
+        first = split.reference_texts
+        if len(first) > len(split):  # in training each row has one, which may be more than fits into memory
+            first = Texts(first.encoded.take(split.reference_groups[:-1]))
         found = _Side.of(split.tgt, first, max_length)
     return found if found.tokens and found.characters else None
 

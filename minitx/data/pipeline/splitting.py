@@ -6,11 +6,13 @@ leaves phrases of nearly every held-out text in training, and scores measure how
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minitx.config import DataConfig, KeepTogether, rule
 from minitx.data.sources.source import SPLITS, Corpus, Examples, stratified_order
@@ -51,8 +53,10 @@ def cut_missing_splits(corpus: Corpus, config: DataConfig) -> Corpus:
 
 def _target_notes(splits: Mapping[str, Examples], cut: Sequence[str]) -> list[str]:
     """Translation: how many targets of a split that was cut from train occur in training as well."""
-    known = set(_target_keys(splits["train"])) if cut else set[str]()
-    shared = {name: sum(key in known for key in _target_keys(splits[name])) for name in cut}
+    if not cut or splits["train"].references is None:
+        return []
+    known = _hashes(_target_keys(splits["train"]))
+    shared = {name: int(np.isin(_hashes(_target_keys(splits[name])), known).sum()) for name in cut}
     return [
         f"{name}: {n:,} of {len(splits[name]):,} targets occur in training too, with other sources; "
         "data.keep_together=both keeps them apart"
@@ -99,7 +103,7 @@ def _draw_rows(examples: Examples, keep_together: KeepTogether, count: int, seed
     labels = None if examples.labels is None else examples.labels[heads]
     place = np.argsort(stratified_order(len(heads), labels, seed))[group]
     if keep_together != "phrases":  # texts that differ in case or white space alone come with the first of them
-        group = _numbered(text_key(text) for text in examples.texts)
+        group = _numbered(map(text_key, examples.texts))
         first = np.full(len(place), len(place))
         np.minimum.at(first, group, place)
         place = first[group]
@@ -116,15 +120,21 @@ def text_key(text: str) -> str:
     return " ".join(text.casefold().split()) or text
 
 
-def _target_keys(examples: Examples) -> list[str]:
+def _target_keys(examples: Examples) -> Iterator[str]:
     """Of each row's first reference; none in classification."""
-    return [text_key(references[0]) for references in examples.references or []]
+    return (text_key(references[0]) for references in examples.references or ())
 
 
 def _numbered(keys: Iterable[str]) -> IntArray:
-    """(rows,) the same number for the same key, from 0 in order of appearance."""
-    number: dict[str, int] = {}
-    return np.array([number.setdefault(key, len(number)) for key in keys], np.int64)
+    """(rows,) int64: the same number, from 0, for the same key."""
+    return np.asarray(np.unique(_hashes(keys), return_inverse=True)[1])
+
+
+def _hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """(rows,) a hash of each text, for the texts of a large set do not fit into memory. Two of 20 million texts have
+    one hash with probability 1e-5: they would then be kept together, which harms nothing."""
+    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
+    return np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64)
 
 
 # -------------------------------------------------------------------------------------------------------- text groups
@@ -146,11 +156,11 @@ def group_texts(texts: Sequence[str], keep_together: KeepTogether) -> TextGroups
     phrases: a group is the texts that share a phrase of at least `MIN_SHARED_WORDS` words, directly or by way of other
     texts, with all their phrases; a shorter phrase goes with the longest text that holds it, of several the first. A
     phrase is a row of at most `LONGEST_PHRASE` words that occurs in another. Words end at white space, however much.
+    This holds all texts in memory.
     """
     if keep_together != "phrases":
-        first: dict[str, int] = {}
-        head = np.array([first.setdefault(text, row) for row, text in enumerate(texts)], np.int64)
-        return TextGroups(head, np.ones(len(texts), np.bool_))
+        _, first, group = np.unique(_hashes(texts), return_index=True, return_inverse=True)
+        return TextGroups(first[group], np.ones(len(texts), np.bool_))
     words = [tuple(text.split()) for text in texts]
     number = {text: i for i, text in enumerate(sorted(dict.fromkeys(words), key=len, reverse=True))}
     longest, whole = _tie_phrases(list(number))

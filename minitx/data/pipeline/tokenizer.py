@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -62,21 +63,22 @@ class Tokenizer:
         return hash(self._json)
 
     @classmethod
-    def fit(cls, config: TokenizerConfig, texts: Sequence[str], *, symbols: bool = False) -> Tokenizer:
+    def fit(cls, config: TokenizerConfig, *columns: Iterable[str], symbols: bool = False) -> Tokenizer:
         """Fit on training texts; the same texts give the same vocabulary (`unigram`: nearly, see above).
 
+        columns: of texts, which are read twice and not kept: memory grows with distinct words, not with texts.
         symbols: `word` splits at white space alone, for texts that are sequences of symbols (phonemes, IPA, numbers),
         whose marks must not be cut off. Otherwise punctuation is split off.
         """
         inner = _untrained(config, symbols)
-        divides = config.kind in ("bpe", "word") and not symbols and lacks_spaces(texts)
+        divides = config.kind in ("bpe", "word") and not symbols and lacks_spaces(chain(*columns))
         if divides:
             inner.pre_tokenizer = pre_tokenizers.Sequence([_EACH_CHARACTER, inner.pre_tokenizer])
         if config.lowercase:
             inner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         trainer = _trainer(config, least_frequency=2 if divides else 0)
         if trainer is not None:
-            whole_words = config.kind in ("char", "word")
+            texts, whole_words = chain(*columns), config.kind in ("char", "word")
             inner.train_from_iterator(texts if whole_words else _with_short_words(texts), trainer)
         return cls(inner.to_str())
 

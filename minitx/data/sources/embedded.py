@@ -18,7 +18,9 @@ from typing import Literal
 import numpy as np
 
 from minitx.config import DataConfig, rule
-from minitx.data.sources.source import SPLITS, Corpus, Examples, Source, hash_files, stratified_order
+from minitx.data.progress import Report, silent
+from minitx.data.sources.digests import Digests, hash_files
+from minitx.data.sources.source import SPLITS, Corpus, Examples, Source, stratified_order
 
 N_STRESS = 5
 """Classes of `cmudict_stress`: the primary stress lies on the last syllable (1) to the fifth from the end (5)."""
@@ -48,9 +50,9 @@ class EmbeddedSet(Source):
         self.path(config)
 
     def fingerprint(self, config: DataConfig) -> str:
-        return hash_files({config.source: self.path(config)})
+        return hash_files({config.source: self.path(config)}, Digests.of(config))
 
-    def read(self, config: DataConfig) -> Corpus:
+    def read(self, config: DataConfig, report: Report = silent) -> Corpus:
         return self.parse(self.path(config))
 
 

@@ -11,25 +11,32 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from minitx.config import DataConfig, rule
-from minitx.data.sources.records import Table, check_columns, examples_of
-from minitx.data.sources.source import Corpus, Source, hash_files
+from minitx.data.progress import Progress, Report, silent
+from minitx.data.sources.digests import Digests, hash_files
+from minitx.data.sources.records import Table, check_columns, examples_of, read_columns
+from minitx.data.sources.source import Corpus, Source
+
+BATCH = 1000
+"""Records of a Parquet file read at a time."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """What one file holds."""
+    """What one file holds, read once from beginning to end."""
 
     columns: list[str]
     """Those that are there."""
-    rows: list[dict[str, Any]]
+    rows: Iterator[dict[str, Any]]
     """One mapping per record, with at least the columns that were wanted."""
-    notes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    """For the user; complete once all rows have been read."""
 
 
 class Files(Source):
@@ -40,10 +47,10 @@ class Files(Source):
             check_file(key, path)
 
     def fingerprint(self, config: DataConfig) -> str:
-        return hash_files({key: expanded(key, path) for key, path in _paths(config).items()})
+        return hash_files({key: expanded(key, path) for key, path in _paths(config).items()}, Digests.of(config))
 
-    def read(self, config: DataConfig) -> Corpus:
-        tables = {_PATHS[key]: read_file(key, path, config) for key, path in _paths(config).items()}
+    def read(self, config: DataConfig, report: Report = silent) -> Corpus:
+        tables = {_PATHS[key]: read_file(key, path, config, report) for key, path in _paths(config).items()}
         return examples_of(tables, config)
 
 
@@ -80,19 +87,23 @@ def expanded(key: str, path: str) -> Path:
         raise rule(key, path, "begin with the home folder of a user that there is", "name the whole path") from None
 
 
-def read_file(key: str, path: str, config: DataConfig) -> Table:
+def read_file(key: str, path: str, config: DataConfig, report: Report = silent) -> Table:
     """The two columns of one file; `key` is the configuration key that names it in messages."""
     file = expanded(key, path)
     try:
         found = _READERS[file.suffix.lower()](file, config.columns)
+        first = next(found.rows, None)
+        if first is None:
+            raise rule(key, path, "hold at least one record", "there is none below the header")
+        check_columns(config, file.name, found.columns)
+        pairs = ([record.get(column) for column in config.columns] for record in chain([first], found.rows))
+        inputs, targets = read_columns(
+            ((one, two) for one, two in pairs), config, Progress(file.name, "records", report)
+        )
     except UnicodeDecodeError:
         raise rule(key, path, "be UTF-8 text", f"{_not_utf8(file)} is not; convert the file") from None
     except _Malformed as error:
         raise rule(key, path, *error.args) from None
-    if not found.rows:
-        raise rule(key, path, "hold at least one record", "there is none below the header")
-    check_columns(config, file.name, found.columns)
-    inputs, targets = ([record.get(column) for record in found.rows] for column in config.columns)
     return Table(file.name, inputs, targets, notes=tuple(f"{file.name}: {note}" for note in found.notes))
 
 
@@ -119,26 +130,38 @@ OTHER_DELIMITERS = {**DELIMITERS, ";": "semicolons", "|": "bars"}
 
 def _delimited(file: Path, columns: tuple[str, str], delimiter: str, **dialect: Any) -> Records:
     """A header and one row per record; rows that are wholly empty are skipped."""
+    notes: list[str] = []
+    rows = _delimited_rows(file, columns, delimiter, notes, **dialect)
+    return Records(list(next(rows)), rows, notes)
+
+
+def _delimited_rows(
+    file: Path, columns: tuple[str, str], delimiter: str, notes: list[str], **dialect: Any
+) -> Iterator[dict[str, Any]]:
+    """The header, as the keys of an empty record, then the records. notes: get what there is to say in the end."""
     widest = csv.field_size_limit(sys.maxsize)  # a process-wide setting of the csv module; put back below
-    records: list[dict[str, Any]] = []
-    spans: list[tuple[int, int]] = []
+    n, n_spans, longest = 0, 0, (0, 0)
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             rows = csv.reader(lines, strict=True, delimiter=delimiter, **dialect)
             header = [name.strip() for name in next(rows, [])]
             _check_header(header, columns, delimiter)
+            yield dict.fromkeys(header)
             line = rows.line_num
             for row in rows:
                 if row:
-                    records.append(_record(header, row, len(records) + 1, delimiter))
+                    n += 1
                     if rows.line_num > line + 1:
-                        spans.append((line + 1, rows.line_num))
+                        n_spans += 1
+                        longest = max(longest, (line + 1, rows.line_num), key=lambda span: span[1] - span[0])
+                    yield _record(header, row, n, delimiter)
                 line = rows.line_num
     except csv.Error as error:
         raise _Malformed("be well-formed", f"line {rows.line_num}: {error}") from None
     finally:
         csv.field_size_limit(widest)
-    return Records(header, records, _span_notes(spans))
+    if n_spans:
+        notes.append(_span_note(n_spans, *longest))
 
 
 def _check_header(header: list[str], columns: tuple[str, str], delimiter: str) -> None:
@@ -152,17 +175,14 @@ def _check_header(header: list[str], columns: tuple[str, str], delimiter: str) -
             raise _Malformed(f"have {DELIMITERS[delimiter]} between its fields", f"its header has {name}; {remedy}")
 
 
-def _span_notes(spans: list[tuple[int, int]]) -> tuple[str, ...]:
+def _span_note(count: int, begin: int, end: int) -> str:
     """A quotation mark that stands alone takes the records up to the next one into its field, which no parser can
-    tell from a field that is meant to hold lines."""
-    if not spans:
-        return ()
-    begin, end = max(spans, key=lambda span: span[1] - span[0])
-    records, hold = ("record", "holds") if len(spans) == 1 else ("records", "hold")
-    longest = "" if len(spans) == 1 else "the longest from "
+    tell from a field that is meant to hold lines. begin, end: lines of the longest such record."""
+    records, hold = ("record", "holds") if count == 1 else ("records", "hold")
+    longest = "" if count == 1 else "the longest from "
     return (
-        f"{len(spans):,} {records} {hold} line breaks, {longest}line {begin:,} to {end:,}; "
-        f"a stray quotation mark would look the same",
+        f"{count:,} {records} {hold} line breaks, {longest}line {begin:,} to {end:,}; "
+        f"a stray quotation mark would look the same"
     )
 
 
@@ -175,18 +195,18 @@ def _record(header: list[str], row: list[str], n: int, delimiter: str) -> dict[s
 
 
 def _jsonl(file: Path, columns: tuple[str, str]) -> Records:
+    return _objects(_parsed(file))
+
+
+def _parsed(file: Path) -> Iterator[Any]:
     with file.open(encoding="utf-8-sig") as lines:
-        return _objects(_parsed(lines))
-
-
-def _parsed(lines: IO[str]) -> Iterator[Any]:
-    for n, line in enumerate((line for line in lines if line.strip()), start=1):
-        try:
-            yield _loads(line)
-        except json.JSONDecodeError as error:
-            raise _Malformed("hold one JSON object per line", f"record {n}: {error.msg}") from None
-        except _Unreadable as error:
-            raise _Malformed("hold one JSON object per line", f"record {n}: {error}") from None
+        for n, line in enumerate((line for line in lines if line.strip()), start=1):
+            try:
+                yield _loads(line)
+            except json.JSONDecodeError as error:
+                raise _Malformed("hold one JSON object per line", f"record {n}: {error.msg}") from None
+            except _Unreadable as error:
+                raise _Malformed("hold one JSON object per line", f"record {n}: {error}") from None
 
 
 def _json(file: Path, columns: tuple[str, str]) -> Records:
@@ -230,15 +250,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _objects(values: Iterator[Any]) -> Records:
     """JSON objects; the columns are those of the first."""
-    records = []
+    rows = _checked(values)
+    first = next(rows, None)
+    return Records([], rows) if first is None else Records(list(first), chain([first], rows))
+
+
+def _checked(values: Iterator[Any]) -> Iterator[dict[str, Any]]:
     for n, value in enumerate(values, start=1):
         if not isinstance(value, dict):
             raise _Malformed("hold JSON objects", f"record {n} is not one")
-        records.append(value)
-    return Records(list(records[0]) if records else [], records)
+        yield value
 
 
 def _parquet(file: Path, columns: tuple[str, str]) -> Records:
+    rows = _parquet_rows(file, columns)
+    return Records(list(next(rows)), rows)
+
+
+def _parquet_rows(file: Path, columns: tuple[str, str]) -> Iterator[dict[str, Any]]:
+    """The names of all columns, as the keys of an empty record, then the records with those that are wanted."""
     # slow to import, and a cached run needs none of it
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
@@ -249,8 +279,9 @@ def _parquet(file: Path, columns: tuple[str, str]) -> Records:
             twice = [column for column in columns if present.count(column) > 1]
             if twice:
                 raise _Malformed(f"have the column {twice[0]} once", "drop the others")
-            wanted = [column for column in columns if column in present]
-            return Records(present, table.read(columns=wanted).to_pylist() if wanted else [{}])
+            yield dict.fromkeys(present)
+            for batch in table.iter_batches(BATCH, columns=[column for column in columns if column in present]):
+                yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError):  # damage shows as any of them
         raise _Malformed("be a Parquet file", "it is damaged or another format") from None
 

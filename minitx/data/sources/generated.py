@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from minitx.batch import SPECIAL_TOKENS
 from minitx.config import DataConfig, ProbeConfig, ProbeKind, rule
 from minitx.config.probe import MOTIF, SENTENCE
+from minitx.data.progress import Report, silent
 from minitx.data.sources.source import SPLITS, Corpus, Examples, Source
 from minitx.data.splits import IntArray
 
@@ -60,7 +61,7 @@ class Generated(Source):
     def fingerprint(self, config: DataConfig) -> str:
         return f"probe-{VERSION}"
 
-    def read(self, config: DataConfig) -> Corpus:
+    def read(self, config: DataConfig, report: Report = silent) -> Corpus:
         return read_probe(config.probe)
 
 

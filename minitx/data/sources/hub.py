@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from minitx.config import DataConfig, rule
-from minitx.data.sources.records import Table, check_columns, examples_of
-from minitx.data.sources.source import SPLITS, Corpus, Source, hash_files
+from minitx.data.progress import Progress, Report, silent
+from minitx.data.sources.digests import Digests, hash_files
+from minitx.data.sources.records import Table, check_columns, examples_of, read_columns
+from minitx.data.sources.source import SPLITS, Corpus, Source
 from minitx.errors import ConfigError
 
+BATCH = 1000
+"""Records read at a time."""
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -49,13 +53,13 @@ class HubOrFolder(Source):
             return f"{config.path}@{config.revision or 'main'}"
         inside = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
         visible = [name for name in inside if not any(part.startswith(".") for part in name.parts)]
-        return hash_files({name.as_posix(): inside[name] for name in visible})
+        return hash_files({name.as_posix(): inside[name] for name in visible}, Digests.of(config))
 
-    def read(self, config: DataConfig) -> Corpus:
-        return examples_of(read_dataset(config), config)
+    def read(self, config: DataConfig, report: Report = silent) -> Corpus:
+        return examples_of(read_dataset(config, report), config)
 
 
-def read_dataset(config: DataConfig) -> dict[str, Table]:
+def read_dataset(config: DataConfig, report: Report = silent) -> dict[str, Table]:
     """The splits that the source has, of `train`, `validation` and `test`; train is always there."""
     with _loaded(config) as data:
         named = {split: getattr(config, f"{split}_split") for split in SPLITS}
@@ -65,14 +69,20 @@ def read_dataset(config: DataConfig) -> dict[str, Table]:
             given = split == "train" or name != type(config).model_fields[f"{split}_split"].default
             if given and name not in data:
                 raise rule(f"data.{split}_split", name, "be a split of the data set", f"it has: {', '.join(data)}")
-        return {split: _table(data[name], f"the {name} split", config) for split, name in names.items() if name in data}
+        return {
+            split: _table(data[name], f"the {name} split", config, report)
+            for split, name in names.items()
+            if name in data
+        }
 
 
-def _table(data: Any, where: str, config: DataConfig) -> Table:
+def _table(data: Any, where: str, config: DataConfig, report: Report) -> Table:
     check_columns(config, where, data.column_names)
-    columns = data.with_format("arrow")[:]
-    inputs, targets = (columns.column(name).to_pylist() for name in config.columns)
-    return Table(where, inputs, targets, _class_names(data.features[config.columns[1]]))
+    chosen = data.select_columns(list(dict.fromkeys(config.columns))).with_format("arrow")
+    batches = ([batch.column(name).to_pylist() for name in config.columns] for batch in chosen.iter(BATCH))
+    pairs = (pair for inputs, targets in batches for pair in zip(inputs, targets, strict=True))
+    progress = Progress(where, "records", report, len(chosen))
+    return Table(where, *read_columns(pairs, config, progress), _class_names(data.features[config.columns[1]]))
 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:
@@ -92,7 +102,7 @@ def _loaded(config: DataConfig) -> Iterator[Any]:
         stack.enter_context(_no_progress_bars())
         where: dict[str, Any] = {"path": path, "revision": config.revision}
         if folder is not None:  # our own cache holds the result; theirs would be a second copy
-            where = {"path": str(folder), "cache_dir": stack.enter_context(tempfile.TemporaryDirectory())}
+            where = {"path": str(folder), "cache_dir": stack.enter_context(_temporary_folder(config))}
         elif not _hub_is_reachable():
             stack.enter_context(_offline())
         try:
@@ -102,6 +112,13 @@ def _loaded(config: DataConfig) -> Iterator[Any]:
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise _unloadable(config, error) from None
         yield data
+
+
+def _temporary_folder(config: DataConfig) -> tempfile.TemporaryDirectory[str]:
+    """On the disk of the cache, because /tmp may be in memory; left by a kill, it goes when the cache tidies up."""
+    place = Path(config.cache_dir)
+    place.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=place, prefix=".", suffix=".partial")
 
 
 def _unreachable(path: str) -> ConfigError:

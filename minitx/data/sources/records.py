@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minitx.config import DataConfig, rule
+from minitx.data.progress import Progress
+from minitx.data.sources.columns import Column, Singles
 from minitx.data.sources.source import Corpus, Examples
 from minitx.data.splits import IntArray
 
@@ -23,12 +26,25 @@ class Table:
 
     where: str
     """How messages name it: `reviews.csv`, `the train split`."""
-    inputs: list[Any]
-    targets: list[Any]
+    inputs: Sequence[Any]
+    targets: Sequence[Any]
     class_names: tuple[str, ...] | None = None
     """Names of integer labels, where the source declares them; -1 then means unlabelled."""
     notes: tuple[str, ...] = ()
     """For the user."""
+
+
+def read_columns(
+    pairs: Iterable[tuple[Any, Any]], config: DataConfig, progress: Progress
+) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The two columns of all records; texts may be more than fits into memory. pairs: (input, target) of each."""
+    inputs = Column(Path(config.cache_dir))
+    targets: Column | list[Any] = Column(Path(config.cache_dir)) if config.task == "translation" else []
+    known: dict[str, str] = {}  # one string of each label, not one of each row
+    for value, target in progress.over(pairs):
+        inputs.append(value)
+        targets.append(known.setdefault(target, target) if isinstance(target, str) else target)
+    return inputs, targets
 
 
 def column_keys(config: DataConfig) -> tuple[str, str]:
@@ -85,10 +101,7 @@ def _shown(value: Any) -> str:
 
 def _classification(tables: dict[str, Table], config: DataConfig) -> Corpus:
     notes = [note for table in tables.values() for note in (*table.notes, *_space_notes(table))]
-    labels = {
-        name: [_label(value, table, config, row) for row, value in enumerate(table.targets)]
-        for name, table in tables.items()
-    }
+    labels = {name: _labels(table, config) for name, table in tables.items()}
     names = tables["train"].class_names or _sorted_names(label for label in labels["train"] if label is not None)
     splits = {}
     for name, table in tables.items():
@@ -113,6 +126,13 @@ def check_classes(corpus: Corpus, config: DataConfig) -> None:
     if len(present) < 2:
         key, only = column_keys(config)[1], corpus.label_names[present[0]]
         raise rule(key, config.columns[1], "hold at least two classes in training", f"all its records have {only!r}")
+
+
+def _labels(table: Table, config: DataConfig) -> list[str | None]:
+    """Of each row; equal ones are one string."""
+    known: dict[str | None, str | None] = {}
+    labels = (_label(value, table, config, row) for row, value in enumerate(table.targets))
+    return [known.setdefault(label, label) for label in labels]
 
 
 def _label(value: Any, table: Table, config: DataConfig, row: int) -> str | None:
@@ -158,7 +178,7 @@ def _numbers(labels: list[str | None], names: tuple[str, ...], table: Table, con
             raise _wrong(config, 1, "hold a label in every record", table.where, row, "none")
         if label not in number:
             raise _wrong(config, 1, "hold labels that training has", table.where, row, repr(label))
-    return np.array([number[label] for label in labels if label is not None], np.int64)
+    return np.fromiter((number[label] for label in labels if label is not None), np.int64, len(labels))
 
 
 def _blank_notes(table: Table, config: DataConfig) -> list[str]:
@@ -175,15 +195,15 @@ def _blank_notes(table: Table, config: DataConfig) -> list[str]:
 def _translation(tables: dict[str, Table], config: DataConfig) -> Corpus:
     notes, splits = [note for table in tables.values() for note in table.notes], {}
     for name, table in tables.items():
-        pairs = list(zip(table.inputs, table.targets, strict=True))
-        full = [pair for pair in pairs if pair[0].strip() and pair[1].strip()]
-        if len(full) < len(pairs):
-            if name != "train" or not full:
-                row = next(i for i, (src, tgt) in enumerate(pairs) if not (src.strip() and tgt.strip()))
-                side = 1 if pairs[row][0].strip() else 0
+        pairs = Examples(table.inputs, references=Singles(table.targets))
+        both = zip(table.inputs, table.targets, strict=True)
+        full = np.fromiter((bool(src.strip() and tgt.strip()) for src, tgt in both), np.bool_, len(pairs))
+        if not full.all():
+            if name != "train" or not full.any():
+                row = int(np.argmin(full))
+                side = 1 if table.inputs[row].strip() else 0
                 raise _wrong(config, side, "hold text in every record", table.where, row, "an empty one")
-            notes.append(
-                f"{len(pairs) - len(full):,} of {len(pairs):,} training pairs have an empty side and are dropped"
-            )
-        splits[name] = Examples([src for src, _ in full], references=[(tgt,) for _, tgt in full])
+            notes.append(f"{np.sum(~full):,} of {len(pairs):,} training pairs have an empty side and are dropped")
+            pairs = pairs.take(np.flatnonzero(full))
+        splits[name] = pairs
     return Corpus(splits, notes=tuple(notes))

@@ -6,18 +6,18 @@ of all of them is in this package's `__init__`.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minitx.config import DataConfig
+from minitx.data.progress import Report, silent
+from minitx.data.sources.columns import pick
 from minitx.data.splits import IntArray
 
 SPLITS = ("train", "validation", "test")
@@ -25,12 +25,15 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Examples:
-    """One split before tokenising: texts with either labels (classification) or references (translation)."""
+    """One split before tokenising: texts with either labels (classification) or references (translation).
 
-    texts: list[str]
+    Texts and references of a large set are read from a file where they are asked for.
+    """
+
+    texts: Sequence[str]
     labels: IntArray | None = None
     """(rows,) int64 class numbers."""
-    references: list[tuple[str, ...]] | None = None
+    references: Sequence[tuple[str, ...]] | None = None
     """Accepted translations of each text, at least one; the first is the target of training and of the loss."""
 
     def __len__(self) -> int:
@@ -39,9 +42,17 @@ class Examples:
     def take(self, rows: IntArray) -> Self:
         """These rows, in this order."""
         return type(self)(
-            texts=[self.texts[row] for row in rows],
+            texts=pick(self.texts, rows),
             labels=None if self.labels is None else self.labels[rows],
-            references=None if self.references is None else [self.references[row] for row in rows],
+            references=None if self.references is None else pick(self.references, rows),
+        )
+
+    def read(self, start: int, stop: int) -> Self:
+        """The rows from `start` to before `stop`, in memory."""
+        return type(self)(
+            texts=self.texts[start:stop],
+            labels=None if self.labels is None else self.labels[start:stop],
+            references=None if self.references is None else self.references[start:stop],
         )
 
 
@@ -75,17 +86,8 @@ class Source(ABC):
         """Identifies the content without interpreting it."""
 
     @abstractmethod
-    def read(self, config: DataConfig) -> Corpus:
-        """The examples, every record checked."""
-
-
-def hash_files(files: Mapping[str, Path]) -> str:
-    """SHA-256 over names and contents."""
-    total = hashlib.sha256()
-    for name in sorted(files):
-        with files[name].open("rb") as file:
-            total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return total.hexdigest()
+    def read(self, config: DataConfig, report: Report = silent) -> Corpus:
+        """The examples, every record checked. report: hears of long readings."""
 
 
 MOST_OFF = 2.0
