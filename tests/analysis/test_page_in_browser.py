@@ -107,7 +107,8 @@ def with_paths(text: str = "很好看<b>") -> Inspection:
 
 
 ARCS = """
-const read = () => document.querySelector(".read").textContent, count = query => document.querySelectorAll(query).length;
+const read = () => document.querySelector(".read").textContent;
+const count = query => document.querySelectorAll(query).length;
 const choose = at => document.querySelector(`.heads button[data-at='${at}']`).click();
 document.querySelector("input[value=arcs]").click();
 const press = key => document.querySelector(".arcs").dispatchEvent(new KeyboardEvent("keydown", {key}));
@@ -135,14 +136,15 @@ def test_arcs_of_a_token_and_of_all(tmp_path: Path) -> None:
         note();
         const map = document.querySelector(".map").hidden;
         document.querySelector("input[value=map]").click();
-        return {steps, map, after: [read(), document.querySelector(".map").hidden, document.querySelector(".arcs").hidden],
+        const after = [read(), ...[".map", ".arcs"].map(query => document.querySelector(query).hidden)];
+        return {steps, map, after,
                 opacities: new Set([...document.querySelectorAll(".arcs path")].map(p => p.style.strokeOpacity)).size,
                 wider: document.documentElement.scrollWidth > innerWidth};
         """,
         tmp_path,
         width=500,
     )
-    # All: at most three for each token, here the five of 80 %; then 好, then 看 on the other side, then 很 on that side.
+    # All: at most three a token, here the five of 80 %; then 好, then 看 on the other side, then 很 on that side.
     all_of_them = ["The 5 strongest of 25 arcs; choose a token to see its own alone", 5]
     assert found["steps"] == [
         all_of_them, ["好 reads mostly 很: 80 %", 5], ["看 is read mostly by [CLS]: 5 %", 5],
@@ -194,7 +196,7 @@ def test_a_long_text_as_arcs(tmp_path: Path) -> None:
 
 
 BESIDE = """
-const places = () => [...document.querySelectorAll("article")].map(article => Math.round(article.getBoundingClientRect().left));
+const places = () => [...document.querySelectorAll("article")].map(one => Math.round(one.getBoundingClientRect().left));
 const titles = () => [...document.querySelectorAll(".headline h3")].map(element => element.textContent);
 """
 
@@ -231,9 +233,9 @@ def test_two_runs_and_the_difference_of_their_probabilities(tmp_path: Path, widt
         BESIDE
         + """
         const rows = [...document.querySelectorAll("tr")].map(row => [...row.children].map(cell => cell.textContent));
-        return {rows, columns: new Set(places()).size, runs: [...document.querySelectorAll("dd")].map(e => e.textContent),
-                answers: [...document.querySelectorAll("td.output")].map(cell => cell.textContent),
-                wider: document.documentElement.scrollWidth > innerWidth, said: document.querySelector(".comparison p").textContent};
+        const all = query => [...document.querySelectorAll(query)].map(element => element.textContent);
+        return {rows, columns: new Set(places()).size, runs: all("dd"), answers: all("td.output"),
+                said: all(".comparison p")[0], wider: document.documentElement.scrollWidth > innerWidth};
         """,
         tmp_path,
         width,

@@ -116,7 +116,7 @@ SETTINGS = [
 def test_gradients_are_those_of_the_predicted_logit(
     classifier: MakeClassifier, beginning: TaskData, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each weight's gradient by central differences: the weight alone is moved, everything after it is computed anew."""
+    """Each weight's gradient by central differences: the weight alone is moved, all that follows is computed anew."""
     model = classifier(**settings)
     batch = answered(model, beginning.splits["test"].batch(np.array([10])))  # two sentences
     with inference([model], CPU, "fp32"):
