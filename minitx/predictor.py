@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from minitx.analysis.attention_maps import Inspection, inspect_texts
@@ -20,7 +19,7 @@ from minitx.config import Config, DataConfig, DecodeConfig, NetConfig, Transform
 from minitx.config.load import override
 from minitx.data import TaskData, load_data
 from minitx.decoding.inference import TranslationScore
-from minitx.decoding.text import Answer, Candidate, TextModel, TextProcessor, likeliest_labels
+from minitx.decoding.text import Answer, Candidate, LinearTextModel, TextModel, TextProcessor
 from minitx.errors import ConfigError
 from minitx.metrics.class_report import N_HARDEST, ClassReport, report_classes
 from minitx.metrics.comparison import Comparison, compare_evaluations
@@ -33,36 +32,6 @@ from minitx.training.saving import load_model
 
 N_ANSWERS = 5
 """Likeliest answers that an inspection shows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearTextModel:
-    """A linear model on the user's own texts; it reads them whole, on the CPU."""
-
-    model: TfidfClassifier
-    processor: TextProcessor
-    decode: DecodeConfig
-    """Read by no classifier."""
-    device = torch.device("cpu")
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label name of each text, in the order of `texts`; [] for none."""
-        return [answer.text for answer in self.answers(texts)]
-
-    def answers(self, texts: Sequence[str]) -> list[Answer]:
-        """`predict`, as answers."""
-        classes = self.model.log_probs(texts).argmax(-1) if texts else []
-        return [Answer(text=self.processor.label(index)) for index in classes]
-
-    def likeliest(self, texts: Sequence[str], n: int) -> list[list[Answer]]:
-        """The `n` likeliest labels of each text with their probabilities, the likeliest first."""
-        names = self.processor.label_names
-        assert names is not None, "a linear model is a classifier"
-        return likeliest_labels(np.exp(self.model.log_probs(texts)), names, n) if texts else []
-
-    def n_cut(self, texts: Sequence[str]) -> int:
-        """None: texts are read whole."""
-        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from minitx.cli.shared import Commands, add_command, count
-from minitx.config import rule
 
 SECONDS = 25
 
@@ -30,6 +29,8 @@ def run(options: argparse.Namespace) -> None:
     try:
         "注意力".encode(encoding if options.language == "zh" else "utf-8")
     except UnicodeEncodeError:
+        from minitx.config import rule
+
         must = f"be one that this terminal can show (its encoding is {encoding})"
         raise rule("--language", options.language, must, "set PYTHONIOENCODING=utf-8, or leave it out") from None
     from minitx.tour import tour

@@ -29,6 +29,7 @@ from minitx.decoding.inference import (
     tokens_at_once,
     translators,
 )
+from minitx.nn.baselines.linear import TfidfClassifier
 from minitx.nn.build import Model
 
 Output = TypeVar("Output")
@@ -140,6 +141,36 @@ def likeliest_labels(
 def likeliest_translations(candidates: Iterable[Candidate]) -> list[Answer]:
     """The same candidates, in their order, each with its probability."""
     return [Answer(text=c.text, probability=math.exp(c.log_prob)) for c in candidates]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearTextModel:
+    """A linear model on the user's own texts; it reads them whole, on the CPU."""
+
+    model: TfidfClassifier
+    processor: TextProcessor
+    decode: DecodeConfig
+    """Read by no classifier."""
+    device = torch.device("cpu")
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label name of each text, in the order of `texts`; [] for none."""
+        return [answer.text for answer in self.answers(texts)]
+
+    def answers(self, texts: Sequence[str]) -> list[Answer]:
+        """`predict`, as answers."""
+        classes = self.model.log_probs(texts).argmax(-1) if texts else []
+        return [Answer(text=self.processor.label(index)) for index in classes]
+
+    def likeliest(self, texts: Sequence[str], n: int) -> list[list[Answer]]:
+        """The `n` likeliest labels of each text with their probabilities, the likeliest first."""
+        names = self.processor.label_names
+        assert names is not None, "a linear model is a classifier"
+        return likeliest_labels(np.exp(self.model.log_probs(texts)), names, n) if texts else []
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """None: texts are read whole."""
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minitx.config import LinearConfig, rule
+from minitx.decoding.text import LinearTextModel
 from minitx.errors import RunError
 from minitx.export.classifier import export_classifier
 from minitx.export.hub import write_hub
@@ -30,7 +31,7 @@ from minitx.export.programs import TOLERANCE, check_onnx
 from minitx.export.translator import export_translator
 from minitx.nn.classifier import Classifier
 from minitx.nn.translator import Translator
-from minitx.predictor import LinearTextModel, Predictor
+from minitx.predictor import Predictor
 
 Form = Literal["hub", "torch", "onnx", "numpy"]
 ARRAYS, RUN_SCRIPT, SIGNATURE = "model.npz", "run.py", "signature.json"

@@ -74,15 +74,18 @@ class ExampleDisplay:
         if self.sample_batches:
             self.board.scalars("view_heads", head_stat_scalars(head_stats(self.model, self.sample_batches)), step)
         if number & (number - 1) == 0:
-            self.maps(step)
+            self.maps(step, every_kind=False)
 
-    def maps(self, step: int) -> None:
+    def maps(self, step: int, every_kind: bool = True) -> None:
         """Images with layers down and heads across: each example's most telling kind (cross-attention, or a
-        classifier's own), and every kind of the first example. None of a masked model: it makes nothing of a text."""
+        classifier's own), and every kind of the first example. None of a masked model: it makes nothing of a text.
+
+        Each takes about a third of a second to draw, so on the way there are the most telling ones alone.
+        """
         if isinstance(self.model, MaskedModel):
             return
         for number, shown in enumerate(inspect_texts(self.model, self.map_texts, self.processor, device=self.device)):
-            for view in shown.views if number == 0 else shown.views[:1]:
+            for view in shown.views if number == 0 and every_kind else shown.views[:1]:
                 title = f"{shown.text}  →  {shown.output}"
                 self.board.figure(f"view_{view.kind}/example_{number + 1}", attention_figure(view, title), step)
 

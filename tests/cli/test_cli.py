@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -236,11 +237,11 @@ def test_two_translators_against_each_other(trained: Path, tmp_path: Path) -> No
     for answer in comparison["answers"]:
         first, second = answer["probabilities"]
         assert first == pytest.approx(second, rel=1e-6)
-    # What the other did not write itself is scored.
+    # What a run did not write itself is scored, unless it is longer than the run reads.
     [found] = ours.inspections(["<b>a"])
-    answers = [answer.text for answer in found.answers if not answer.cut_off]
-    scored = ours._probabilities(replace(found, answers=()), answers)
-    assert [p for p in scored if p is not None] and scored[0] == pytest.approx(found.answers[0].probability, rel=1e-3)
+    scored, too_long = ours._probabilities(replace(found, answers=()), ["A C", "A " * 999])
+    [expected] = ours.score(["<b>a"], ["A C"])
+    assert scored == pytest.approx(math.exp(expected.log_prob)) and too_long is None
 
 
 def test_inspect_shows_heads_in_numbers(

@@ -21,9 +21,9 @@ import minitx
 from minitx.cli import main
 from minitx.config import Config, ConfigError, LinearConfig
 from minitx.config.load import load
+from minitx.decoding.text import LinearTextModel
 from minitx.errors import Stopped
 from minitx.metrics.evaluate import Evaluation
-from minitx.predictor import LinearTextModel
 from minitx.training import linear as linear_run
 from minitx.training.linear import C_GRID
 from minitx.training.run import run
