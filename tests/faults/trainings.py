@@ -137,7 +137,7 @@ def _train(
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     if phase is not None:
-        phase.follow(cache, "write", "cache writing")
+        phase.follow(cache, "_make", "cache writing")
         phase.follow(trainer.Trainer, "fit", "training")
         phase.follow(linear.TfidfClassifier, "fit", "training")
         phase.follow(trainer, "evaluate", "evaluation")
