@@ -223,7 +223,7 @@ class Trainer:
         """What results.json holds of the model and its training."""
         progress = self.loop.progress
         pretrained = {} if self.saver.pretrained is None else {"pretrain": self.saver.pretrained}
-        calibrated = {} if self.temperature is None else {"temperature": round(self.temperature, 4)}
+        calibrated = {} if self.temperature is None else {"temperature": self.temperature}
         return {
             "n_params": sum(self.parts.values()),
             "n_params_non_embedding": non_embedding(self.parts),
