@@ -298,7 +298,7 @@ def run_cell(cell: Cell, path: Path) -> None:
     if cell.timing is not None:
         _time(cell, path)
         return
-    trainer = cell.config.trainer.model_copy(update={"resume": "auto", "projector": 0})  # a file of tables each
+    trainer = cell.config.trainer.model_copy(update={"resume": "auto", "projector": 0})  # embeddings: one run at a time
     run(cell.config.model_copy(update={"trainer": trainer}), path, quiet=True)
     if distributed.current().is_first:  # of the processes that have trained it together
         add_measures(path, cell.measures)

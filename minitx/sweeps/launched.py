@@ -101,10 +101,15 @@ class LaunchedCells:
     # ------------------------------------------------------------------------------------------------------- one call
 
     def _launch(self, cells: Sequence[Cell], futures: Mapping[str, Future[CellResult]] | None = None) -> None:
-        """One call of the launcher, which blocks, and one look after another at the folders meanwhile."""
-        call = _Call(cells, futures or {cell.key: Future[CellResult]() for cell in cells}, self._n_launched)
+        """One call of the launcher, which blocks, and one look after another at the folders meanwhile.
+
+        futures: that the loop has been given already; None = new ones, for `submit` to give.
+        """
+        if futures is None:
+            futures = {cell.key: Future[CellResult]() for cell in cells}
+            self._futures |= futures
+        call = _Call(cells, futures, self._n_launched)
         self._n_launched += len(cells)
-        self._futures |= call.futures
         for work in (self._make_call, self._look):
             thread = threading.Thread(target=work, args=(call,), daemon=True)
             thread.start()

@@ -106,13 +106,21 @@ def test_what_the_launcher_dies_of_is_each_cells_error(
 
 
 def test_a_job_that_dies_fails_its_cell_alone(
-    tiny_classes: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_classes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A launcher then gives no results at all: cells that had finished count, and those not yet begun go in again."""
-    launcher = LauncherHere(dies_at=1)
+    launcher, left = LauncherHere(dies_at=1), list[dict[str, Any]]()
+    real = launched.LaunchedCells.__exit__
+
+    def leave(self: launched.LaunchedCells, *error: Any) -> None:
+        left.append(self._futures)
+        real(self, *error)
+
+    monkeypatch.setattr(launched.LaunchedCells, "__exit__", leave)
     with pytest.raises(SystemExit) as end:
         run(tmp_path, tiny_classes, launcher)
     assert end.value.code == 1
+    assert left == [{}], "a cell that is run elsewhere would be given an old result"
     assert launcher.calls == [4, 2]
     output = capfd.readouterr().out
     assert output.count("FAILED: job 1 was killed") == 1 and output.count("accuracy") >= 3
