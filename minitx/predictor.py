@@ -28,7 +28,7 @@ from minitx.nn.baselines.linear import TfidfClassifier
 from minitx.nn.capture import attentions
 from minitx.training.device import resolve_compute
 from minitx.training.run_folder import RunFolder
-from minitx.training.saving import load_model
+from minitx.training.saver import load_model
 
 N_ANSWERS = 5
 """Likeliest answers that an inspection shows."""

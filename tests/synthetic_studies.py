@@ -16,6 +16,7 @@ import numpy as np
 
 from minitx.report.ledger import declared_claims
 from minitx.sweeps.cells import write_measure
+from minitx.training.run_folder import RunFolder
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & {{ledger}} $x^2$ `a`|b [c](https://evil.example)"
 MADE_UP = {"prediction": "Made up for a test.", "would_change": "Other made-up numbers."}
@@ -76,7 +77,7 @@ def write_cell(folder: Path, measures: Mapping[str, float], seed: int) -> None:
         "status": "finished", "seed": seed, "metrics": {"test": tested}, "steps": 100,
         "seconds": measures.get("seconds", 12.5 + seed),
     }  # fmt: skip
-    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    RunFolder(folder).write_results(results)
     beside = {key: value for key, value in measures.items() if not key.startswith("test.") and key != "seconds"}
     if beside:
         for name in {key.partition(".")[0] for key in beside}:

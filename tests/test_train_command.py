@@ -201,7 +201,7 @@ def test_a_limit_already_passed_still_ends_in_results(
 
     def step(self: loop.Loop) -> None:
         original(self)
-        if self.progress.step == 4:
+        if self.counters.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patched:
@@ -241,7 +241,7 @@ def test_a_signal_saves_says_how_to_go_on_and_the_rest_is_exact(
 
     def step(self: loop.Loop) -> None:
         original(self)
-        if self.progress.step == 7:
+        if self.counters.step == 7:
             os.kill(os.getpid(), kind)
 
     with monkeypatch.context() as patched:

@@ -50,7 +50,7 @@ class _Stopwatch(StopRequest):
         self.clock, self.loop, self.seen, self.stopped = clock, loop, 0, False
 
     def __bool__(self) -> bool:
-        if not self.stopped and self.loop.progress.step == self.seen:
+        if not self.stopped and self.loop.counters.step == self.seen:
             self.stopped = not self.clock.before_step(self.seen)
             self.seen += 1
         return self.stopped

@@ -162,7 +162,7 @@ def _checkpoint() -> str:
 
     import torch
 
-    from minitx.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+    from minitx.training.checkpoint_files import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
     made = Checkpoint(tensors={"a.safetensors": {"x": torch.arange(5.0)}}, texts={"t.json": "{}"}, state={"step": 1})
     with tempfile.TemporaryDirectory() as folder:

@@ -92,7 +92,7 @@ def _read(like: Path) -> tuple[Config, ModelShape]:
     from minitx.config.load import load
     from minitx.data import load_data
     from minitx.training.run_folder import RunFolder
-    from minitx.training.saving import load_model
+    from minitx.training.saver import load_model
     from minitx.training.trainer import model_shape
 
     if like.is_file():

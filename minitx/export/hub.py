@@ -17,8 +17,8 @@ from minitx.config.base import keys_with_role
 from minitx.data.pipeline.tokenizer import RESERVED
 from minitx.errors import RunError
 from minitx.predictor import Predictor
-from minitx.training.checkpoint import Checkpoint, write_checkpoint
-from minitx.training.saving import TARGET_TOKENIZER, TOKENIZER, read_checkpoint
+from minitx.training.checkpoint_files import Checkpoint, write_checkpoint
+from minitx.training.saver import TARGET_TOKENIZER, TOKENIZER, read_checkpoint
 
 
 def write_hub(predictor: Predictor, out: Path, *, by_script: bool = False) -> None:

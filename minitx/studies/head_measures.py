@@ -19,7 +19,7 @@ from minitx.nn.classifier import Classifier
 from minitx.nn.pooling import weighted_sum
 from minitx.sweeps.cells import has_measure, measure, write_measure
 from minitx.training.run_folder import RunFolder
-from minitx.training.saving import load_model
+from minitx.training.saver import load_model
 
 ROWS = 256
 """Validation texts that are measured on: nothing is chosen by the test split, and nothing is learnt from it."""

@@ -27,7 +27,7 @@ from minitx.nn.build import Model, build_model
 from minitx.nn.sizes import ModelShape
 from minitx.sweeps.cells import measure
 from minitx.training.run_folder import RunFolder
-from minitx.training.saving import load_model
+from minitx.training.saver import load_model
 from minitx.training.trainer import TRAIN_EVALUATED, model_shape
 
 FIT_LEVELS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)

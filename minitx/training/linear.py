@@ -19,10 +19,10 @@ from minitx.data import Split, TaskData
 from minitx.errors import RunError
 from minitx.metrics.evaluate import Evaluation, evaluate_linear
 from minitx.nn.baselines.linear import Ngrams, TfidfClassifier
-from minitx.training.checkpoint import Checkpoint, save_checkpoint
+from minitx.training.checkpoint_files import Checkpoint, save_checkpoint
 from minitx.training.console import Reporter
 from minitx.training.run_folder import RunFolder
-from minitx.training.saving import TOKENIZER, VOCABULARY, WEIGHTS
+from minitx.training.saver import TOKENIZER, VOCABULARY, WEIGHTS
 from minitx.training.signals import StopRequest, stop_on_signals
 from minitx.training.tensorboard import RunLog
 

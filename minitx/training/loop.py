@@ -4,7 +4,7 @@
                            -> every `eval_every`: validation -> `best`
                            -> every `save_every`: `last`
 
-Everything that the next step depends on is in `Progress` and in the tensors that `_save` writes, so a run that was
+Everything that the next step depends on is in `Counters` and in the tensors that `_save` writes, so a run that was
 killed anywhere and resumed is, on the CPU, bit for bit the run that was not.
 
 Several processes run this loop side by side. Each knows the rows of the whole step, trains on its share of the batches,
@@ -35,9 +35,9 @@ from minitx.errors import RunError
 from minitx.metrics.evaluate import Evaluation
 from minitx.nn.build import Model
 from minitx.training.console import Reporter, Status
+from minitx.training.counters import Counters, Window
 from minitx.training.device import Compute
 from minitx.training.optim import WeightAverage
-from minitx.training.progress import Progress, Window
 from minitx.training.schedule import SETTLED_AT, Schedule
 from minitx.training.signals import StopRequest
 from minitx.training.step import Stepper, draw_seed
@@ -85,7 +85,7 @@ class Loop:
         self.stepper, self.split, self.config, self.average, self.reporter = stepper, split, config, average, reporter
         lengths = -(-split.lengths // length_step) * length_step
         self.stream = BatchStream(lengths, config.batch_tokens, seed, config.batch_rows)
-        self.progress = Progress()
+        self.counters = Counters()
         self.schedule = Schedule(stepper.optim, self._step_limit(), _in_seconds(config.max_minutes))
         self._lr = math.nan
         self._pending: list[tuple[int, list[np.ndarray], torch.Tensor, torch.Tensor, int]] = []
@@ -113,18 +113,18 @@ class Loop:
     @property
     def total_steps(self) -> int:
         """The step at which the run ends, as far as it is known now (exactly, without `max_minutes`)."""
-        return self.schedule.total_steps(self.progress)
+        return self.schedule.total_steps(self.counters)
 
     @property
     def finished(self) -> bool:
         """Whether the first limit is reached: steps, minutes, or patience."""
-        return self.schedule.is_over(self.progress) or self.out_of_patience
+        return self.schedule.is_over(self.counters) or self.out_of_patience
 
     @property
     def out_of_patience(self) -> bool:
         """Whether so many validations in a row have brought nothing better."""
         patience = self.config.patience
-        return patience is not None and self.progress.without_better >= patience
+        return patience is not None and self.counters.without_better >= patience
 
     @property
     def _eval_interval(self) -> int:
@@ -136,11 +136,11 @@ class Loop:
     def run(self, hooks: Hooks, stop: StopRequest) -> None:
         """Train to the end, or to the end of the step in which a stop was asked for; then save `last`."""
         self._stop, self._agreed_to_stop = stop, False
-        validated_at = saved_at = self.progress.step
+        validated_at = saved_at = self.counters.step
         while not self.finished and not self._stops:
             self._train_step()
             hooks.after_step()
-            step = self.progress.step
+            step = self.counters.step
             ends = self.finished
             if step % self.config.log_every == 0 or ends:
                 self._log(hooks)
@@ -151,33 +151,33 @@ class Loop:
             if due or ends:
                 self._save(hooks)
                 saved_at = step
-        if self.progress.best is None and not self._stops:  # continued with a limit that had been passed already
+        if self.counters.best is None and not self._stops:  # continued with a limit that had been passed already
             self._validate(hooks)
-        if self.progress.step > saved_at:
+        if self.counters.step > saved_at:
             self._save(hooks)
         self.reporter.end_progress()
 
     def _train_step(self) -> None:
         started = time.perf_counter()
-        progress = self.progress
-        self._lr = lr = self.schedule.learning_rate(progress)
+        counters = self.counters
+        self._lr = lr = self.schedule.learning_rate(counters)
         drawn = [(self.stream.next(), self.stream.epoch) for _ in range(self.config.accumulate)]
         rows = [r for r, _ in drawn]
         batches = [self.make_batch(r, epoch) for r, epoch in self.world.share(drawn)]
         n_targets = sum(int(self._row_targets[r].sum()) for r in rows)
         result = self.stepper.step(batches, lr, n_targets, self._draw_seeds())
-        progress.step += 1
-        progress.epoch, progress.batch = self.stream.epoch, self.stream.batch
+        counters.step += 1
+        counters.epoch, counters.batch = self.stream.epoch, self.stream.batch
         tokens = sum(int(self._counted[r].sum()) for r in rows)
-        progress.tokens += tokens
-        progress.window.tokens += tokens
-        self.average.after_step(progress.step)
-        self._pending.append((progress.step, rows, result.loss, result.grad_norm, result.n_targets))
+        counters.tokens += tokens
+        counters.window.tokens += tokens
+        self.average.after_step(counters.step)
+        self._pending.append((counters.step, rows, result.loss, result.grad_norm, result.n_targets))
         elapsed = self._agree(started)
-        progress.seconds += elapsed
-        progress.window.seconds += elapsed
-        if progress.step == SETTLED_AT:
-            progress.settled = progress.seconds
+        counters.seconds += elapsed
+        counters.window.seconds += elapsed
+        if counters.step == SETTLED_AT:
+            counters.settled = counters.seconds
         self._show(lr)
 
     def _draw_seeds(self) -> Sequence[int] | None:
@@ -189,7 +189,7 @@ class Loop:
         places = range(self.config.accumulate)
         if len(places) == 1:
             return None
-        return [draw_seed(self._seed, self.progress.step, place) for place in self.world.share(places)]
+        return [draw_seed(self._seed, self.counters.step, place) for place in self.world.share(places)]
 
     @property
     def _stops(self) -> bool:
@@ -201,7 +201,7 @@ class Loop:
 
         All take the first process's time, and a stop that one of them was asked for.
         """
-        reads = self.stepper.device.type == "cpu" or self.progress.step % self.config.log_every == 0
+        reads = self.stepper.device.type == "cpu" or self.counters.step % self.config.log_every == 0
         values = self._fetch() if reads else np.zeros(0)
         elapsed = time.perf_counter() - started
         if self.world.size > 1:
@@ -233,7 +233,7 @@ class Loop:
         for (step, step_rows, _, _, count), loss, norm in zip(pending, *values.tolist(), strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self._stop_non_finite(step, step_rows, loss, norm)
-            window = self.progress.window
+            window = self.counters.window
             window.loss += loss
             window.grad_norm += norm
             window.targets += count
@@ -248,16 +248,16 @@ class Loop:
         )
 
     def _show(self, lr: float) -> None:
-        progress = self.progress
-        left = (self.total_steps - progress.step) * progress.seconds / progress.step
+        counters = self.counters
+        left = (self.total_steps - counters.step) * counters.seconds / counters.step
         self.reporter.progress(
             Status(
                 epoch=self.stream.epochs,
-                step=progress.step,
+                step=counters.step,
                 total_steps=self.total_steps,
                 loss=self._shown_loss,
                 lr=lr,
-                tokens_per_second=progress.tokens / progress.seconds,
+                tokens_per_second=counters.tokens / counters.seconds,
                 seconds_left=left,
             )
         )
@@ -266,7 +266,7 @@ class Loop:
 
     def _log(self, hooks: Hooks) -> None:
         self._read_pending()
-        progress, window = self.progress, self.progress.window
+        counters, window = self.counters, self.counters.window
         hooks.record(
             {
                 **self.place("train"),
@@ -274,35 +274,35 @@ class Loop:
                 "lr": self._lr,
                 "grad_norm": window.grad_norm / window.steps,
                 "tokens_per_second": round(window.tokens / window.seconds, 1),
-                "seconds": round(progress.seconds, 3),
+                "seconds": round(counters.seconds, 3),
             }
         )
-        progress.window = Window()
+        counters.window = Window()
 
     def _validate(self, hooks: Hooks) -> None:
         self._read_pending()
         self.average.at_validation()
-        progress = self.progress
+        counters = self.counters
         with self.average.applied():
             evaluation = hooks.validate()
-            better = self.world.decided(evaluation.improves_on(progress.best, progress.best_loss))
-            progress.validations += 1
-            progress.without_better = 0 if better else progress.without_better + 1
+            better = self.world.decided(evaluation.improves_on(counters.best, counters.best_loss))
+            counters.validations += 1
+            counters.without_better = 0 if better else counters.without_better + 1
             if better:
-                progress.best, progress.best_loss = evaluation.score, evaluation.loss
-                progress.best_step = progress.step
+                counters.best, counters.best_loss = evaluation.score, evaluation.loss
+                counters.best_step = counters.step
             scores = {name: interval.value for name, interval in evaluation.metrics.items()}
-            measured = {"loss": evaluation.loss, **scores, "seconds": round(progress.seconds, 3)}
+            measured = {"loss": evaluation.loss, **scores, "seconds": round(counters.seconds, 3)}
             hooks.record({**self.place("validation"), **measured})
             shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            where = f"step {progress.step:,}  epoch {self.stream.epochs:.2f}"
+            where = f"step {counters.step:,}  epoch {self.stream.epochs:.2f}"
             mark = "  (best)" if better else ""
             self.reporter.info(f"{where}  validation loss {evaluation.loss:.4f}  {shown}{mark}")
             hooks.on_validation(evaluation, better)
 
     def place(self, split: str) -> dict[str, Any]:
         """Where a line of metrics.jsonl belongs."""
-        return {"step": self.progress.step, "epoch": round(self.stream.epochs, 6), "split": split}
+        return {"step": self.counters.step, "epoch": round(self.stream.epochs, 6), "split": split}
 
     def _save(self, hooks: Hooks) -> None:
         self._read_pending()

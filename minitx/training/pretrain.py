@@ -23,7 +23,7 @@ from minitx.errors import Stopped
 from minitx.nn.classifier import READER
 from minitx.training.console import Reporter
 from minitx.training.run_folder import RunFolder
-from minitx.training.saving import load_model
+from minitx.training.saver import load_model
 
 _FREE = frozenset(keys_with_role(Config, "place", "noise", "head")) | {
     "data.task", "data.name", "model.n_decoder_layers", "model.attention.backend",

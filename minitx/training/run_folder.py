@@ -23,7 +23,7 @@ from minitx.config.attention import PLAIN
 from minitx.config.base import in_one_line, keys_with_role
 from minitx.config.load import load, override
 from minitx.errors import RunError
-from minitx.training.checkpoint import DIGEST, checkpoints_of, digest_of
+from minitx.training.checkpoint_files import DIGEST, checkpoints_of, digest_of
 
 EVALUATION = "evaluation.json"
 """A classifier's test split in detail: classes, confusion, calibration, the hardest examples."""
@@ -155,7 +155,7 @@ class RunFolder:
         try:
             text = self.config_file.read_text(encoding="utf-8")
             own, mark, digest = text.rpartition(CONFIG_SUM)
-            if mark and _sha256(own) != digest.strip():  # older ones have none
+            if not mark or _sha256(own) != digest.strip():
                 raise rule(key, self.path, "have the config.yaml that was written, it has changed", remedy)
             stored = yaml.safe_load(text)
         except (UnicodeDecodeError, yaml.YAMLError):
@@ -176,9 +176,8 @@ class RunFolder:
             return None
         try:
             found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            digest = found.pop(DIGEST, None)
-            whole = digest in (None, digest_of(found))  # older ones have none
-        except (ValueError, AttributeError, TypeError, RecursionError):
+            whole = found.pop(DIGEST) == digest_of(found)
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
             whole = False
         if not whole:
             remedy = f"remove it, and trainer.resume={self.path} evaluates anew"

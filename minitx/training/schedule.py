@@ -34,7 +34,7 @@ class WarmUp:
 
 
 class Place(Protocol):
-    """What the schedule reads of a run's progress, and the one thing that it writes there."""
+    """What the schedule reads of a run's counters, and the one thing that it writes there."""
 
     step: int
     seconds: float
@@ -43,7 +43,7 @@ class Place(Protocol):
 
 
 class Schedule:
-    """From where a run is to the learning rate of its next step; its whole state is in the run's progress."""
+    """From where a run is to the learning rate of its next step; its whole state is in the run's counters."""
 
     def __init__(self, optim: OptimConfig, steps: int | None, seconds: float | None) -> None:
         """steps, seconds: the limits of the run (one at least), seconds of training alone."""

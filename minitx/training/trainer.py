@@ -34,7 +34,7 @@ from minitx.training.pretrain import Start
 from minitx.training.profile import profiled
 from minitx.training.projector import show_embeddings
 from minitx.training.run_folder import RunFolder
-from minitx.training.saving import Saver, tokenizer_texts
+from minitx.training.saver import Saver, tokenizer_texts
 from minitx.training.signals import stop_on_signals
 from minitx.training.tensorboard import Board, RunLog
 
@@ -91,7 +91,7 @@ class Trainer:
         """Fitted on validation, once the run has ended and where `trainer.calibrate` asks for it."""
         self.saver = Saver(folder, config, data, shape, self.loop, start.summary if start is not None else None)
         size = self._resume()
-        self.log = RunLog(folder, self.loop.progress.step, size) if world.is_first else None
+        self.log = RunLog(folder, self.loop.counters.step, size) if world.is_first else None
         self.examples = self._examples(self.log.board) if self.log is not None else None
 
     def _resume(self) -> int:
@@ -100,7 +100,7 @@ class Trainer:
         Raises:
             ConfigError: the processes do not see the same checkpoint.
         """
-        size, step = self.saver.resume(self.reporter), self.loop.progress.step
+        size, step = self.saver.resume(self.reporter), self.loop.counters.step
         steps = self.world.gather(step)
         if len(set(steps)) > 1:
             must = f"be one folder for all processes, but they would go on from steps {steps}"
@@ -138,7 +138,7 @@ class Trainer:
             self.folder.begin(self.config)
         if self.loop.out_of_patience:
             was = (
-                f"trainer.patience ({self.config.trainer.patience}) ended this run at step {self.loop.progress.step:,}"
+                f"trainer.patience ({self.config.trainer.patience}) ended this run at step {self.loop.counters.step:,}"
             )
             self.reporter.warning(f"{was}; raise it, or set it to null, to train longer")
         freeze, quiet = self.config.trainer.speed.freeze_gc, self.world.size > 1
@@ -163,12 +163,12 @@ class Trainer:
 
     def _on_validation(self, evaluation: Evaluation, better: bool) -> None:
         """Evaluate training rows too, where that is asked for; show examples; save what is the best so far."""
-        progress, n_rows = self.loop.progress, self.config.trainer.eval_train_rows
+        counters, n_rows = self.loop.counters, self.config.trainer.eval_train_rows
         if n_rows:
             loss = self.evaluate("train", GREEDY, n_rows).loss
-            self._record({**self.loop.place(TRAIN_EVALUATED), "loss": loss, "seconds": round(progress.seconds, 3)})
+            self._record({**self.loop.place(TRAIN_EVALUATED), "loss": loss, "seconds": round(counters.seconds, 3)})
         if self.examples is not None:
-            self.examples.after_validation(evaluation, progress.validations, progress.step)
+            self.examples.after_validation(evaluation, counters.validations, counters.step)
         if better and self.world.is_first:
             self.saver.save_best()
 
@@ -221,19 +221,19 @@ class Trainer:
 
     def summary(self) -> dict[str, Any]:
         """What results.json holds of the model and its training."""
-        progress = self.loop.progress
+        counters = self.loop.counters
         pretrained = {} if self.saver.pretrained is None else {"pretrain": self.saver.pretrained}
         calibrated = {} if self.temperature is None else {"temperature": self.temperature}
         return {
             "n_params": sum(self.parts.values()),
             "n_params_non_embedding": non_embedding(self.parts),
             "n_train": len(self.data.splits["train"]),
-            "steps": progress.step,
-            "best_step": progress.best_step,
-            "seconds": round(progress.seconds, 3),
+            "steps": counters.step,
+            "best_step": counters.best_step,
+            "seconds": round(counters.seconds, 3),
             "device": self._device,
             "precision": self.compute.precision,
-            "tokens_per_second": round(progress.tokens / progress.seconds, 1) if progress.seconds else None,
+            "tokens_per_second": round(counters.tokens / counters.seconds, 1) if counters.seconds else None,
             **pretrained,
             **calibrated,
         }
@@ -241,7 +241,7 @@ class Trainer:
     def stopped(self, run: object) -> str:
         """How a run that was asked to stop can be continued. run: the folder to name."""
         again = f"{self.world.command} trainer.resume={run}"
-        return f"stopped at step {self.loop.progress.step:,}, all saved; continue with: {again}"
+        return f"stopped at step {self.loop.counters.step:,}, all saved; continue with: {again}"
 
     @property
     def attends(self) -> bool:
@@ -252,7 +252,7 @@ class Trainer:
         """Attention maps and embeddings of the model as it is now; they take a moment."""
         trainer = self.config.trainer
         if self.examples is not None:
-            self.examples.maps(self.loop.progress.best_step)
+            self.examples.maps(self.loop.counters.best_step)
         if self.log is not None and trainer.projector:
             tokens = EVALUATION_BATCHES * trainer.batch_tokens
             show_embeddings(self.log.board, self.model, self.data, self.compute, tokens, trainer.projector)

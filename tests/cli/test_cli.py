@@ -21,6 +21,7 @@ from minitx.config.load import load
 from minitx.decoding.text import Answer
 from minitx.predictor import Predictor
 from minitx.training.run import run
+from minitx.training.run_folder import RunFolder
 
 
 def stdin(text: str) -> io.TextIOWrapper:
@@ -100,7 +101,7 @@ def test_each_compared_run_says_how_it_wrote(trained: Path, tmp_path: Path, caps
     wide = tmp_path / "wide"
     shutil.copytree(trained, wide, symlinks=True)
     raw = yaml.safe_load((wide / "config.yaml").read_text())
-    (wide / "config.yaml").write_text(yaml.safe_dump({**raw, "decode": {"beam": 3, "length_penalty": 0.5}}))
+    RunFolder(wide).write_config(load({**raw, "decode": {"beam": 3, "length_penalty": 0.5}}))
     lines = lines_of(capsys, "evaluate", trained, "--against", wide)
     assert [line for line in lines if line.startswith(("A: ", "B: "))] == [
         f"A: {trained}, best checkpoint, greedy", f"B: {wide}, best checkpoint, beam 3, length penalty 0.5",
@@ -187,7 +188,7 @@ def test_a_run_of_a_gpu_is_used_on_a_cpu(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, copy, symlinks=True)
     raw = yaml.safe_load((copy / "config.yaml").read_text())
     raw["trainer"] |= {"device": "cuda", "cuda_graphs": "on"}
-    (copy / "config.yaml").write_text(yaml.safe_dump(raw))
+    RunFolder(copy).write_config(load(raw))
     predictor = minitx.load(str(copy), device="cpu")
     assert predictor.predict(["bad"]) == minitx.load(str(trained)).predict(["bad"])
 

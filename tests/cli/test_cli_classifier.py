@@ -16,6 +16,7 @@ import minitx
 from minitx.cli import main
 from minitx.config.load import load, override
 from minitx.training.run import run
+from minitx.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_runs_are_compared_whose_settings_could_not_be_one_run(classifier: Path,
         shutil.copytree(classifier, tmp_path / name, symlinks=True)
         raw = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
         raw[section] |= changes
-        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(raw))
+        RunFolder(tmp_path / name).write_config(load(raw))
     _, _, differences = minitx.load(str(tmp_path / "a")).compare(minitx.load(str(tmp_path / "b")))
     assert differences["accuracy"].difference == 0 and len(differences) == 3
 

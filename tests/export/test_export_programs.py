@@ -20,8 +20,8 @@ from minitx.config import NetConfig
 from minitx.errors import ConfigError, RunError
 from minitx.export.write import export_run
 from minitx.nn.classifier import Classifier
-from minitx.training.checkpoint import load_checkpoint, write_checkpoint
-from minitx.training.saving import WEIGHTS
+from minitx.training.checkpoint_files import load_checkpoint, write_checkpoint
+from minitx.training.saver import WEIGHTS
 
 KINDS = {
     "sinusoidal-wide-window": ["model.attention.span=window", "model.attention.window=8"],

@@ -130,7 +130,7 @@ def _train(
     from minitx.config.load import load
     from minitx.data.pipeline import cache
     from minitx.sweeps.hydra_plugin import errors_in_one_line
-    from minitx.training import linear, loop, saving, trainer
+    from minitx.training import linear, loop, saver, trainer
     from minitx.training import run as session
 
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -141,7 +141,7 @@ def _train(
         phase.follow(trainer.Trainer, "fit", "training")
         phase.follow(linear.TfidfClassifier, "fit", "training")
         phase.follow(trainer, "evaluate", "evaluation")
-        phase.follow(saving, "save_checkpoint", "checkpoint writing")
+        phase.follow(saver, "save_checkpoint", "checkpoint writing")
         phase.follow(linear, "save_checkpoint", "checkpoint writing")
         phase.follow(session, "write_results", "results")
     _limit(loop.Loop, **(limits or {}))
@@ -160,10 +160,10 @@ def _limit(loop: Any, file_size: int | None = None, steps: int | None = None, na
     original = loop._train_step
 
     def step(self: Any) -> None:
-        if self.progress.step + 1 == nan_at:
+        if self.counters.step + 1 == nan_at:
             next(self.stepper.model.parameters()).data[:] = float("nan")
         original(self)
-        if self.progress.step == steps:
+        if self.counters.step == steps:
             os.kill(os.getpid(), signal.SIGTERM)
 
     loop._train_step = step

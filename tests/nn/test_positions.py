@@ -45,6 +45,21 @@ def test_rotation_multiplies_complex_pairs() -> None:
             assert complex(y[1, 2, t, i], y[1, 2, t, i + 3]) == pytest.approx(turned, abs=1e-5)
 
 
+def test_rotation_in_bfloat16_rounds_once_each_way() -> None:
+    torch.manual_seed(0)
+    rotation = Positions("rotary", d_model=1, head_dim=14, max_length=11).rotation(11)
+    assert rotation is not None
+    given, upstream = torch.randn(2, 3, 5, 11, 14).bfloat16()
+    turned, gradient = [], []
+    for x in (given.clone().requires_grad_(), given.float().requires_grad_()):
+        y = rotate(x, rotation)
+        y.backward(upstream.to(y.dtype))
+        assert x.grad is not None
+        turned.append(y.detach().bfloat16())
+        gradient.append(x.grad.bfloat16())
+    assert torch.equal(*turned) and torch.equal(*gradient)
+
+
 def test_rotated_products_depend_on_distance_alone() -> None:
     torch.manual_seed(0)
     positions = Positions("rotary", d_model=1, head_dim=8, max_length=50).double()

@@ -100,7 +100,7 @@ def test_ctrl_c_ends_the_sweep_and_the_same_line_goes_on(
 
     def step(self: loop.Loop) -> None:
         original(self)
-        if self.progress.step == 7:
+        if self.counters.step == 7:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patched:

@@ -22,7 +22,7 @@ from minitx.nn.build import Model, build_model
 from minitx.training import device as devices
 from minitx.training import loop
 from minitx.training import run as session
-from minitx.training.checkpoint import load_checkpoint
+from minitx.training.checkpoint_files import load_checkpoint
 from minitx.training.step import MOST_GRAPHS, WARM_UP, GraphCache, Stepper
 from minitx.training.trainer import model_shape
 

@@ -93,7 +93,7 @@ def _signal_after(step: int, number: int) -> None:
 
     def stepped(self: loop.Loop) -> None:
         original(self)
-        if self.progress.step == step:
+        if self.counters.step == step:
             os.kill(os.getpid(), number)
 
     pytest.MonkeyPatch().setattr(loop.Loop, "_train_step", stepped)

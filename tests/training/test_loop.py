@@ -26,10 +26,10 @@ from minitx.nn import losses as cross_entropy
 from minitx.nn.build import build_model
 from minitx.training import run as session
 from minitx.training.console import Reporter
+from minitx.training.counters import Counters, Window
 from minitx.training.device import resolve_compute
 from minitx.training.loop import Hooks, Loop
 from minitx.training.optim import WeightAverage
-from minitx.training.progress import Progress, Window
 from minitx.training.schedule import WarmUp
 from minitx.training.step import Stepper
 from minitx.training.trainer import model_shape
@@ -162,18 +162,18 @@ def test_the_first_limit_counts(tiny: Callable[..., Config], data: TaskData) -> 
 
 def test_minutes_become_steps_by_the_speed_so_far(tiny: Callable[..., Config], data: TaskData) -> None:
     loop = make_loop(data, stepper_of(tiny(), data), max_minutes=1.0)
-    loop.progress = Progress(step=5, seconds=59.0)  # compiling: no estimate yet, or the run would end here
+    loop.counters = Counters(step=5, seconds=59.0)  # compiling: no estimate yet, or the run would end here
     assert loop.total_steps >= 10_000 and not loop.finished
     for step, seconds in ((30, 5.0), (50, 30.0)):
-        loop.progress = Progress(step=step, seconds=seconds, settled=1.0)
+        loop.counters = Counters(step=step, seconds=seconds, settled=1.0)
         assert loop.total_steps == step + round((60 - seconds) * (step - 10) / (seconds - 1))
-    loop.progress.seconds = 60.0
+    loop.counters.seconds = 60.0
     assert loop.finished  # slower than promised: time is up all the same
 
 
 def test_progress_survives_json() -> None:
-    progress = Progress(step=3, best=0.1 + 0.2, window=Window(loss=1 / 3, targets=7), warm_up=WarmUp(2, 0.7))
-    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+    counters = Counters(step=3, best=0.1 + 0.2, window=Window(loss=1 / 3, targets=7), warm_up=WarmUp(2, 0.7))
+    assert Counters.from_json(json.loads(json.dumps(counters.to_json()))) == counters
 
 
 def test_patience_ends_a_run_that_does_not_get_better(tiny: Callable[..., Config], tmp_path: Path) -> None:
@@ -283,4 +283,4 @@ def test_equal_scores_are_told_apart_by_the_loss(tiny: Callable[..., Config], da
             )
         )
     assert found == [True, True, False, False, True]
-    assert (loop.progress.best, loop.progress.best_loss) == (0.4, 9.0)
+    assert (loop.counters.best, loop.counters.best_loss) == (0.4, 9.0)

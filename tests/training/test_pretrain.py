@@ -25,7 +25,7 @@ from minitx.nn.sizes import ModelShape
 from minitx.predictor import Predictor
 from minitx.training import loop, pretrain
 from minitx.training import run as session
-from minitx.training.checkpoint import load_checkpoint
+from minitx.training.checkpoint_files import load_checkpoint
 from minitx.training.loop import build_loop
 from minitx.training.pretrain import check_pretraining
 from minitx.training.run_folder import RunFolder, run_hash
@@ -313,7 +313,7 @@ def interrupted_at(step: int) -> Iterator[None]:
 
     def stepped(self: loop.Loop) -> None:
         original(self)
-        if self.progress.step == step:
+        if self.counters.step == step:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patched:

@@ -23,7 +23,7 @@ from tiny import fingerprint
 from minitx.config import Config, ConfigError, LstmConfig
 from minitx.config.load import load
 from minitx.predictor import Predictor
-from minitx.training import checkpoint, loop
+from minitx.training import checkpoint_files, loop
 from minitx.training import run as session
 from minitx.training.run_folder import RunFolder
 
@@ -48,7 +48,7 @@ def attempt(config: Config, folder: Path, die_at_step: int | None, die_at_call: 
 
         def step(self: loop.Loop) -> None:
             original(self)
-            if self.progress.step >= die_at_step:
+            if self.counters.step >= die_at_step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         loop.Loop._train_step = step  # type: ignore[method-assign]
@@ -59,14 +59,14 @@ def attempt(config: Config, folder: Path, die_at_step: int | None, die_at_call: 
 
 def _die_at_call(name: str, number: int) -> None:
     """Die on entry of the `number`-th call of `checkpoint.<name>`, before it has done its work."""
-    original, calls = getattr(checkpoint, name), iter(range(1, 10_000))
+    original, calls = getattr(checkpoint_files, name), iter(range(1, 10_000))
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*args, **kwargs)
 
-    setattr(checkpoint, name, counted)
+    setattr(checkpoint_files, name, counted)
 
 
 def run_process(server: ForkServerContext, *args: Any) -> int:
@@ -256,7 +256,7 @@ def test_results_stay_until_a_longer_run_has_saved(
         target = "minitx.training.linear.save_checkpoint"
     else:
         short, longer = tiny(trainer=limits), tiny(trainer={**limits, "max_steps": 12})
-        target = "minitx.training.saving.save_checkpoint"
+        target = "minitx.training.saver.save_checkpoint"
     folder = tmp_path / "run"
     session.run(short, folder, quiet=True)
     kept = {name: (folder / name).read_bytes() for name in ("results.json", "config.yaml")}

@@ -181,7 +181,7 @@ def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
 ) -> None:
     train_py("hydra.run.dir=mine", "trainer.max_steps=6")
     with monkeypatch.context() as patched:
-        patched.setattr("minitx.training.saving.save_checkpoint", _full)
+        patched.setattr("minitx.training.saver.save_checkpoint", _full)
         printed = train_py("trainer.resume=mine", "trainer.max_steps=12", bare=True)
     assert printed.code == 1 and printed.err == (
         "checkpoint of step 12 not written (No space left on device); the one before is whole\n"
@@ -233,14 +233,17 @@ def test_a_digit_that_changed_in_a_small_file_is_noticed(
         folder.read_config() if name == "config.yaml" else folder.results()
 
 
-def test_small_files_of_older_runs_are_read(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    """They carry no sum."""
+def test_small_files_without_their_sum_are_refused(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    """A file that was cut before its last line would otherwise pass."""
     folder = RunFolder(tmp_path)
     folder.write_config(tiny())
     file = tmp_path / "config.yaml"
     file.write_text(file.read_text().partition("# sha256")[0])
     (tmp_path / "results.json").write_text('{"status": "finished"}')
-    assert folder.read_config() == tiny() and folder.results() == {"status": "finished"}
+    with pytest.raises(ConfigError, match=r"config\.yaml that was written, it has changed"):
+        folder.read_config()
+    with pytest.raises(RunError, match=r"results\.json has changed since it was written"):
+        folder.results()
 
 
 def test_what_a_killed_process_was_writing_is_no_checkpoint(tiny: Callable[..., Config], tmp_path: Path) -> None:

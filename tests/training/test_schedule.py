@@ -14,7 +14,7 @@ from tiny import fingerprint
 from minitx.config import Config, OptimConfig
 from minitx.training import loop
 from minitx.training import run as session
-from minitx.training.loop import Progress
+from minitx.training.loop import Counters
 from minitx.training.optim import learning_rate
 from minitx.training.schedule import SETTLED_AT, Schedule
 from minitx.training.step import Stepper
@@ -23,15 +23,15 @@ Cost = Callable[[int, float], float]
 """(step, seconds so far) -> seconds of that step."""
 
 
-def rates(schedule: Schedule, cost: Cost, progress: Progress | None = None, to_step: int = 10**6) -> list[float]:
+def rates(schedule: Schedule, cost: Cost, counters: Counters | None = None, to_step: int = 10**6) -> list[float]:
     """The learning rate of each step until the run is over (or at `to_step`), as the loop counts steps and seconds."""
-    progress, found = progress or Progress(), []
-    while not schedule.is_over(progress) and progress.step < to_step:
-        found.append(schedule.learning_rate(progress))
-        progress.seconds += cost(progress.step, progress.seconds)
-        progress.step += 1
-        if progress.step == SETTLED_AT:
-            progress.settled = progress.seconds
+    counters, found = counters or Counters(), []
+    while not schedule.is_over(counters) and counters.step < to_step:
+        found.append(schedule.learning_rate(counters))
+        counters.seconds += cost(counters.step, counters.seconds)
+        counters.step += 1
+        if counters.step == SETTLED_AT:
+            counters.settled = counters.seconds
     return found
 
 
@@ -79,17 +79,17 @@ def test_minutes_that_are_not_reached_change_nothing(speed: str) -> None:
 
 @pytest.mark.parametrize("step", [7, 61, 900, 1400])
 def test_it_goes_on_from_its_progress_alone(step: int) -> None:
-    schedule, cost, progress = Schedule(OptimConfig(lr=1.0), None, 303.0), COSTS["slows to a third"], Progress()
-    before = rates(schedule, cost, progress, to_step=step)
-    again = Progress.from_json(json.loads(json.dumps(progress.to_json())))
+    schedule, cost, counters = Schedule(OptimConfig(lr=1.0), None, 303.0), COSTS["slows to a third"], Counters()
+    before = rates(schedule, cost, counters, to_step=step)
+    again = Counters.from_json(json.loads(json.dumps(counters.to_json())))
     after = rates(Schedule(OptimConfig(lr=1.0), None, 303.0), cost, again)
     assert len(before) == step and before + after == rates(schedule, cost)
 
 
 def test_a_run_that_is_given_minutes_later_goes_down_from_where_it_is() -> None:
     """A run that is over by its steps goes on for some minutes; its warm-up is not held again."""
-    progress = Progress(step=500, seconds=50.0, settled=1.0)
-    found = rates(Schedule(OptimConfig(lr=1.0), None, 100.0), COSTS["steady"], progress)
+    counters = Counters(step=500, seconds=50.0, settled=1.0)
+    found = rates(Schedule(OptimConfig(lr=1.0), None, 100.0), COSTS["steady"], counters)
     assert 0.4 < found[0] < 0.6 and found == sorted(found, reverse=True) and found[-1] < 1e-4
 
 

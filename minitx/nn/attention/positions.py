@@ -17,7 +17,10 @@ PositionKind = Literal["sinusoidal", "learned", "rotary", "none"]
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """The cosine and sine, (T, K / 2) each, by which `rotate` turns pair i of the position's query or key."""
+    """The cosine and sine, (T, K) each, by which `rotate` turns the queries or keys of T positions.
+
+    Both halves of K hold the K / 2 pairs; the sine is negative in the first, whose elements lose what it takes.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -57,7 +60,7 @@ class Positions(nn.Module):
         if self.kind != "rotary":
             return None
         sin, cos = torch.unflatten(self._rows(length, offset), -1, (-1, 2)).unbind(-1)
-        return Rotation(cos, sin)
+        return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
     def _rows(self, length: int, offset: int) -> Tensor:
         end = offset + length
@@ -85,8 +88,10 @@ def rotate(x_BHTK: Tensor, rotation: Rotation) -> Tensor:
     """Turn each pair of a query's or key's elements by its position (RoFormer, arXiv 2104.09864, section 3.2).
 
     Afterwards q . k depends on position by the distance of the two alone. Pairs are (i, i + K/2), the paper's
-    (2i, 2i + 1) up to a fixed reordering of the elements, because halves are cheaper to take than every other element.
+    (2i, 2i + 1) up to a fixed reordering of the elements, because halves are cheaper to exchange than every other
+    element. In bfloat16 it is computed in the table's float32, backwards too.
     """
-    a, b = x_BHTK.chunk(2, dim=-1)
-    cos, sin = rotation.cos, rotation.sin
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x_BHTK.dtype)
+    x = x_BHTK.to(torch.promote_types(x_BHTK.dtype, rotation.cos.dtype))
+    partner = torch.roll(x, x.shape[-1] // 2, dims=-1)
+    turned = x * rotation.cos + partner * rotation.sin
+    return turned.to(x_BHTK.dtype, memory_format=torch.contiguous_format)  # as matrix products read it

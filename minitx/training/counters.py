@@ -24,7 +24,7 @@ class Window:
 
 
 @dataclass
-class Progress:
+class Counters:
     """Every counter of a run; saved in state.json."""
 
     step: int = 0
@@ -46,7 +46,7 @@ class Progress:
     window: Window = field(default_factory=Window)
 
     @classmethod
-    def from_json(cls, state: dict[str, Any]) -> Progress:
+    def from_json(cls, state: dict[str, Any]) -> Counters:
         ended = state["warm_up"]
         warm_up = WarmUp(**ended) if ended else None
         return cls(**{**state, "window": Window(**state["window"]), "warm_up": warm_up})

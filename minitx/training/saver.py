@@ -21,10 +21,10 @@ from minitx.errors import RunError
 from minitx.nn.baselines.linear import TfidfClassifier
 from minitx.nn.build import Model, build_model
 from minitx.nn.sizes import ModelShape
-from minitx.training.checkpoint import Checkpoint, checkpoints_of, load_checkpoint, load_newest, save_checkpoint
+from minitx.training.checkpoint_files import Checkpoint, checkpoints_of, load_checkpoint, load_newest, save_checkpoint
 from minitx.training.console import Reporter
+from minitx.training.counters import Counters
 from minitx.training.loop import Loop
-from minitx.training.progress import Progress
 from minitx.training.run_folder import RunFolder
 
 WEIGHTS, TRAINING_STATE = "model.safetensors", "training.safetensors"
@@ -71,10 +71,10 @@ class Saver:
         self._save("last", {TRAINING_STATE: training}, keep=self.config.trainer.keep)
 
     def _save(self, link: str, more: Mapping[str, Mapping[str, Tensor]], keep: int = 1) -> None:
-        progress = self.loop.progress
+        counters = self.loop.counters
         state = {
-            "step": progress.step,
-            "progress": progress.to_json(),
+            "step": counters.step,
+            "counters": counters.to_json(),
             "metrics_size": self.folder.metrics_file.stat().st_size,
             "shape": asdict(self.shape),
             "source": self.data.source_fingerprint,
@@ -82,7 +82,7 @@ class Saver:
             "pretrain": self.pretrained,
         }
         tensors = {WEIGHTS: self._model.state_dict(), **more}
-        self._write(link, progress.step, Checkpoint(tensors=tensors, texts=self._texts, state=state), keep)
+        self._write(link, counters.step, Checkpoint(tensors=tensors, texts=self._texts, state=state), keep)
         self.folder.forget_results(self.config)
 
     def _write(self, link: str, step: int, checkpoint: Checkpoint, keep: int = 1) -> None:
@@ -116,8 +116,8 @@ class Saver:
         loop, state = self.loop, checkpoint.state
         self._model.load_state_dict(dict(checkpoint.tensors[WEIGHTS]))
         self._load_training_state(checkpoint.tensors[TRAINING_STATE])
-        loop.progress = Progress.from_json(state["progress"])
-        loop.stream.seek(loop.progress.epoch, loop.progress.batch)
+        loop.counters = Counters.from_json(state["counters"])
+        loop.stream.seek(loop.counters.epoch, loop.counters.batch)
         self.pretrained = state["pretrain"]
         return int(state["metrics_size"])
 

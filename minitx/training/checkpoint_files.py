@@ -141,7 +141,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         own = state.pop(DIGEST, None)
-        damaged = [] if own in (None, digest_of(state)) else ["state.json"]  # older ones have none
+        damaged = [] if own == digest_of(state) else ["state.json"]
         sums: dict[str, str] = state.pop("sha256")
         damaged += [name for name, expected in sums.items() if _sha256(folder / name) != expected]
         if damaged:
