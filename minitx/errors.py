@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+USED_UP = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""Words of torch, whose errors on a CPU have no class of their own."""
+
 
 class ConfigError(ValueError):
     """A user's mistake, worded as `<dotted.key> (<value>) must <rule>; <remedy>`, on one line."""
@@ -21,3 +26,16 @@ class Stopped(BaseException):
     def __init__(self, line: str, exit_code: int) -> None:
         super().__init__(line)
         self.exit_code = exit_code
+
+
+def memory_line(error: BaseException) -> str | None:
+    """What to tell of an error that says that memory is used up, in one line; None for another error."""
+    text = str(error)
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and any(w in text for w in USED_UP)):
+        return None
+    whose = "the GPU" if "CUDA" in text or "CUBLAS" in text else "this machine"
+    asked = re.search(r"allocate ([\d.]+ ?\w+)", text)
+    return (
+        f"the memory of {whose} is used up{f' ({asked[1]} more were asked for)' if asked else ''}; half of "
+        f"trainer.batch_tokens with twice trainer.accumulate trains the same steps in less, or take a smaller model"
+    )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from minitx.cli import bench, doctor, evaluate, export, inspect, match, predict, report, score, serve, tour
-from minitx.errors import ConfigError, RunError
+from minitx.errors import ConfigError, RunError, memory_line
 from minitx.openmp import bound_waiting
 
 COMMANDS = (predict, score, evaluate, inspect, serve, export, match, report, bench, tour, doctor)
@@ -22,6 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ConfigError, RunError) as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    except (RuntimeError, MemoryError) as error:
+        line = memory_line(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(RunError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does

@@ -32,7 +32,7 @@ from minitx import distributed
 from minitx.config import MODELS, Config, rule
 from minitx.config.base import dotted_keys, in_one_line
 from minitx.config.load import load, unknown_key
-from minitx.errors import ConfigError, RunError, Stopped
+from minitx.errors import ConfigError, RunError, Stopped, memory_line
 from minitx.sweeps.cells import Cell
 from minitx.sweeps.executor import CellResult, InThisProcess
 from minitx.sweeps.launched import MakeLauncher
@@ -173,6 +173,9 @@ def one_line(error: BaseException) -> tuple[str | None, int]:
     for cause in _chain(error):
         if isinstance(cause, ConfigError | RunError):
             return str(cause), cause.exit_code
+        used_up = memory_line(cause)
+        if used_up is not None:
+            return used_up, RunError.exit_code
         line = _composition_line(cause)
         if line is not None:
             return in_one_line(line), ConfigError.exit_code

@@ -12,7 +12,12 @@ from tiny import ROOT, Output
 
 from minitx.cli import main
 from minitx.config import rule
+from minitx.nn.build import ModelShape
+from minitx.studies import plan
+from minitx.studies.study import load_study
+from minitx.studies.tuning import Tuned, places_to_try
 from minitx.sweeps import hydra_plugin
+from minitx.sweeps.cells import place_name
 from minitx.training.run_folder import RunFolder
 
 TYPED = ("study.seeds=1", "trainer.max_steps=4", "trainer.eval_every=2", "trainer.eval_rows=50")
@@ -69,3 +74,32 @@ def test_all_studies_in_the_order_of_their_claims(
     train_py("-m", "study=all", "study.tier=full", bare=True)
     with_full = {path.stem for path in (ROOT / "conf" / "study").glob("*.yaml") if "\nfull:" in path.read_text()}
     assert {name for name, *_ in ran} == with_full and all(tier == "full" for _, tier, *_ in ran)
+
+
+@pytest.mark.parametrize("tier", ["quick", "full"])
+def test_every_study_can_be_planned(
+    train_py: Callable[..., Output], monkeypatch: pytest.MonkeyPatch, tier: str
+) -> None:
+    """As if its tries had run and its data were here: what each file declares is complete and fair."""
+    shape = ModelShape(task="classification", src_vocab=997, n_classes=7, max_length=16384)
+    translation = ModelShape(task="translation", src_vocab=31, tgt_vocab=43, max_length=40)
+    masked = ModelShape(task="masked", src_vocab=997, max_length=512)
+    shapes = {"classification": shape, "translation": translation, "masked": masked}
+    monkeypatch.setattr(plan, "load_data", lambda data: None)
+    monkeypatch.setattr(plan, "model_shape", lambda config, _: shapes[config.data.task])
+    planned = []
+
+    def run_study(
+        node: dict[str, Any], root: Path, record: Path, compose: Any, identify: Any, typed: list[str], launcher: None
+    ) -> None:
+        study = load_study(node)
+        chosen, names = study.chosen, list(study.chosen.tuning.tries) if study.chosen.tuning is not None else []
+        scores = {place_name(place): dict.fromkeys(names, 0.5) for place in places_to_try(chosen)} if names else {}
+        tuned = Tuned(chosen.tuning, "", "accuracy", scores) if chosen.tuning is not None else None
+        planned.append((study.name, len(plan.make_plan(study, compose, identify, tuned).cells)))
+
+    register = hydra_plugin.register
+    monkeypatch.setattr(hydra_plugin, "register", lambda defaults, _: register(defaults, run_study))
+    ended = train_py("-m", "study=all", f"study.tier={tier}", bare=True)
+    assert ended.code == 0, ended.err
+    assert len(planned) == {"quick": 12, "full": 9}[tier] and all(n_cells for _, n_cells in planned)
