@@ -40,7 +40,7 @@ from minitx.training.run_folder import RunFolder, safe_name, write_atomic
 
 REFERENCE = Path("outputs/reference")
 UNSEEN = REFERENCE / "unseen_words.csv"
-IN_CHINESE = ("C7-data_size-quick", "C8a-head_count-quick")
+IN_CHINESE = ("C7-data_size-full", "C8a-head_count-quick")
 """Claims whose figures the Chinese README shows."""
 RESULT_KEYS = (
     "data", "model", "seed", "n_params", "n_train", "steps", "seconds", "device", "precision", "tokens_per_second",
