@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-import yaml
 from tokenizers import processors
 
 from minitx.batch import CLS, EOS, SPECIAL_TOKENS
@@ -18,6 +17,7 @@ from minitx.data.pipeline.tokenizer import RESERVED
 from minitx.errors import RunError
 from minitx.predictor import Predictor
 from minitx.training.checkpoint_files import Checkpoint, write_checkpoint
+from minitx.training.run_folder import RunFolder
 from minitx.training.saver import TARGET_TOKENIZER, TOKENIZER, read_checkpoint
 
 
@@ -30,12 +30,11 @@ def write_hub(predictor: Predictor, out: Path, *, by_script: bool = False) -> No
         for name, text in checkpoint.texts.items()
     }
     write_checkpoint(out, Checkpoint(tensors=checkpoint.tensors, texts=texts, state=checkpoint.state))
-    config = yaml.safe_dump(_without_places(predictor.config), sort_keys=False)
     results = predictor.folder.results() or {}
+    RunFolder(out).write_settings(_without_places(predictor.config))
+    RunFolder(out).write_results(results)
     files = {
-        "config.yaml": config,
         "tokenizer_config.json": json.dumps(_tokenizer_config(predictor), indent=1) + "\n",
-        "results.json": json.dumps(results, indent=1, ensure_ascii=False) + "\n",
         "README.md": card(predictor.config, results, by_script=by_script),
     }
     for name, text in files.items():

@@ -140,7 +140,11 @@ class RunFolder:
             yield
 
     def write_config(self, config: Config) -> None:
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        self.write_settings(config.model_dump(mode="json"))
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Some or all settings of a configuration, by section, as config.yaml with its sum."""
+        text = yaml.safe_dump(dict(settings), sort_keys=False)
         write_atomic(self.config_file, f"{text}{CONFIG_SUM}{_sha256(text)}\n")
 
     def read_config(self, key: str = "run") -> Config:
