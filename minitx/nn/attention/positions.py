@@ -19,7 +19,8 @@ PositionKind = Literal["sinusoidal", "learned", "rotary", "none"]
 class Rotation:
     """The cosine and sine, (T, K) each, by which `rotate` turns the queries or keys of T positions.
 
-    Both halves of K hold the K / 2 pairs; the sine is negative in the first, whose elements lose what it takes.
+    Pair i is (a, b), elements i and i + K / 2; it becomes (a cos - b sin, b cos + a sin). So a row holds its cosines
+    twice, and its sines twice, negative in the first half.
     """
 
     cos: Tensor
