@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny import Output
 
 from minitx.training import loop
@@ -227,6 +228,16 @@ def test_a_loss_that_explodes_names_step_and_rows(train_py: Train, tmp_path: Pat
     assert printed.err.startswith("loss is ") and " at step " in printed.err and "train rows " in printed.err
     results = json.loads((tmp_path / "mine" / "results.json").read_text())
     assert results["status"] == "failed" and results["error"] in printed.err
+
+
+def test_memory_that_is_used_up_has_the_same_line_in_the_results(
+    train_py: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.Loop, "_train_step", lambda self: torch.empty(10**15))
+    printed = train_py("hydra.run.dir=mine")
+    assert printed.code == 1 and printed.err.startswith("the memory of this machine is used up (")
+    results = json.loads((tmp_path / "mine" / "results.json").read_text())
+    assert results["status"] == "failed" and results["error"] == printed.err.rstrip()
 
 
 # -------------------------------------------------------------------------------------------------- stop and go on
