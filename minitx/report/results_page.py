@@ -72,6 +72,7 @@ def results_page(reference: Path) -> str:
         ("", [*decoding_lines(read("decoding"), read("r_drop"))]),
         ("Speed on a CPU", [*speed_table(read("bench_cpu")), *growth_lines(read("bench_cpu"))]),
         ("Speed on a GPU", [*gpu_lines(read("gpu"), read("default_gpu"))]),
+        ("Two processes", [*processes_lines(read("processes"))]),
         ("A server under load", [*serve_lines(read("serve"))]),
         ("The default after three minutes, before and after work on speed", [*three_minutes(read("three_minutes"))]),
         ("What we tried to break", [*faults_table(read("faults"))]),
@@ -312,6 +313,16 @@ def growth_lines(bench: Json) -> Iterator[str]:
     )
     yield from ("", "![Memory of one training step against the length](bench_cpu_memory.png)", "")
     yield f"One row, two layers of width 128; exponents of memory and time: {each}."
+
+
+def processes_lines(found: Json) -> Iterator[str]:
+    """One run by two processes of a thread each against one process of two threads, in turns."""
+    yield f"`{found['command']}` against `{found['against']}`, in turns, tokens/s; {found['cpu']}, two cores"
+    yield ""
+    yield from header("the cores are", "one process of two threads", "two processes of one thread", "ratio")
+    for name, speed in found["tokens_per_second"].items():
+        one, two = (sum(speed[key]) / len(speed[key]) for key in ("one", "two"))
+        yield row(name, f"{one:,.0f}", f"{two:,.0f}", f"{two / one:.2f}")
 
 
 def serve_lines(serve: Json) -> Iterator[str]:
