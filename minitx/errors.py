@@ -28,6 +28,12 @@ class Stopped(BaseException):
         self.exit_code = exit_code
 
 
+def first_line(error: object) -> str:
+    """What to record of an error: the line for memory that is used up, else the first line of its own words."""
+    used_up = memory_line(error) if isinstance(error, BaseException) else None
+    return used_up or (str(error) or repr(error)).splitlines()[0]
+
+
 def memory_line(error: BaseException) -> str | None:
     """What to tell of an error that says that memory is used up, in one line; None for another error."""
     text = str(error)

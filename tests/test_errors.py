@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+from pathlib import Path
 
 import pytest
 import torch
 
-from minitx.errors import memory_line
+from minitx.errors import first_line, memory_line
+from minitx.sweeps.cells import Cell
+from minitx.sweeps.executor import attempt
 from minitx.sweeps.hydra_plugin import one_line
 
 
@@ -45,6 +48,21 @@ def test_memory_of_a_gpu() -> None:
 def test_another_error_keeps_its_traceback() -> None:
     assert memory_line(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 5x7)")) is None
     assert one_line(ValueError("a mistake of ours")) == (None, 1)
+
+
+def test_what_is_recorded_of_an_error() -> None:
+    """One line, also where the error has many, or no words at all."""
+    assert first_line(ValueError("first\nsecond")) == "first"
+    assert first_line(KeyError()) == "KeyError()"
+    assert first_line(MemoryError()) == memory_line(MemoryError())
+
+
+def test_a_cell_of_a_sweep_records_the_same_line(tmp_path: Path) -> None:
+    result = attempt(lambda cell, path: torch.empty(10**15), Cell(values={}), tmp_path)
+    assert result.error is not None and result.error.startswith(
+        "the memory of this machine is used up (4000000000000000"
+    )
+    assert result.traceback is not None and "can't allocate memory" in result.traceback
 
 
 def test_a_full_disk() -> None:

@@ -55,9 +55,9 @@ def test_verdicts_of_the_ledger_follow_from_its_numbers() -> None:
             interval = stats.ttest_1samp(values, 0).confidence_interval(part["level"])
             assert (low, high) == pytest.approx((interval.low, interval.high))
             flat = stats.ttest_1samp(values, 0).confidence_interval(0.97)
-            of_holm = claim["id"] in alternatives(claim)
+            one_suffices = claim["id"] in alternatives(claim)
             holds = {
-                "above": part["name"] in surviving(claim["parts"]) if of_holm else low > delta,
+                "above": part["name"] in surviving(claim["parts"]) if one_suffices else low > delta,
                 "no_better": flat.high < delta,
                 "flat": -delta < flat.low and flat.high < delta,
             }[expect]

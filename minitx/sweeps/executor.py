@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from minitx import distributed
-from minitx.errors import RunError, Stopped
+from minitx.errors import RunError, Stopped, first_line
 from minitx.sweeps.cells import Cell, add_measures, is_done, write_measure
 from minitx.sweeps.machine import WAITS, TimingLock, machine_name, share_of_machine, workers_for
 from minitx.sweeps.progress import CellStatus, ProgressTable
@@ -288,7 +288,7 @@ def attempt(run_one: Callable[[Cell, Path], object], cell: Cell, path: Path) -> 
     except Stopped as stop:
         return CellResult(stopped=stop.exit_code)
     except Exception as error:
-        return CellResult(error=(str(error) or repr(error)).splitlines()[0], traceback=traceback.format_exc())
+        return CellResult(error=first_line(error), traceback=traceback.format_exc())
     return CellResult()
 
 

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from minitx import distributed
+from minitx.errors import first_line
 from minitx.sweeps.cells import Cell, is_done
 from minitx.sweeps.executor import WORKERS_LOG, CellResult, LocalWorkers, attempt, run_cell
 from minitx.sweeps.progress import CellStatus
@@ -123,11 +124,11 @@ class LaunchedCells:
             launcher = self._make(partial(run_job, jobs), self._folder)
             returned = launcher.launch(places, initial_job_idx=call.first)
         except Exception as error:  # no such partition, or a job that died: which one, a launcher does not tell
-            self._after_failure(call, _line(error))
+            self._after_failure(call, first_line(error))
             return
         for cell, job in zip(call.cells, returned, strict=True):
             result = job._return_value
-            self._set(call, cell, result if isinstance(result, CellResult) else CellResult(error=_line(result)))
+            self._set(call, cell, result if isinstance(result, CellResult) else CellResult(error=first_line(result)))
 
     def _after_failure(self, call: _Call, line: str) -> None:
         """What runs goes on to be looked at; what had not begun is launched again, if anything had."""
@@ -197,10 +198,6 @@ def _is_running(path: Path) -> bool:
             return False
     except Busy:
         return True
-
-
-def _line(error: object) -> str:
-    return (str(error) or repr(error)).splitlines()[0]
 
 
 def _quoted(path: object) -> str:

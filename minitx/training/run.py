@@ -21,7 +21,7 @@ from minitx.config import Config, LinearConfig, NetConfig, rule
 from minitx.config.load import flat
 from minitx.data import TaskData, identify_source, load_data
 from minitx.distributed import World, current
-from minitx.errors import Stopped, memory_line
+from minitx.errors import Stopped, first_line
 from minitx.metrics.evaluate import Evaluation
 from minitx.training.console import Reporter
 from minitx.training.device import Compute, compute_of, prepare_process, resolve_device
@@ -192,10 +192,9 @@ def _failure_recorded(world: World, config: Config, folder: RunFolder) -> Iterat
         yield
     except Exception as error:
         if world.is_first and folder.results() is None:
-            line = memory_line(error) or (str(error) or repr(error)).splitlines()[0]
-            failed = {"status": "failed", "error": line, "data": config.data.name, "model": config.model.kind}
+            of_run = {"data": config.data.name, "model": config.model.kind, "seed": config.seed}
             with suppress(OSError):  # on a full disk this fails too, and the error to show is the one that came first
-                folder.write_results({**failed, "seed": config.seed})
+                folder.write_results({"status": "failed", "error": first_line(error), **of_run})
         raise
 
 
