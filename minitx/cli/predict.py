@@ -57,14 +57,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _answer(text: str, as_json: bool) -> str:
-    return json.dumps({"text": text}, ensure_ascii=False) if as_json else _one_line(text)
+    return json.dumps({"text": text}, ensure_ascii=False) if as_json else one_line(text)
 
 
 def _candidate(number: int, score: float, text: str, as_json: bool) -> str:
     if as_json:
         return json.dumps({"line": number, "score": score, "text": text}, ensure_ascii=False)
-    return f"{number}\t{score:.4f}\t{_one_line(text)}"
+    return f"{number}\t{score:.4f}\t{one_line(text)}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """An answer with its line breaks written as \\n and \\r."""
     return text.replace("\n", "\\n").replace("\r", "\\r")

@@ -138,7 +138,7 @@ class TrainerConfig(Section):
     chrome://tracing, and a table of the operations in TensorBoard."""
     average: AverageConfig = AverageConfig()
     calibrate: bool = setting(False, "evaluation")
-    """Classification by a net: in the end divide its logits by a temperature, the one at which validation rows are
+    """Classification: in the end divide the model's logits by a temperature, the one at which validation rows are
     likeliest (Guo et al. 2017, arXiv 1706.04599, section 4.2). Predictions stay, their probabilities become honest.
     The loss and the calibration error of validation are then fitted; those of test are not."""
     resume: str | None = setting(None, "place")

@@ -10,7 +10,7 @@ from minitx.report.results_ledger import Json, header, row
 def faults_table(found: Json) -> Iterator[str]:
     """One line for each kind of fault: how often it was tried, and what came of it."""
     kills, damage, system = found["kills"], found["damage"], found["system"]
-    overrides, files = found["overrides"], found["files"]
+    overrides, files, texts, folders = (found[part] for part in ("overrides", "files", "texts", "folders"))
     yield from header("tried", "how often", "what must hold", "came out wrong")
     signals = ", ".join(f"{name} {n}" for name, n in kills["signals"].items())
     phases = ", ".join(f"{name} {n}" for name, n in kills["phases"].items() if n)
@@ -40,6 +40,16 @@ def faults_table(found: Json) -> Iterator[str]:
         "files made up at random, half of them damaged: " + ", ".join(sorted(files["inputs"])), _inputs(files),
         f"every row as it was written, or refused in one line ({files['refused']:,}), the slowest in "
         f"{files['slowest_seconds']:.1f} s", _wrong(files),
+    )  # fmt: skip
+    yield row(
+        "texts of all of Unicode and of markup, for runs of " + ", ".join(texts["inputs"]), _inputs(texts),
+        "one answer of one line to each, the same beside other texts as alone, the slowest in "
+        f"{texts['slowest_seconds']:.1f} s", _wrong(texts),
+    )  # fmt: skip
+    yield row(
+        "a file of an exported folder damaged at random", _inputs(folders),
+        f"the answers are as before ({folders['taken']:,}), or it is refused in one line ({folders['refused']:,})",
+        _wrong(folders),
     )  # fmt: skip
     yield ""
     yield "`python -m tests.faults --json outputs/reference/faults.json` does all of it again; its tests do a part."

@@ -117,7 +117,8 @@ def _run_dir(root: DictConfig) -> str:
 
 
 def check_overrides(arguments: Sequence[str], conf: Path) -> None:
-    """What Hydra would answer with a traceback: numbers that no integer holds, and a group without a name.
+    """What Hydra would answer with a traceback: numbers that no integer holds, and a group without a name; and a
+    section that is set as a whole.
 
     arguments: of the command line; options (`-m`, `--cfg job`) are Hydra's own. conf: the folder of configurations.
 
@@ -125,6 +126,7 @@ def check_overrides(arguments: Sequence[str], conf: Path) -> None:
         ConfigError: names the override.
     """
     groups = {path.name for path in conf.iterdir() if path.is_dir()} | {"hydra"}
+    sections = {name for name in ConfigStore.instance().list("") if not name.endswith(".yaml")} - groups
     parser = OverridesParser.create()
     for typed in arguments:
         if typed.startswith("-") or "=" not in typed:
@@ -139,6 +141,10 @@ def check_overrides(arguments: Sequence[str], conf: Path) -> None:
         group, value = parsed.key_or_group, parsed.value()
         if not group:
             raise rule("override", typed, "be of the form key=value")
+        if group in sections:  # Hydra takes it for a group, whose one file is our defaults
+            keys = [key for key in dotted_keys(Config) if key.startswith(f"{group}.")]
+            must = "be set key by key"
+            raise rule(group, typed.partition("=")[2] or "nothing", must, f"its keys are {', '.join(keys)}")
         named = value if isinstance(value, list) else [value]
         if group in groups and not parsed.is_sweep_override() and not all(isinstance(name, str) for name in named):
             names = sorted(path.stem for path in (conf / group).glob("*.yaml") if not path.stem.startswith("base"))

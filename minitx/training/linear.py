@@ -17,6 +17,7 @@ import numpy.typing as npt
 from minitx.config import Config, LinearConfig
 from minitx.data import Split, TaskData
 from minitx.errors import RunError
+from minitx.metrics.calibration import fit_temperature
 from minitx.metrics.evaluate import Evaluation, evaluate_linear
 from minitx.nn.baselines.linear import Ngrams, TfidfClassifier
 from minitx.training.checkpoint_files import Checkpoint, save_checkpoint
@@ -51,6 +52,8 @@ class LinearTrainer:
         self.seconds = 0.0
         self.n_tries = 0
         self.best: _Try | None = None
+        self.temperature: float | None = None
+        """Fitted on validation, where `trainer.calibrate` asks for it."""
 
     # ------------------------------------------------------------------------------------------------------- training
 
@@ -66,6 +69,8 @@ class LinearTrainer:
         if stop.signal is not None:
             return stop.signal
         assert self.best is not None, "a run that was not stopped has tried a value"
+        if self.config.trainer.calibrate:
+            self.best = self._calibrate(self.best)
         if self.model.refit:
             self.best = self._refit(self.best)
         self._save(self.best)
@@ -104,8 +109,18 @@ class LinearTrainer:
         if not model.converged:
             self.reporter.warning(f"the solver has not come to rest with c {c:g}")
 
+    def _calibrate(self, best: _Try) -> _Try:
+        """The best try at the temperature that fits validation best."""
+        found = best.evaluation
+        assert found.log_probs is not None and found.labels is not None, "a classifier's evaluation has both"
+        self.temperature = fit_temperature(found.log_probs, found.labels)
+        model = best.model.at_temperature(self.temperature)
+        self.reporter.info(f"calibrated: scores divided by {self.temperature:.3f}, fitted on validation")
+        return replace(best, model=model, evaluation=self._evaluate(model, "validation"))
+
     def _refit(self, best: _Try) -> _Try:
-        """The best try fitted again on validation texts too; its validation scores stay those of the fit without."""
+        """The best try fitted again on validation texts too; its validation scores and its temperature stay those of
+        the fit without."""
         splits: Sequence[Split] = [self.data.splits[name] for name in ("train", "validation")]
         began = time.perf_counter()
         ngrams, features = Ngrams.fit(self.model, [text for split in splits for text in split.texts])
@@ -113,7 +128,7 @@ class LinearTrainer:
         model = TfidfClassifier.fit(ngrams, features, labels, self._n_classes, best.c)
         self.seconds += time.perf_counter() - began
         self.reporter.info(f"refit   on {len(labels):,} training and validation rows with c {best.c:g}")
-        return replace(best, model=model)
+        return replace(best, model=model.at_temperature(self.temperature or 1.0))
 
     def _save(self, best: _Try) -> None:
         """`best` and `last` are the same model."""
@@ -164,6 +179,7 @@ class LinearTrainer:
             "precision": PRECISION,
             "tokens_per_second": None,
             "c": self.best.c if self.best else None,
+            **({} if self.temperature is None else {"temperature": self.temperature}),
         }
 
     def stopped(self, run: object) -> str:

@@ -145,6 +145,6 @@ def show_next_steps(reporter: Reporter, folder: RunFolder, data: TaskData, *, at
 
 
 def _example(split: Split) -> str:
-    """A text to try the run on: the longest of the first few that fits on a command line."""
-    texts = [split.text(row) for row in range(min(50, len(split)))]
+    """A text to try the run on, in one line: the longest of the first few that fits on a command line."""
+    texts = [" ".join(split.text(row).split()) for row in range(min(50, len(split)))]
     return max((t for t in texts if len(t) <= 60 and '"' not in t), key=len, default=texts[0][:60])

@@ -36,6 +36,14 @@ def split(tables: dict[str, Table], config: DataConfig) -> Corpus:
     return cut_missing_splits(examples_of(tables, config), config)
 
 
+def test_cutting_a_large_set_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minitx.data.progress.SECONDS_BETWEEN_LINES", 0.0)
+    corpus = examples_of({"train": table([(f"text {i}", "ab"[i % 2]) for i in range(50)])}, CLASSIFY)
+    lines: list[str] = []
+    cut_missing_splits(corpus, CLASSIFY, lines.append)
+    assert len(lines) > 40 and lines[24].startswith("cut: 25 of 50 texts compared, 0:00 left")
+
+
 def test_missing_splits_are_cut_from_train() -> None:
     train = [(f"text {i}", "abbb"[i % 4]) for i in range(200)]
     some = {"train": table(train)}

@@ -52,8 +52,21 @@ def _files(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     return fuzz_files(folder, asked.examples, asked.seed, asked.seconds)
 
 
+def _texts(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    from tests.faults.fuzz_runs import fuzz_texts
+
+    return fuzz_texts(folder, asked.examples // 4, asked.seed, asked.seconds)
+
+
+def _folders(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    from tests.faults.fuzz_runs import fuzz_folders
+
+    return fuzz_folders(folder, asked.examples // 10, asked.seed, asked.seconds)
+
+
 PARTS: dict[str, Part] = {
-    "kills": _kills, "damage": _damage, "system": _system, "overrides": _overrides, "files": _files
+    "kills": _kills, "damage": _damage, "system": _system, "overrides": _overrides, "files": _files, "texts": _texts,
+    "folders": _folders,
 }  # fmt: skip
 
 
@@ -61,7 +74,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; may be given again (all of them)")
     parser.add_argument("--kills", type=int, default=200, help="interruptions (200)")
-    parser.add_argument("--examples", type=int, default=20_000, help="inputs to try on each path (20,000)")
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=20_000,
+        help="inputs to try on each path; a quarter of it texts, a tenth folders (20,000)",
+    )
     parser.add_argument("--seconds", type=float, default=900, help="a part goes on for so long at most (900)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write what came of it")

@@ -98,7 +98,9 @@ CHUNK = 250
 """Examples drawn at a time, between which the clock is looked at."""
 
 
-def _run(strategy: st.SearchStrategy[Any], n: int, number: int, tally: Tally, body: Callable[[Any], None]) -> None:
+def run_examples(
+    strategy: st.SearchStrategy[Any], n: int, number: int, tally: Tally, body: Callable[[Any], None]
+) -> None:
     """`body`, which never fails, on n examples of a strategy, as far as time allows."""
 
     def each(value: Any) -> None:
@@ -129,10 +131,12 @@ def fuzz_overrides(folder: Path, n: int, number: int, seconds: float) -> dict[st
         "resume": lambda line: continued_config(run, [line]),
     }
     for place, (name, path) in enumerate(paths.items()):
-        _run(lines, n, number + place, tally, partial(_try, tally, name, path))
+        run_examples(lines, n, number + place, tally, partial(_try, tally, name, path))
     train.register()
     with initialize_config_dir(str(train.CONF), version_base="1.3"):
-        _run(lines, n // 10, number + 2, tally, lambda line: tally.attempt("hydra", line, lambda: _composed(line)))
+        run_examples(
+            lines, n // 10, number + 2, tally, lambda line: tally.attempt("hydra", line, lambda: _composed(line))
+        )
     return tally.to_json()
 
 
@@ -189,11 +193,11 @@ def fuzz_files(folder: Path, n: int, number: int, seconds: float) -> dict[str, A
         if any(not text.strip() or not label.strip() for text, label in table):
             return
         file = folder / f"data{suffix}"
-        file.write_bytes(_harmed(_written(suffix, table), damage))
+        file.write_bytes(harmed(_written(suffix, table), damage))
         shown = f"{suffix} {table} {damage}"
         tally.attempt(suffix, shown, lambda: _read(file, None if damage else table))
 
-    _run(st.tuples(formats, tables, st.one_of(st.just([]), harms)), n, number, tally, body)
+    run_examples(st.tuples(formats, tables, st.one_of(st.just([]), harms)), n, number, tally, body)
     return tally.to_json()
 
 
@@ -222,7 +226,7 @@ def _written(suffix: str, table: list[tuple[str, str]]) -> bytes:
     return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode()
 
 
-def _harmed(content: bytes, damage: list[tuple[str, int, bytes]]) -> bytes:
+def harmed(content: bytes, damage: list[tuple[str, int, bytes]]) -> bytes:
     changed = bytearray(content)
     for how, place, more in damage:
         at = place % (len(changed) + 1)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.__main__ import PARTS
 from tests.faults.damage import damage, spoil
 from tests.faults.fuzz import fuzz_files, fuzz_overrides
+from tests.faults.fuzz_runs import fuzz_folders, fuzz_texts
 from tests.faults.kills import interrupt
 from tests.faults.system import system_faults
 
@@ -55,7 +57,17 @@ def test_files_give_their_rows_or_are_refused_in_one_line(tmp_path: Path) -> Non
     assert found["wrong"] == [] and min(found["taken"], found["refused"]) > 20 and len(found["inputs"]) == 5
 
 
-@pytest.mark.parametrize("part", ["kills", "damage", "system", "overrides", "files"])
+def test_any_text_gets_one_answer(tmp_path: Path) -> None:
+    found = fuzz_texts(tmp_path, 60, number=3, seconds=LONG)
+    assert found["wrong"] == [] and found["taken"] == 60 and found["refused"] == 0
+
+
+def test_a_damaged_folder_answers_as_before_or_is_refused_in_one_line(tmp_path: Path) -> None:
+    found = fuzz_folders(tmp_path, 60, number=3, seconds=LONG)
+    assert found["wrong"] == [] and min(found["taken"], found["refused"]) > 10
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_the_record_of_the_whole_campaign_has_nothing_wrong(part: str) -> None:
     record = json.loads((ROOT / "outputs" / "reference" / "faults.json").read_text(encoding="utf-8"))
     assert record[part]["wrong"] == []

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from minitx.config import Config
+from minitx.config import Config, DataConfig
 from minitx.config.load import load
+from minitx.data import load_data
 from minitx.training import console
 from minitx.training import run as session
 from minitx.training.console import Reporter, Status
+from minitx.training.results import show_next_steps
+from minitx.training.run_folder import RunFolder
 from minitx.training.tensorboard import Board
 
 STATUS = Status(
@@ -120,3 +123,14 @@ def test_samples_escape_markdown(tmp_path: Path) -> None:
     events.Reload()
     text = events.Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "a\\|b \\<script\\> \\*x\\*" in text
+
+
+def test_what_to_type_next_is_a_line_each_whatever_the_texts_hold(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(f'{{"text": "Number {i}\\nand\\t\\u2028 more", "label": "{i % 2}"}}\n' for i in range(60)))
+    config = DataConfig(source="files", task="classification", path=str(file), cache_dir=str(tmp_path / "cache"))
+    stream = io.StringIO()
+    show_next_steps(Reporter(stream=stream), RunFolder(tmp_path / "run"), load_data(config), attends=True)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 5 and lines[3].startswith(f"  minitx predict {tmp_path / 'run'} 'Number ")
+    assert lines[3].endswith(" and more'") and lines[4].endswith(" and more'")

@@ -196,6 +196,26 @@ def test_refit_takes_validation_texts_in_with_the_c_that_was_chosen(
     np.testing.assert_allclose(np.exp(loaded.text_model.model.log_probs(asked)), model.predict_proba(asked), atol=0.01)
 
 
+def test_calibration_divides_its_scores(tmp_path: Path, data: dict[str, Any]) -> None:
+    """Predictions stay, the validation rows are likelier, and whoever loads the run has it too; refit or not."""
+    whole = {**data, "validation_path": data["test_path"]}  # of all three classes
+    plain, config = run(config_of(whole), tmp_path / "plain", quiet=True), config_of(whole)
+    config = config.model_copy(update={"trainer": config.trainer.model_copy(update={"calibrate": True})})
+    fitted = run(config, tmp_path / "fitted", quiet=True)
+    assert "temperature" not in plain and fitted["temperature"] != pytest.approx(1, abs=0.01)
+    assert fitted["metrics"]["test"]["accuracy"] == plain["metrics"]["test"]["accuracy"]
+    assert fitted["loss"]["validation"] < plain["loss"]["validation"]
+    raw = minitx.load(str(tmp_path / "plain")).evaluate("validation").log_probs
+    loaded = minitx.load(str(tmp_path / "fitted")).evaluate("validation").log_probs
+    assert raw is not None and loaded is not None
+    scaled = raw.astype(np.float64) / fitted["temperature"]
+    np.testing.assert_allclose(loaded, scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True), atol=1e-5)
+    model = config.model.model_copy(update={"refit": True})
+    refit = run(config.model_copy(update={"model": model}), tmp_path / "refit", quiet=True)
+    assert refit["temperature"] == fitted["temperature"]
+    assert refit["metrics"]["validation"] == fitted["metrics"]["validation"]
+
+
 def test_a_finished_run_is_not_fitted_again(
     linear: Path, tmp_path: Path, data: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

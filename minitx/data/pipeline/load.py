@@ -122,7 +122,7 @@ def _prepare(config: DataConfig, vocabulary: Vocabulary | None, builder: Builder
     corpus = SOURCES[config.source].read(config, report)
     if vocabulary is None:
         check_classes(corpus, config)
-    corpus = cut_missing_splits(corpus, config)
+    corpus = cut_missing_splits(corpus, config, report)
     if vocabulary is not None:
         corpus = _renumbered(corpus, vocabulary, config)
     train, subset_notes = take_subset(corpus.splits["train"], config)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitx.config import DataConfig, KeepTogether, rule
+from minitx.data.progress import Progress, Report, silent
 from minitx.data.sources.source import SPLITS, Corpus, Examples, stratified_order
 from minitx.data.splits import BoolArray, IntArray
 
@@ -27,38 +28,85 @@ LONGEST_PHRASE = 100
 """Words. Longer texts are searched for phrases, but not looked for in other texts, which takes too long."""
 
 
-def cut_missing_splits(corpus: Corpus, config: DataConfig) -> Corpus:
+def cut_missing_splits(corpus: Corpus, config: DataConfig, report: Report = silent) -> Corpus:
     """All three splits; those that the source lacks are cut from train, each its fraction of the rows that train had
     at first. Raises ConfigError where train is too small."""
     splits, notes, n_rows = dict(corpus.splits), list(corpus.notes), len(corpus.splits["train"])
     cut = [name for name in ("test", "validation") if name not in splits]
+    keys = {"train": RowKeys.of(splits["train"], report)} if cut else {}
     for name in cut:
         size, train = getattr(config, f"{name}_size"), splits["train"]
-        rows, dropped = _draw_rows(train, config.keep_together, round(size * n_rows), CUT_SEEDS[name])
+        count = round(size * n_rows)
+        rows, dropped = _draw_rows(train, keys["train"], config.keep_together, count, CUT_SEEDS[name])
         left = np.setdiff1d(np.arange(len(train)), np.concatenate((rows, dropped)))
         if not (len(rows) and len(left)):
             remedy = "data.keep_together=text ties fewer of them together" if config.keep_together != "text" else ""
             must = f"cut at least one of {n_rows:,} training rows and leave one"
             raise rule(f"data.{name}_size", size, must, remedy)
         splits[name], splits["train"] = train.take(rows), train.take(left)
+        keys[name], keys["train"] = keys["train"].take(rows), keys["train"].take(left)
         null = config.source == "dataset" and getattr(config, f"{name}_split") is None
         why = f"data.{name}_split is null" if null else "the source has none"
         notes.append(f"{name}: {len(rows):,} rows cut from train (data.{name}_size {size}), because {why}")
         if len(dropped):
             what = "phrases of them" if config.keep_together == "phrases" else "pairs with a target of theirs"
             notes[-1] += f"; {len(dropped):,} {what} are in no split (data.keep_together)"
-    notes += _target_notes(splits, cut)
+    if cut:
+        notes += _target_notes(keys, cut)
     return replace(corpus, splits={name: splits[name] for name in SPLITS}, notes=tuple(notes))
 
 
-def _target_notes(splits: Mapping[str, Examples], cut: Sequence[str]) -> list[str]:
+@dataclass(frozen=True, eq=False)
+class RowKeys:
+    """By which rows are alike, computed once, for the texts of a large set do not fit into memory: (rows,) hashes. Two
+    of 20 million texts have one hash with probability 1e-5: they would then be kept together, which harms nothing."""
+
+    text: NDArray[np.uint64]
+    folded: NDArray[np.uint64]
+    """Of `text_key`: the same for texts that differ in case or white space alone."""
+    target: NDArray[np.uint64] | None
+    """Translation: likewise of each row's first reference."""
+
+    @classmethod
+    def of(cls, examples: Examples, report: Report = silent) -> RowKeys:
+        """Of all rows, read once."""
+        n = len(examples)
+        texts = Progress("cut", "texts compared", report, n).over(examples.texts)
+        pairs = ((_hash(text), _hash(text_key(text))) for text in texts)
+        both = np.fromiter(pairs, [("text", np.uint64), ("folded", np.uint64)], n)
+        targets = None
+        if examples.references is not None:
+            references = Progress("cut", "targets compared", report, n).over(examples.references)
+            targets = _hashes(text_key(accepted[0]) for accepted in references)
+        return cls(both["text"].copy(), both["folded"].copy(), targets)
+
+    def take(self, rows: IntArray) -> RowKeys:
+        """Of these rows."""
+        return RowKeys(self.text[rows], self.folded[rows], None if self.target is None else self.target[rows])
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def _hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
+    return np.fromiter(map(_hash, texts), np.uint64)
+
+
+def text_key(text: str) -> str:
+    """The same for texts that differ in case or white space alone; blank ones tell nothing of each other."""
+    return " ".join(text.casefold().split()) or text
+
+
+def _target_notes(keys: Mapping[str, RowKeys], cut: Sequence[str]) -> list[str]:
     """Translation: how many targets of a split that was cut from train occur in training as well."""
-    if not cut or splits["train"].references is None:
+    known = keys["train"].target
+    if known is None:
         return []
-    known = _hashes(_target_keys(splits["train"]))
-    shared = {name: int(np.isin(_hashes(_target_keys(splits[name])), known).sum()) for name in cut}
+    targets = {name: keys[name].target for name in cut}
+    shared = {name: int(np.isin(target, known).sum()) for name, target in targets.items() if target is not None}
     return [
-        f"{name}: {n:,} of {len(splits[name]):,} targets occur in training too, with other sources; "
+        f"{name}: {n:,} of {len(keys[name].text):,} targets occur in training too, with other sources; "
         "data.keep_together=both keeps them apart"
         for name, n in shared.items()
         if n
@@ -90,51 +138,30 @@ def subset_rows(n_rows: int, labels: IntArray | None, count: int, seed: int) -> 
     return np.sort(stratified_order(n_rows, labels, seed)[:count])
 
 
-def _draw_rows(examples: Examples, keep_together: KeepTogether, count: int, seed: int) -> tuple[IntArray, IntArray]:
+def _draw_rows(
+    examples: Examples, keys: RowKeys, keep_together: KeepTogether, count: int, seed: int
+) -> tuple[IntArray, IntArray]:
     """`count` rows, and the rest of the last one's group: (rows to evaluate on, rows for no split), no group divided.
 
     Groups are drawn at random, stratified by the class of their head: heads have each class in its share to within
     about one group. The other rows, which may be of other classes, have it by chance. In no split are phrases of what
     is drawn, and with `both` the pairs left that share a target with it.
     """
-    groups = group_texts(examples.texts, keep_together)
+    groups = _phrase_groups(examples.texts) if keep_together == "phrases" else _equal_texts(keys.text)
     group: IntArray
     heads, group = np.unique(groups.head, return_inverse=True)
     labels = None if examples.labels is None else examples.labels[heads]
     place = np.argsort(stratified_order(len(heads), labels, seed))[group]
     if keep_together != "phrases":  # texts that differ in case or white space alone come with the first of them
-        group = _numbered(map(text_key, examples.texts))
+        group = np.unique(keys.folded, return_inverse=True)[1]
         first = np.full(len(place), len(place))
         np.minimum.at(first, group, place)
         place = first[group]
     drawn = np.isin(group, group[np.argsort(place, kind="stable")[:count]])
     dropped = drawn & ~groups.whole
-    if keep_together == "both":
-        targets = _numbered(_target_keys(examples))
-        dropped = np.isin(targets, targets[drawn]) & ~drawn
+    if keep_together == "both" and keys.target is not None:
+        dropped = np.isin(keys.target, keys.target[drawn]) & ~drawn
     return np.flatnonzero(drawn & groups.whole), np.flatnonzero(dropped)
-
-
-def text_key(text: str) -> str:
-    """The same for texts that differ in case or white space alone; blank ones tell nothing of each other."""
-    return " ".join(text.casefold().split()) or text
-
-
-def _target_keys(examples: Examples) -> Iterator[str]:
-    """Of each row's first reference; none in classification."""
-    return (text_key(references[0]) for references in examples.references or ())
-
-
-def _numbered(keys: Iterable[str]) -> IntArray:
-    """(rows,) int64: the same number, from 0, for the same key."""
-    return np.asarray(np.unique(_hashes(keys), return_inverse=True)[1])
-
-
-def _hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """(rows,) a hash of each text, for the texts of a large set do not fit into memory. Two of 20 million texts have
-    one hash with probability 1e-5: they would then be kept together, which harms nothing."""
-    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
-    return np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64)
 
 
 # -------------------------------------------------------------------------------------------------------- text groups
@@ -158,9 +185,15 @@ def group_texts(texts: Sequence[str], keep_together: KeepTogether) -> TextGroups
     phrase is a row of at most `LONGEST_PHRASE` words that occurs in another. Words end at white space, however much.
     This holds all texts in memory.
     """
-    if keep_together != "phrases":
-        _, first, group = np.unique(_hashes(texts), return_index=True, return_inverse=True)
-        return TextGroups(first[group], np.ones(len(texts), np.bool_))
+    return _phrase_groups(texts) if keep_together == "phrases" else _equal_texts(_hashes(texts))
+
+
+def _equal_texts(hashes: NDArray[np.uint64]) -> TextGroups:
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    return TextGroups(first[group], np.ones(len(hashes), np.bool_))
+
+
+def _phrase_groups(texts: Sequence[str]) -> TextGroups:
     words = [tuple(text.split()) for text in texts]
     number = {text: i for i, text in enumerate(sorted(dict.fromkeys(words), key=len, reverse=True))}
     longest, whole = _tie_phrases(list(number))

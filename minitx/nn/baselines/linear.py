@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -135,6 +135,12 @@ class TfidfClassifier:
             n_classes=n_classes,
             n_train=len(labels_N),
             converged=at_rest,
+        )
+
+    def at_temperature(self, temperature: float) -> TfidfClassifier:
+        """The same model with its scores divided by a temperature, which its numbers bear from then on."""
+        return replace(
+            self, coefficients_KF=self.coefficients_KF / temperature, intercepts_K=self.intercepts_K / temperature
         )
 
     @property
